@@ -1,0 +1,1 @@
+"""Feature extractors: frozen networks that turn pictures into feature vectors."""
