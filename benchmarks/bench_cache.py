@@ -28,7 +28,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from src.feature_cache import FeatureSet, Pictures, cache_folders, open_feature_set
+from src.cache_folders import cache_folders
+from src.feature_cache import FeatureSet, Pictures, open_feature_set
 from src.features import load_features
 from src.images import find_images
 

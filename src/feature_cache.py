@@ -12,8 +12,6 @@ import hashlib
 import logging
 import os
 import re
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.errors import UserError
 from src.feature_shards import (
     SHARD_SUFFIX,
     TEMPORARY_SUFFIX,
@@ -35,7 +32,6 @@ from src.feature_shards import (
     set_key_text,
     write_shard,
 )
-from src.images import CACHE_FOLDER_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +149,6 @@ class FeatureSet:
 
         Raises UserError if they cannot be written; what was there before stays usable.
         """
-        self._folders[0].mkdir(parents=True, exist_ok=True)
         self._remember(write_shard(self._folders[0], self._set_key, keys, features), generation=0)
 
     def _remember(self, shard: Path, generation: int) -> None:
@@ -251,47 +246,6 @@ def open_feature_set(
     part = f"hidden_state_{hidden_state}-{view}-{precision}"
     key = set_key_text(extractor=fingerprint, hidden_state=hidden_state, view=view, precision=precision)
     return FeatureSet([folder / extractor / part for folder in folders], key)
-
-
-def cache_folders(directory: Path) -> tuple[Path, ...]:
-    """Return where features are kept: the first folder is written to, the others are only read.
-
-    That is the folder beside the pictures, or, where it cannot be written, one in the user's cache folder; the log
-    says so. Raises UserError if neither can be written.
-    """
-    beside = directory / CACHE_FOLDER_NAME
-    identity = hashlib.sha256(str(directory.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    elsewhere = user_cache_folder() / "custom-aesthetic-training" / f"{directory.resolve().name}-{identity}"
-    error = _writing_error(beside)
-    if error is None:
-        return (beside, elsewhere) if elsewhere.is_dir() else (beside,)
-    if _writing_error(elsewhere) is not None:
-        raise UserError(
-            f"features can be written neither to {beside} ({error.strerror}) nor to {elsewhere}; "
-            "make one of the two writable"
-        )
-    logger.warning(
-        "features cannot be written to %s (%s): the feature cache goes to %s", beside, error.strerror, elsewhere
-    )
-    return elsewhere, beside
-
-
-def user_cache_folder() -> Path:
-    """Return the folder in which programs of this user keep their caches."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _writing_error(folder: Path) -> OSError | None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return None
-    except OSError as error:
-        return error
 
 
 def _shards_in(folder: Path) -> list[tuple[Path, int]]:

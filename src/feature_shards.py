@@ -81,6 +81,7 @@ def write_shard(
     shard = folder / f"{uuid.uuid4().hex}{SHARD_SUFFIX}"
     aside = shard.with_suffix(TEMPORARY_SUFFIX)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         _write_file(aside, content, durable=durable)
         aside.replace(shard)
     except OSError as error:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from src.cache_folders import cache_folders
 from src.errors import UserError
 from src.extraction import Extraction, Features
 from src.extractors.protocol import FeatureExtractor
-from src.feature_cache import FeatureSet, Located, Pictures, cache_folders, open_feature_set
+from src.feature_cache import FeatureSet, Located, Pictures, open_feature_set
 
 logger = logging.getLogger(__name__)
 
