@@ -1,0 +1,159 @@
+"""The predictor, a small network from features to scores, and the folding of affine maps and ensembles into it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+LINEAR_LAYERS = (1, 4, 7)
+"""Where the three Linear layers stand in `main_process`."""
+
+ROWS_AT_ONCE = 8192
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks come from its own generator, so that a seed repeats a training whatever else runs."""
+
+    def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generator = generator
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return values
+        kept = torch.empty_like(values).bernoulli_(1 - self.probability, generator=self.generator)
+        return values * kept.div_(1 - self.probability)
+
+
+class Predictor(nn.Module):
+    """Dropout, Linear, ReLU, Dropout, Linear, ReLU, Dropout, Linear: (n_images, n_features) to (n_images, n_outputs).
+
+    Output 0 is the score; output 1, if there is one, its standard deviation. Weights start uniform in
+    +-1/sqrt(fan in), PyTorch's own default for Linear, drawn from `generator`.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        layers: Sequence[int],
+        n_outputs: int = 1,
+        *,
+        dropouts: Sequence[float] = (0.0, 0.0, 0.0),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = (n_features, *layers, n_outputs)
+        steps: list[nn.Module] = []
+        for index, dropout in enumerate(dropouts):
+            linear = nn.utils.skip_init(nn.Linear, sizes[index], sizes[index + 1])
+            steps += [Dropout(dropout, generator), linear, nn.ReLU()]
+        self.main_process = nn.Sequential(*steps[:-1])
+        for linear in self.linears():
+            bound = linear.in_features**-0.5
+            nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.main_process(features)
+
+    def linears(self) -> list[nn.Linear]:
+        """Return the three Linear layers, first to last."""
+        layers = [self.main_process[index] for index in LINEAR_LAYERS]
+        return [layer for layer in layers if isinstance(layer, nn.Linear)]
+
+    @property
+    def n_features(self) -> int:
+        return self.linears()[0].in_features
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        first, second, _ = self.linears()
+        return first.out_features, second.out_features
+
+    @property
+    def n_outputs(self) -> int:
+        return self.linears()[2].out_features
+
+
+@torch.inference_mode()
+def predict(predictor: nn.Module, features: Tensor) -> Tensor:
+    """Return the outputs, (n_images, n_outputs) float32 on the CPU, of features (n_images, n_features)."""
+    was_training = predictor.training
+    predictor.eval()
+    device = next(predictor.parameters()).device
+    try:
+        parts = [predictor(rows.to(device).float()).cpu() for rows in features.split(ROWS_AT_ONCE)]
+    finally:
+        predictor.train(was_training)
+    return torch.cat(parts)
+
+
+def from_layers(layers: Sequence[tuple[Tensor, Tensor]]) -> Predictor:
+    """Return a predictor of these three (weight, bias) pairs, as float32 on the CPU, in evaluation mode."""
+    weights = [weight for weight, _ in layers]
+    predictor = Predictor(weights[0].shape[1], [weight.shape[0] for weight in weights[:2]], weights[2].shape[0])
+    with torch.no_grad():
+        for linear, (weight, bias) in zip(predictor.linears(), layers, strict=True):
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+    return predictor.eval()
+
+
+def to_layers(predictor: Predictor) -> list[tuple[Tensor, Tensor]]:
+    """Return the three (weight, bias) pairs as float64 copies on the CPU, exact to fold in."""
+    return [
+        (linear.weight.detach().cpu().double(), linear.bias.detach().cpu().double()) for linear in predictor.linears()
+    ]
+
+
+def fold_features(predictor: Predictor, mean: Tensor, scale: Tensor) -> Predictor:
+    """Return the predictor of x that equals the given one of (x - mean) / scale; both are (n_features,)."""
+    (weight, bias), *rest = to_layers(predictor)
+    folded = weight / scale.cpu().double()
+    return from_layers([(folded, bias - folded @ mean.cpu().double()), *rest])
+
+
+def fold_scores(predictor: Predictor, mean: float, scale: float) -> Predictor:
+    """Return the predictor whose score is scale x score + mean, and whose sigma, if it has one, is scale x sigma."""
+    *rest, (weight, bias) = to_layers(predictor)
+    shift = torch.zeros_like(bias)
+    shift[0] = mean
+    return from_layers([*rest, (weight * scale, bias * scale + shift)])
+
+
+def fold_mixtures(predictor: Predictor, mixtures: Sequence[tuple[Tensor, float, int]]) -> Predictor:
+    """Return the predictor of joined hidden states that equals the given one of their weighted sums.
+
+    Each mixture (weights (n_states,), bias, width) stands for `width` of the predictor's inputs, in order: input j is
+    the sum over states k of weights[k] x state k's feature j, plus bias. The result takes, for each mixture, its
+    states one after the other.
+    """
+    (weight, bias), *rest = to_layers(predictor)
+    parts = weight.split([width for _, _, width in mixtures], dim=1)
+    joined = [
+        torch.cat([part * float(state_weight) for state_weight in weights], dim=1)
+        for part, (weights, _, _) in zip(parts, mixtures, strict=True)
+    ]
+    shift = sum(part.sum(1) * offset for part, (_, offset, _) in zip(parts, mixtures, strict=True))
+    return from_layers([(torch.cat(joined, dim=1), bias + shift), *rest])
+
+
+def average(predictors: Sequence[Predictor]) -> Predictor:
+    """Return one predictor whose outputs are the means of the given ones'.
+
+    First layers stacked, second ones block-diagonal, last ones side by side and divided by their number: N heads of
+    hidden sizes (a, b) become one of (N a, N b), with N squared times the numbers in the second layer, all but one
+    N-th of them zero.
+    """
+    first, second, last = zip(*(to_layers(predictor) for predictor in predictors), strict=True)
+    return from_layers(
+        [
+            (torch.cat([weight for weight, _ in first]), torch.cat([bias for _, bias in first])),
+            (torch.block_diag(*(weight for weight, _ in second)), torch.cat([bias for _, bias in second])),
+            (
+                torch.cat([weight for weight, _ in last], dim=1) / len(predictors),
+                torch.stack([bias for _, bias in last]).mean(0),
+            ),
+        ]
+    )

@@ -1,0 +1,233 @@
+"""Every setting, declared once: name, default, meaning and bounds, in frozen groups.
+
+The command line, `--help`, the checks and `arguments-example.txt` all follow from these declarations.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SPLITS = ("full", "train", "eval")
+METRICS = ("mse", "wmse", "nll", "ab", "spearman", "pearson", "accuracy")
+LOSSES = ("mse", "ab", "nll", "wmse")
+SAMPLERS = ("CmaEs", "random", "QMC", "TPE", "GP")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a searched parameter, both included; equal bounds fix it and take it out of the search."""
+
+    low: float
+    high: float
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.low == self.high
+
+    def clip(self, value: float) -> float:
+        """Return the value within the range that is nearest to the one given."""
+        return min(max(value, self.low), self.high)
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    short: str | None = None,
+) -> Any:
+    """Return a dataclass field that carries its help text, choices, bounds (both included) and short option."""
+    bounds = {"help": help, "choices": choices, "low": low, "high": high, "short": short}
+    return field(default=default, metadata=bounds)
+
+
+REQUIRED: Any = None
+"""Default of a setting that the user must give (its type does not allow None)."""
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Pictures and scores"""
+
+    directory: str = setting(REQUIRED, "top-level image directory; sub-directories are included", short="-d")
+    scores: str | None = setting(
+        None,
+        "score file, relative to the directory or absolute; the first found of scores.json, score.json, scores.csv "
+        "if not given",
+    )
+    split: str = setting("split.json", "where the train/eval split is read from and written to")
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """What is written"""
+
+    model: str = setting(
+        "model.safetensors", "where the trained model goes, relative to the directory or absolute", short="-m"
+    )
+    savefile: str | None = setting(
+        None, "CSV of score, model_score, split (and every other column of the score file)", short="-s"
+    )
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """Study and machine"""
+
+    name: str = setting("aesthetic", "study name; the same name continues that study")
+    workers: str = setting(
+        "auto", "processes that run trials side by side: auto = one a core on a CPU, one on an accelerator; or a number"
+    )
+    database: str = setting(
+        "sqlite:///db.sqlite",
+        "any Optuna storage URL (SQLite, PostgreSQL, MySQL) or a journal file; empty = keep nothing",
+    )
+    server: str = setting(
+        "off",
+        "on starts optuna-dashboard on the storage and prints its address, and leaves it up when training ends; "
+        "daemon stops it with training",
+        choices=("off", "on", "daemon"),
+    )
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Device"""
+
+    device: str = setting("auto", "auto (cuda, then mps, then cpu) or any torch device")
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Features"""
+
+    feature_extractor_model: str = setting(
+        "ChrisGoringe/vitH16",
+        "hub name or local folder; a comma-separated list concatenates the features of several; "
+        "efficientnet-lite0 needs no download",
+    )
+    hidden_states_used: tuple[int, ...] | None = setting(
+        None,
+        "comma-separated; 0 = final output, 1 = the layer before, ... need not be consecutive; "
+        "the model's own default if not given",
+        low=0,
+    )
+    hidden_states_mode: str = setting(
+        "default",
+        "join (concatenate), average, weight (a trained linear layer with one weight per hidden state, shared by all "
+        "features, plus a bias); default is the model's own: join for CLIP, average for AIM",
+        choices=("default", "join", "average", "weight"),
+    )
+    weight_hidden_states: bool = setting(False, "the older spelling of --hidden_states_mode=weight")
+    fixed_hidden_state_weights: tuple[float, ...] | None = setting(
+        None, "weights in the order of --hidden_states_used, then the bias: not trained"
+    )
+    fp16_features: bool = setting(False, "keep features in half precision")
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """Training constants: loss and metrics"""
+
+    loss_model: str = setting(
+        "mse",
+        "mse; ab = margin ranking loss over pairs with unequal scores; nll = two outputs, mean and sigma, Gaussian "
+        "negative log likelihood; wmse = mse weighted by the score file's weight column",
+        choices=LOSSES,
+    )
+    set_for_scoring: str = setting("eval", "the set whose metric the search improves", choices=SPLITS)
+    metric_for_scoring: str | None = setting(
+        None,
+        "the metric the search improves; the loss model's own if not given. mse, wmse and nll are minimised, the "
+        "others maximised",
+        choices=METRICS,
+    )
+    calculate_ab: bool = setting(False, "also compute ab, on all three sets, and keep it with the trial")
+    calculate_mse: bool = setting(False, "also compute mse")
+    calculate_wmse: bool = setting(False, "also compute wmse")
+    calculate_nll: bool = setting(False, "also compute nll")
+    calculate_spearman: bool = setting(False, "also compute spearman")
+    calculate_pearson: bool = setting(False, "also compute pearson")
+    calculate_accuracy: bool = setting(False, "also compute accuracy")
+    accuracy_divider: float | None = setting(None, "threshold between good and bad; the median score if not given")
+    normalise_weights: bool = setting(False, "scale weight to mean 1")
+
+    @property
+    def metric(self) -> str:
+        """The metric that the search improves."""
+        return self.loss_model if self.metric_for_scoring is None else self.metric_for_scoring
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric kept with a trial: the loss's own, the scoring metric, and those asked for."""
+        asked = {name for name in METRICS if getattr(self, f"calculate_{name}")}
+        return tuple(name for name in METRICS if name in asked | {self.loss_model, self.metric})
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Training constants: split"""
+
+    fraction_for_eval: float = setting(0.25, "share kept for evaluation", low=0, high=1)
+    eval_pick_seed: int = setting(42, "seed of that choice")
+    ignore_existing_split: bool = setting(False, "make a new split even if there is one")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Metaparameters: equal --min_x and --max_x fix x and take it out of the search"""
+
+    first_layer_size: Range = setting(Range(10, 1000), "size of the first hidden layer", low=1)
+    second_layer_size: Range = setting(Range(10, 1000), "size of the second hidden layer", low=1)
+    train_epochs: Range = setting(Range(5, 50), "passes over the training images", low=1)
+    warmup_ratio: Range = setting(
+        Range(0.0, 0.2), "share of the steps of linear warm-up, then cosine to zero", low=0, high=1
+    )
+    log_lr: Range = setting(Range(-4.5, -2.5), "log10 of AdamW's learning rate", low=-10, high=1)
+    log_weight_lr: Range = setting(
+        Range(-4.5, -2.5), "the same for the hidden-state weights, only in weight mode", low=-10, high=1
+    )
+    batch_size: Range = setting(Range(1, 100), "images a step; for ab and nll an odd value is rounded up", low=1)
+    input_dropout: Range = setting(Range(0.0, 0.8), "dropout between features and first layer", low=0, high=0.99)
+    dropout: Range = setting(Range(0.0, 0.8), "dropout between the two hidden layers", low=0, high=0.99)
+    output_dropout: Range = setting(Range(0.0, 0.0), "dropout after the second hidden layer", low=0, high=0.99)
+
+
+INTEGER_PARAMETERS = ("first_layer_size", "second_layer_size", "train_epochs", "batch_size")
+"""The searched parameters that are whole numbers."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Search"""
+
+    trials: int = setting(
+        200,
+        "the study is brought up to this many finished trials: the same command goes on after a kill, and runs none "
+        "after the end. 0 = extract and cache the features, then stop",
+        low=0,
+    )
+    sampler: str = setting("CmaEs", "how the next parameters are chosen", choices=SAMPLERS)
+    pruner: str = setting("none", "ends hopeless trials early", choices=("none", "median", "hyperband"))
+    ensemble: int = setting(1, "average the best N heads into the one model file", low=1)
+    model_seed: int | None = setting(
+        None,
+        "seeds initialisation, shuffling, dropout and the sampler: same seed, same machine, same result",
+        low=0,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingArguments:
+    """Everything `aesthetic_predictor_training.py` is told."""
+
+    images: ImageSettings
+    output: OutputSettings
+    study: StudySettings
+    device: DeviceSettings
+    features: FeatureSettings
+    scoring: ScoringSettings
+    split: SplitSettings
+    space: SearchSpace
+    search: SearchSettings
