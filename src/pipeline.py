@@ -17,7 +17,7 @@ from src.hidden_states import HeadInput, arrange
 from src.metrics import HIGHER_IS_BETTER, Array
 from src.model_file import EXTRACTOR_SEPARATOR, load_model, save_model
 from src.predictor import predict
-from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_problem
+from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_judge, make_problem
 from src.scores import ScoreTable, write_csv
 from src.search import best_trial, make_sampler, search
 from src.settings import TrainingArguments
@@ -32,6 +32,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     device = choose_device(arguments.device.device)
     scored = load_scored_images(arguments.images, arguments.split)
     log.info("%s", describe(scored.table))
+    make_judge(scored.table, arguments.scoring)  # what cannot be had from these scores is told before any work
     scored, features, head_input = load_head_input(scored, arguments.features, device)
     if arguments.search.trials == 0:
         log.info("features are cached; --trials=0, so no search")
