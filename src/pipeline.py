@@ -21,7 +21,7 @@ from src.preparation import ScoredImages, describe, load_head_input, load_scored
 from src.scores import ScoreTable, write_csv
 from src.search import best_trial, make_sampler, search
 from src.settings import TrainingArguments
-from src.storage import open_storage
+from src.storage import close_storage, open_storage
 from src.training import TrainedHead
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     report(study, scored, features, model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, model_scores(features, model_file))
+    close_storage(storage)
 
 
 def model_scores(features: FeatureTable, model_file: Path) -> Array:
