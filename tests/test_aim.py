@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoints import AIM, save_aim
 
 from src.errors import UserError
 from src.extractors import build_extractor
 from src.extractors.aim import AimConfig, sin_cos_positions
+from tests.tiny_checkpoints import AIM, save_aim
 
 CPU = torch.device("cpu")
 DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoints import make_picture
 
 from src.extractors import build_extractor
 from src.extractors.packaged import load_model
+from tests.tiny_checkpoints import make_picture
 
 CPU = torch.device("cpu")
 DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
