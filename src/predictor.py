@@ -1,5 +1,6 @@
 """The predictor, a small network from features to scores, and the folding of affine maps and ensembles into it."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -11,48 +12,20 @@ LINEAR_LAYERS = (1, 4, 7)
 ROWS_AT_ONCE = 8192
 
 
-class Dropout(nn.Module):
-    """Dropout whose masks come from its own generator, so that a seed repeats a training whatever else runs."""
-
-    def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.probability = probability
-        self.generator = generator
-
-    def forward(self, values: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
-            return values
-        kept = torch.empty_like(values).bernoulli_(1 - self.probability, generator=self.generator)
-        return values * kept.div_(1 - self.probability)
-
-
 class Predictor(nn.Module):
     """Dropout, Linear, ReLU, Dropout, Linear, ReLU, Dropout, Linear: (n_images, n_features) to (n_images, n_outputs).
 
-    Output 0 is the score; output 1, if there is one, its standard deviation. Weights start uniform in
-    +-1/sqrt(fan in), PyTorch's own default for Linear, drawn from `generator`.
+    Output 0 is the score; output 1, if there is one, its standard deviation. It only predicts, so its dropouts are
+    empty places that keep the layers' numbers; training works on `head_stack.HeadStack`.
     """
 
-    def __init__(
-        self,
-        n_features: int,
-        layers: Sequence[int],
-        n_outputs: int = 1,
-        *,
-        dropouts: Sequence[float] = (0.0, 0.0, 0.0),
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, n_features: int, layers: Sequence[int], n_outputs: int = 1) -> None:
         super().__init__()
         sizes = (n_features, *layers, n_outputs)
         steps: list[nn.Module] = []
-        for index, dropout in enumerate(dropouts):
-            linear = nn.utils.skip_init(nn.Linear, sizes[index], sizes[index + 1])
-            steps += [Dropout(dropout, generator), linear, nn.ReLU()]
+        for n_in, n_out in itertools.pairwise(sizes):
+            steps += [nn.Dropout(0.0), nn.Linear(n_in, n_out), nn.ReLU()]
         self.main_process = nn.Sequential(*steps[:-1])
-        for linear in self.linears():
-            bound = linear.in_features**-0.5
-            nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.main_process(features)
@@ -92,11 +65,11 @@ def predict(predictor: nn.Module, features: Tensor) -> Tensor:
 def from_layers(layers: Sequence[tuple[Tensor, Tensor]]) -> Predictor:
     """Return a predictor of these three (weight, bias) pairs, as float32 on the CPU, in evaluation mode."""
     weights = [weight for weight, _ in layers]
-    predictor = Predictor(weights[0].shape[1], [weight.shape[0] for weight in weights[:2]], weights[2].shape[0])
-    with torch.no_grad():
-        for linear, (weight, bias) in zip(predictor.linears(), layers, strict=True):
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
+    with torch.device("meta"):
+        predictor = Predictor(weights[0].shape[1], [weight.shape[0] for weight in weights[:2]], weights[2].shape[0])
+    for linear, (weight, bias) in zip(predictor.linears(), layers, strict=True):
+        linear.weight = nn.Parameter(weight.detach().to("cpu", torch.float32, copy=True).contiguous())
+        linear.bias = nn.Parameter(bias.detach().to("cpu", torch.float32, copy=True).contiguous())
     return predictor.eval()
 
 
