@@ -1,0 +1,207 @@
+"""Scores from comparisons: the most probable ones under Bradley-Terry with a Gaussian prior, and how sure they are.
+
+A picture with score a is preferred to one with score b with probability 1 / (1 + exp(b - a)), so scores are in
+logits: a lead of 1 wins 73 % of the answers, a lead of 3 wins 95 %. The prior on the scores is
+
+    scores ~ Normal(mean, diag(variance) + basis @ basis.T)
+
+where `basis` (may be absent) carries what features of the pictures can say: it is ridge regression on them, fitted
+jointly with the comparisons (Bradley and Terry, Biometrika 1952; Rasmussen and Williams, Gaussian Processes, ch. 3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse.linalg import LinearOperator, cg
+from scipy.special import expit, log_expit
+
+EXACT_UP_TO = 1500
+"""Pictures up to which linear systems are solved densely and standard errors are exact."""
+
+MESSAGE_ROUNDS = 30
+PRIOR_VARIANCE = 2.25
+"""Variance of scores before any answer, logits squared: two random pictures are then told apart in about 80 %."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known before the first answer.
+
+    `mean` and `variance` are (n_pictures,), `basis` (n_pictures, n_components) or None. All in logits.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    basis: np.ndarray | None = None
+
+
+def flat_prior(n_pictures: int, variance: float = PRIOR_VARIANCE) -> Prior:
+    """A prior that knows no picture from another."""
+    return Prior(np.zeros(n_pictures), np.full(n_pictures, variance))
+
+
+def feature_basis(features: np.ndarray, variance: float, n_components: int = 64) -> np.ndarray:
+    """Directions in which features let scores vary, (n_pictures, at most n_components), for a ridge prior.
+
+    Standardised features on their principal axes, scaled so that a picture's score varies by `variance` (logits
+    squared) on average. `features` is (n_pictures, n_features).
+    """
+    spread = features.std(axis=0)
+    usable = spread > 1e-8
+    standardised = (features[:, usable] - features[:, usable].mean(axis=0)) / spread[usable]
+    if standardised.shape[1] == 0:
+        return np.zeros((len(features), 0))
+    _, axes = np.linalg.eigh(standardised.T @ standardised)
+    projected = standardised @ axes[:, ::-1][:, :n_components]
+    return projected * np.sqrt(variance / (projected**2).sum(axis=1).mean())
+
+
+def fit_scores(
+    winners: np.ndarray, losers: np.ndarray, prior: Prior, *, start: np.ndarray | None = None, tolerance: float = 1e-6
+) -> np.ndarray:
+    """The most probable scores, (n_pictures,), by Newton's method.
+
+    `winners` and `losers` are (n_comparisons,) indices of pictures; `start` is where the search begins (scores of a
+    moment ago save steps). The objective is strictly convex, so there is one answer.
+    """
+    scores = prior.mean.copy() if start is None else start.copy()
+    value = _objective(scores, winners, losers, prior)
+    for _ in range(50):
+        surprise = expit(scores[losers] - scores[winners])
+        slope = _prior_product(prior, scores - prior.mean) - _signed_sum(surprise, winners, losers, len(scores))
+        if np.abs(slope).max() < tolerance:
+            break
+        step = _solve(surprise * (1 - surprise), winners, losers, prior, slope)
+        length = 1.0
+        while length > 1e-4:
+            candidate = scores - length * step
+            new_value = _objective(candidate, winners, losers, prior)
+            if new_value <= value:
+                break
+            length /= 2
+        else:
+            break
+        scores, value = candidate, new_value
+    return scores
+
+
+def standard_errors(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
+    """Standard error of each score, (n_pictures,), logits: from the curvature at the most probable scores.
+
+    Exact (diagonal of the inverse Hessian) up to `EXACT_UP_TO` pictures. Beyond, the comparisons are taken as a
+    network of resistors without loops (Gaussian belief propagation: exact on trees, a little too small otherwise),
+    and what the features add is put on top by the Woodbury identity.
+    """
+    weights = curvature(scores, winners, losers)
+    if len(scores) <= EXACT_UP_TO:
+        return np.sqrt(np.diag(covariance(scores, winners, losers, prior)))
+    variance = _variance_without_loops(weights, winners, losers, 1 / prior.variance)
+    if prior.basis is not None and prior.basis.shape[1] > 0:
+        sparse = _sparse_hessian(weights, winners, losers, 1 / prior.variance)
+        inner, scaled = _woodbury(prior)
+        # Hessian = sparse - scaled @ inner @ scaled.T
+        solved = np.stack([_conjugate_gradient(sparse, column) for column in scaled.T], axis=1)
+        middle = np.linalg.inv(np.linalg.inv(inner) - scaled.T @ solved)
+        variance = variance + np.einsum("ij,jk,ik->i", solved, middle, solved)
+    return np.sqrt(variance)
+
+
+def covariance(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
+    """Covariance of the scores given the answers, (n_pictures, n_pictures), logits squared; dense, so for few."""
+    hessian = _dense_hessian(curvature(scores, winners, losers), winners, losers, prior)
+    return np.linalg.inv(hessian)
+
+
+def curvature(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray) -> np.ndarray:
+    """What each comparison tells at these scores, (n_comparisons,): p (1 - p), at most 0.25."""
+    probability = expit(scores[winners] - scores[losers])
+    return probability * (1 - probability)
+
+
+def _objective(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> float:
+    deviation = scores - prior.mean
+    misfit = -log_expit(scores[winners] - scores[losers]).sum()
+    return float(misfit + 0.5 * deviation @ _prior_product(prior, deviation))
+
+
+def _signed_sum(values: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> np.ndarray:
+    return np.bincount(winners, values, n_pictures) - np.bincount(losers, values, n_pictures)
+
+
+def _woodbury(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Inner matrix and scaled basis: the prior's precision is diag(1 / variance) - scaled @ inner @ scaled.T."""
+    assert prior.basis is not None
+    scaled = prior.basis / prior.variance[:, None]
+    return np.linalg.inv(np.eye(scaled.shape[1]) + prior.basis.T @ scaled), scaled
+
+
+def _prior_product(prior: Prior, vector: np.ndarray) -> np.ndarray:
+    """The prior's precision matrix times a vector."""
+    product = vector / prior.variance
+    if prior.basis is not None:
+        inner, scaled = _woodbury(prior)
+        product = product - scaled @ (inner @ (scaled.T @ vector))
+    return product
+
+
+def _sparse_hessian(
+    weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, precision: np.ndarray
+) -> scipy.sparse.csr_array:
+    n_pictures = len(precision)
+    everyone = np.arange(n_pictures)
+    diagonal = precision + np.bincount(winners, weights, n_pictures) + np.bincount(losers, weights, n_pictures)
+    values = np.concatenate([diagonal, -weights, -weights])
+    rows, columns = np.concatenate([everyone, winners, losers]), np.concatenate([everyone, losers, winners])
+    return scipy.sparse.coo_array((values, (rows, columns)), shape=(n_pictures, n_pictures)).tocsr()
+
+
+def _dense_hessian(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
+    hessian = _sparse_hessian(weights, winners, losers, 1 / prior.variance).toarray()
+    if prior.basis is not None:
+        inner, scaled = _woodbury(prior)
+        hessian -= scaled @ inner @ scaled.T
+    return hessian
+
+
+def _conjugate_gradient(
+    matrix: scipy.sparse.csr_array | LinearOperator, right: np.ndarray, diagonal: np.ndarray | None = None
+) -> np.ndarray:
+    diagonal = matrix.diagonal() if diagonal is None else diagonal
+    jacobi = LinearOperator(matrix.shape, matvec=lambda vector: vector / diagonal, dtype=np.float64)
+    solution, _ = cg(matrix, right, rtol=1e-5, maxiter=300, M=jacobi)
+    return solution
+
+
+def _solve(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, right: np.ndarray) -> np.ndarray:
+    """The Newton step: inverse Hessian times `right`."""
+    if len(right) <= EXACT_UP_TO // 5:
+        return np.linalg.solve(_dense_hessian(weights, winners, losers, prior), right)
+    sparse = _sparse_hessian(weights, winners, losers, 1 / prior.variance)
+    if prior.basis is None:
+        return _conjugate_gradient(sparse, right)
+    inner, scaled = _woodbury(prior)
+    whole = LinearOperator(
+        sparse.shape, matvec=lambda vector: sparse @ vector - scaled @ (inner @ (scaled.T @ vector)), dtype=np.float64
+    )
+    return _conjugate_gradient(whole, right, sparse.diagonal())
+
+
+def _variance_without_loops(
+    weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, precision: np.ndarray
+) -> np.ndarray:
+    """Diagonal of the inverse Hessian by messages along comparisons, (n_pictures,), as if there were no loops."""
+    n_pictures, n_comparisons = len(precision), len(weights)
+    pairs, first = np.unique(np.sort(np.stack([winners, losers], axis=1), axis=1), axis=0, return_inverse=True)
+    if n_comparisons == 0:
+        return 1 / precision
+    joint = np.bincount(first.ravel(), weights)
+    source, target = np.concatenate([pairs[:, 0], pairs[:, 1]]), np.concatenate([pairs[:, 1], pairs[:, 0]])
+    weight, half = np.concatenate([joint, joint]), len(pairs)
+    backwards = np.concatenate([np.arange(half, 2 * half), np.arange(half)])
+    message = weight.copy()
+    for _ in range(MESSAGE_ROUNDS):
+        belief = precision + np.bincount(target, message, n_pictures)
+        without = belief[source] - message[backwards]
+        message = weight * without / (weight + without)
+    return 1 / (precision + np.bincount(target, message, n_pictures))
