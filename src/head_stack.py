@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src.hidden_states import Mixture
+from src.predictor import initialise
 
 Masks = Sequence[Tensor | None]
 """What dropout multiplies inputs, first and second hidden layer by, (heads, rows, width) each; None: nothing."""
@@ -83,10 +84,7 @@ class HeadStack:
             buffer[slot].zero_()
         views = self.head(slot, sizes)
         for weight, bias in zip(views[0:6:2], views[1:6:2], strict=True):
-            bound = weight.shape[1] ** -0.5
-            for part in (weight, bias):
-                drawn = torch.empty(part.shape, device=part.device).uniform_(-bound, bound, generator=generator)
-                part.copy_(drawn)
+            initialise(weight, bias, generator)
         if first_sigma:
             views[5][1:] = 1.0
         for index, mixture in enumerate(self.mixtures):

@@ -22,7 +22,7 @@ from src.scores import ScoreTable, write_csv
 from src.search import best_trial, make_sampler, search
 from src.settings import TrainingArguments
 from src.storage import open_storage
-from src.training import TrainedHead
+from src.trained_head import TrainedHead
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from src.scores import ScoreTable, find_score_file, name_some, read_scores
 from src.search import Problem
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
 from src.splits import assign_splits, read_split_file, write_split_file
-from src.training import standardise
+from src.training_data import standardise
 
 log = logging.getLogger(__name__)
 

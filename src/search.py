@@ -13,7 +13,9 @@ from src.errors import UserError
 from src.evaluation import Judge
 from src.metrics import HIGHER_IS_BETTER
 from src.settings import INTEGER_PARAMETERS, Range, ScoringSettings, SearchSettings, SearchSpace
-from src.training import DivergedError, HeadParameters, TrainedHead, TrainingData, train
+from src.trained_head import TrainedHead
+from src.training import DivergedError, HeadParameters, train
+from src.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ Several heads train side by side as stacked matrices, each on its own schedule a
 that of training them one by one. One head is a stack of one.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -230,7 +231,7 @@ class _Training:
         return self._finish() if epoch == self.schedule.n_epochs else None
 
     def _is_better(self, score: float) -> bool:
-        if self._best is None:
+        if self._best is None or math.isnan(self._best[0]):
             return True
         return score > self._best[0] if self.aim.higher_is_better else score < self._best[0]
 
