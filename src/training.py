@@ -82,38 +82,53 @@ def train(
     """
     aim = Aim(loss_model, evaluate, higher_is_better)
     job = Job(parameters, seed, on_epoch)
-    layers = (parameters.first_layer_size, parameters.second_layer_size)
-    ((_, outcome),) = train_jobs(data, [job], aim, n_at_once=1, layers=layers)
+    ((_, outcome),) = train_jobs(data, [job], aim)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
 def train_jobs(
-    data: TrainingData, jobs: Iterable[Job], aim: Aim, *, n_at_once: int, layers: tuple[int, int]
+    data: TrainingData,
+    jobs: Iterable[Job | None],
+    aim: Aim,
+    *,
+    n_at_once: int = 1,
+    layers: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Job, TrainedHead | Exception]]:
     """Yield each job with its trained head, or with the exception that ended it, as they end.
 
-    `n_at_once` train side by side; whenever one ends, the next is asked of `jobs`. No head may be larger than
-    `layers`. What `on_epoch` raises, and DivergedError, end one training; all else ends everything.
+    `n_at_once` train side by side; whenever there is a place, the next is asked of `jobs`, which may give None for
+    none at present. No head may be larger than `layers`; None, for one at a time, is each head's own size. What
+    `on_epoch` raises, and DivergedError, end one training; all else ends everything.
     """
-    sizes = HeadSizes(
-        data.n_inputs, *layers, losses.n_outputs(aim.loss_model), sum(mixture.n_states + 1 for mixture in data.mixtures)
-    )
-    stack = HeadStack(n_at_once, sizes, data.mixtures, data.features.device)
     waiting = iter(jobs)
     running: list[_Training] = []
+    stack: HeadStack | None = None
     while True:
         while len(running) < n_at_once and (job := next(waiting, None)) is not None:
+            if stack is None or layers is None:
+                stack = _make_stack(data, aim, n_at_once, layers or _layers(job))
             running.append(_Training(job, aim, data, stack, len(running)))
         if not running:
             return
+        assert stack is not None
         _step(stack, running, data, losses.GRADIENTS[aim.loss_model])
         for training in [training for training in running if training.schedule.epoch_ended]:
             outcome = training.end_epoch()
             if outcome is not None:
-                yield training.job, outcome
                 _remove(running, training)
+                yield training.job, outcome
+
+
+def _layers(job: Job) -> tuple[int, int]:
+    return job.parameters.first_layer_size, job.parameters.second_layer_size
+
+
+def _make_stack(data: TrainingData, aim: Aim, n_at_once: int, layers: tuple[int, int]) -> HeadStack:
+    n_mixing = sum(mixture.n_states + 1 for mixture in data.mixtures)
+    sizes = HeadSizes(data.n_inputs, *layers, losses.n_outputs(aim.loss_model), n_mixing)
+    return HeadStack(n_at_once, sizes, data.mixtures, data.features.device)
 
 
 def _remove(running: list["_Training"], training: "_Training") -> None:
