@@ -18,7 +18,7 @@ from src.sampling import sampler_seed
 from src.settings import SearchSettings, SearchSpace, StudySettings
 from src.shared_data import share
 from src.space import first_parameters
-from src.storage import is_server, open_storage, patiently
+from src.storage import close_storage, is_server, open_storage, patiently
 from src.study import Claims, bury_silent, complete_trials, n_finished, open_study, process_name
 from src.trials import Ended, Plan, Problem
 from src.workers import Place, Workers, work
@@ -43,48 +43,54 @@ class Target:
 
 def search(
     problem: Problem, space: SearchSpace, settings: SearchSettings, where: StudySettings, target: Target
-) -> tuple[optuna.Study, tuple[FrozenTrial, ...]]:
+) -> tuple[FrozenTrial, ...]:
     """Bring the study up to `settings.trials` finished trials, and the model file to the best heads of the study.
 
-    Returns the study and the trials in the model file, best first. On Ctrl-C the model file holds the best head so
+    Returns the trials in the model file, best first. On Ctrl-C the model file holds the best head so
     far, and no trial stays marked as running.
     """
+    n_workers, n_at_once = divide_work(
+        where.workers, problem.data.features.device, seeded=settings.model_seed is not None
+    )
+    plan = Plan(space, settings.trials, settings.ensemble, settings.model_seed, n_at_once, settings.pruner != "none")
     with tempfile.TemporaryDirectory(prefix="aesthetic-", ignore_cleanup_errors=True) as folder:
-        n_workers, n_at_once = divide_work(where.workers, problem.data.features.device)
-        database = where.database
-        if not database and n_workers > 1:
-            database = str(Path(folder) / "journal")
-        study = open_study(
-            where.name,
-            open_storage(database),
-            maximize=problem.higher_is_better,
-            identity=problem.identity,
-            place=where.database or "memory",
-        )
-        _describe(study, target)
-        models = BestModels(
-            study,
-            problem,
-            n_heads=settings.ensemble,
-            file=target.file,
-            make_file=target.make_file,
-            shared=is_server(database),
-        )
-        plan = Plan(
-            space, settings.trials, settings.ensemble, settings.model_seed, n_at_once, settings.pruner != "none"
-        )
-        place = Place(database, where.name, settings.sampler, settings.pruner)
-        bury_silent(study)
-        _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
-        return study, models.finish()
+        journal = str(Path(folder) / "journal")
+        database = journal if not where.database and n_workers > 1 else where.database
+        storage = open_storage(database)
+        try:
+            study = open_study(
+                where.name,
+                storage,
+                maximize=problem.higher_is_better,
+                identity=problem.identity,
+                place=where.database or "memory",
+            )
+            _describe(study, target)
+            models = BestModels(
+                study,
+                problem,
+                n_heads=settings.ensemble,
+                file=target.file,
+                make_file=target.make_file,
+                shared=is_server(database),
+            )
+            place = Place(database, where.name, settings.sampler, settings.pruner)
+            bury_silent(study)
+            _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
+            return models.finish()
+        finally:
+            close_storage(storage)
 
 
-def divide_work(workers: str, device: torch.device) -> tuple[int, int]:
+def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> tuple[int, int]:
     """Return how many processes run trials, and how many heads each trains at once; UserError for a bad number.
 
     `4` is four processes; `auto` one a core on a CPU, and one that trains many heads on an accelerator; `heads:4` is
-    one process that trains four heads as stacked matrices, on any device.
+    one process that trains four heads as stacked matrices, on any device. A search that is seeded is to repeat itself
+    exactly, which several heads at once cannot: `auto` is then one process with one head.
     """
+    if workers == "auto" and seeded:
+        return 1, 1
     if workers == "auto":
         return (1, HEADS_ON_ACCELERATOR) if device.type != "cpu" else (_n_cores(), 1)
     name, _, number = workers.rpartition(":")

@@ -183,3 +183,11 @@ def as_user_errors() -> Iterator[None]:
     except _outages() as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"the database of the study failed: {reason}; the same command goes on from here") from None
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage; Optuna itself leaves them to the garbage collector."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    if engine is not None:
+        engine.dispose()

@@ -52,9 +52,10 @@ def open_study(
         return study
     differing = [key for key in identity if recorded.get(key) != identity[key]]
     if differing:
+        named = ", ".join(_difference(key, recorded, identity) for key in differing)
         raise UserError(
-            f"study {name} in {place} was made with other {', '.join(_difference(key, recorded, identity) for key in differing)}"
-            "; go on with those, or choose another --name for a new study"
+            f"study {name} in {place} was made with other {named}; go on with those, or choose another --name for a "
+            "new study"
         )
     return study
 
@@ -80,7 +81,7 @@ def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials, best first; of equal ones the older first."""
     trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,))
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    return sorted(trials, key=lambda trial: (sign * float(trial.value), trial.number))
+    return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Claims:
         """Return a trial to run; None while those that others run may be all that is missing."""
         if self._n_taken() >= self.n_trials:
             return None
-        trial = patiently(self.study.ask)
+        trial = patiently(_ask, self.study)
         if self._n_taken(below=trial.number) >= self.n_trials:
             # Another process took the last one at the same moment; the older trials go first.
             patiently(self.study.tell, trial, state=TrialState.FAIL)
@@ -113,6 +114,13 @@ class Claims:
         return sum(
             counts(trial) or (_may_be_alive(trial) and (below is None or trial.number < below)) for trial in trials
         )
+
+
+def _ask(study: optuna.Study) -> optuna.Trial:
+    with warnings.catch_warnings():
+        # Optuna gives signs of life only inside Study.optimize; here `heartbeats` does.
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        return study.ask()
 
 
 def _may_be_alive(trial: FrozenTrial) -> bool:
