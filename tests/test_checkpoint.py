@@ -184,7 +184,7 @@ def test_the_processor_of_the_original_is_taken_where_the_copy_has_none(hub_cach
     assert build_extractor(copy, CPU).target_size == 40
 
 
-def test_a_full_waiting_line_hands_errors_and_results_over():
+def test_a_call_with_a_deadline_hands_over_its_result_or_its_error_or_gives_up():
     assert within(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 // 0)
