@@ -11,11 +11,11 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import save_aim, save_checkpoint
 
 from src.errors import UserError
 from src.extractors import build_extractor, checkpoint
 from src.extractors.checkpoint import open_checkpoint, within
+from tests.tiny_checkpoints import save_aim, save_checkpoint
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

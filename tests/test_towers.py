@@ -6,10 +6,10 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import CLIP_PROCESSOR, VISION, make_model, make_picture, processor_settings, save_checkpoint
 
 from src.errors import UserError
 from src.extractors import build_extractor
+from tests.tiny_checkpoints import CLIP_PROCESSOR, VISION, make_model, make_picture, processor_settings, save_checkpoint
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_checkpoints import make_picture
 
 from src.errors import UserError
 from src.extractors.naflex import NaflexTransform, naflex_transform, patch_grid
 from src.extractors.processors import DEFAULTS, processor_transform
 from src.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
+from tests.tiny_checkpoints import make_picture
 
 SETTINGS = {
     "clip": {"image_processor_type": "CLIPImageProcessor"},
