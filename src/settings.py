@@ -69,6 +69,7 @@ class OutputSettings:
     savefile: str | None = setting(
         None, "CSV of score, model_score, split (and every other column of the score file)", short="-s"
     )
+    report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails, written at the end")
 
 
 @dataclass(frozen=True)
@@ -231,3 +232,63 @@ class TrainingArguments:
     split: SplitSettings
     space: SearchSpace
     search: SearchSettings
+
+
+@dataclass(frozen=True)
+class ModelScoreSettings:
+    """Model scores, from a model or a file"""
+
+    model: str | None = setting(
+        None, "a trained model to run on the images, relative to the directory or a path", short="-m"
+    )
+    model_scores: str | None = setting(
+        None, "a score file written by a model, or the savefile of a training; ignored if --model is given"
+    )
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """What is reported and written"""
+
+    include_train_split: bool = setting(False, "all images; otherwise those that did not train the model")
+    regex: tuple[str, ...] = setting(
+        (), "also report the images whose relative path matches; may be given several times"
+    )
+    directories: bool = setting(False, "also report each sub-directory")
+    save_scores_and_errors: bool = setting(False, "write the next two")
+    save_model_scorefile: str = setting("model_scores.json", "model scores")
+    save_error_scorefile: str = setting("error_scores.json", "absolute errors")
+    report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails")
+    database: str | None = setting(None, "for the report: the Optuna storage of the training")
+    name: str | None = setting(None, "for the report: the name of its study")
+
+
+@dataclass(frozen=True)
+class AnalysisArguments:
+    """Everything `aesthetic_data_analysis.py` is told."""
+
+    images: ImageSettings
+    model_scores: ModelScoreSettings
+    analysis: AnalysisSettings
+    features: FeatureSettings
+    device: DeviceSettings
+
+
+@dataclass(frozen=True)
+class ViewerSettings:
+    """What is shown and written"""
+
+    save: str | None = setting(None, "write the table as CSV")
+    no_browser: bool = setting(False, "serve only; open the address printed in a browser yourself")
+    port: int | None = setting(None, "port to serve at; a free one if not given", low=1, high=65535)
+
+
+@dataclass(frozen=True)
+class ViewerArguments:
+    """Everything `aesthetic_spotlight.py` is told."""
+
+    images: ImageSettings
+    model_scores: ModelScoreSettings
+    viewer: ViewerSettings
+    features: FeatureSettings
+    device: DeviceSettings

@@ -16,7 +16,7 @@ OWNERS = {
     "transformers": {"extractors"},
     "efficientnet_lite_pytorch": {"extractors"},
     "renumics": {"viewer"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"study_plots"},
     "sklearn": {"baselines", "duplicates", "viewer", "bradley_terry"},
     "tqdm": {"features"},
 }

@@ -121,4 +121,4 @@ def test_real_older_models_give_the_scores_they_gave(data_folder: Path, tmp_path
     extractors = build_extractors(",".join(model.extractors), torch.device("cpu"))
     found = load_features(tmp_path, some, extractors, hidden_states=model.hidden_states, show_progress=False)
     scores = predict(model.predictor, found.values)[:, 0].tolist()
-    assert scores == pytest.approx([expected[path] for path in some], abs=2e-3)
+    assert scores == pytest.approx([expected[path] for path in some], abs=1e-4)

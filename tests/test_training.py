@@ -11,6 +11,7 @@ from src.hidden_states import Mixture
 from src.predictor import predict
 from src.training import (
     DivergedError,
+    Evaluate,
     HeadParameters,
     TrainedHead,
     TrainingData,
@@ -42,7 +43,7 @@ def planted(n_images: int = 120, n_columns: int = 8, mixtures: tuple[Mixture, ..
     return standardise(features, scores, train_rows, device=CPU, mixtures=mixtures), features
 
 
-def error_on(data: TrainingData, rows: Tensor):
+def error_on(data: TrainingData, rows: Tensor) -> Evaluate:
     scores = data.scores * data.score_scale + data.score_mean
 
     def evaluate(outputs_of) -> float:
