@@ -1,6 +1,8 @@
 """Where a study is kept: any Optuna storage URL, a journal file, or nothing."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -25,13 +27,24 @@ def open_storage(database: str) -> BaseStorage:
         raise UserError(f"--database={database} cannot be opened: {reason}; check the URL, or choose another") from None
 
 
-def load_study(database: str, name: str) -> optuna.Study:
-    """Return the study of that name; UserError if the storage is not there or has no such study."""
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage; Optuna itself leaves them to the garbage collector."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def opened_study(database: str, name: str) -> Iterator[optuna.Study]:
+    """Give the study of that name meanwhile; UserError if the storage is not there or has no such study."""
     if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
         raise UserError(f"--database={database} is not there; give the one of the training")
     storage = open_storage(database)
     try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        names = ", ".join(optuna.get_all_study_names(storage)) or "none"
-        raise UserError(f"--name={name}: no such study in {database}; there are: {names}") from None
+        names = optuna.get_all_study_names(storage)
+        if name not in names:
+            raise UserError(f"--name={name}: no such study in {database}; there are: {', '.join(names) or 'none'}")
+        yield optuna.load_study(study_name=name, storage=storage)
+    finally:
+        close_storage(storage)
