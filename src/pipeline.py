@@ -18,6 +18,7 @@ from src.metrics import HIGHER_IS_BETTER, Array
 from src.model_file import EXTRACTOR_SEPARATOR, load_model, save_model
 from src.predictor import predict
 from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_judge, make_problem
+from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
 from src.search import best_trial, make_sampler, search
 from src.settings import TrainingArguments
@@ -59,6 +60,8 @@ def train_predictor(arguments: TrainingArguments) -> None:
     report(study, scored, features, model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, model_scores(features, model_file))
+    if arguments.output.report is not None:
+        write_run_report(Path(arguments.output.report), study, scored, features, model_file)
     close_storage(storage)
 
 
