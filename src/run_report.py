@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def write_run_report(
-    file: Path, study: optuna.Study, scored: ScoredImages, features: FeatureTable, model_file: Path
+    file: Path, study: optuna.Study | None, scored: ScoredImages, features: FeatureTable, model_file: Path
 ) -> None:
-    """Write the report of the model file on the scored images, whose features these are, and of the study."""
+    """Write the report of the model file on the scored images, whose features these are; of the study too if kept."""
     model = load_model(model_file)
     outputs = predict(model.predictor, arrange(features, model.mode or "join")).double().numpy()
     data = ReportData(

@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.preparation import load_head_input, load_scored_images, make_judge, make_problem
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
 from src.splits import read_split_file
-from tests.fakes import MeanColour
+from tests.mean_colour import MeanColour
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_a_picture_that_cannot_be_read_leaves_the_rest_aligned(colour_pictures: 
     assert "warm/05.png" not in scored.table.paths
     assert scored.table.paths == features.paths
     red = {int(Path(path).stem): float(row[0]) for path, row in zip(features.paths, head_input.values, strict=True)}
-    assert red == pytest.approx({number: 10 * number / 255 for number in red}, abs=1e-6)
+    assert red == {number: 10 * number for number in red}
 
 
 def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
@@ -105,8 +105,8 @@ def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
 
 def test_the_problem_has_the_training_images_standardised(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
-    scored, _, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
-    problem = make_problem(scored.table, head_input, ScoringSettings(), CPU)
+    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
+    problem = make_problem(scored.table, features, head_input, ScoringSettings(), CPU)
     train = problem.data.train_rows
     assert torch.allclose(problem.data.features[train].mean(0), torch.zeros(3), atol=1e-6)
     assert float(problem.data.scores[train].std(correction=0)) == pytest.approx(1, abs=1e-5)

@@ -9,16 +9,10 @@ from torch import Tensor
 
 from src.hidden_states import Mixture
 from src.predictor import predict
-from src.training import (
-    DivergedError,
-    Evaluate,
-    HeadParameters,
-    TrainedHead,
-    TrainingData,
-    learning_rate_factor,
-    standardise,
-    train,
-)
+from src.schedule import learning_rate_factor
+from src.trained_head import TrainedHead
+from src.training import DivergedError, Evaluate, HeadParameters, train
+from src.training_data import TrainingData, standardise
 
 PARAMETERS = HeadParameters(
     first_layer_size=24,
