@@ -1,11 +1,13 @@
 """The main job, from arguments to a model file and its statistics."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from optuna import Study
 from optuna.trial import FrozenTrial
 
 from src.analysis import statistics_line
@@ -19,9 +21,12 @@ from src.metrics import Array
 from src.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
 from src.predictor import predict
 from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_judge, make_problem
+from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
 from src.search import Target, search
-from src.settings import TrainingArguments
+from src.settings import StudySettings, TrainingArguments
+from src.storage import opened_study
+from src.study_notes import note_best_trial
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,16 @@ def train_predictor(arguments: TrainingArguments) -> None:
     report(arguments.study.name, trials, scored, features, model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, model_scores(features, model_file))
+    with kept_study(arguments.study) as study:
+        if study is not None:
+            note_best_trial(study, trials[0], model_file)
+        if arguments.output.report is not None:
+            write_run_report(Path(arguments.output.report), study, scored, features, model_file)
+
+
+def kept_study(where: StudySettings) -> contextlib.AbstractContextManager[Study | None]:
+    """Give the study meanwhile; None where it is not kept."""
+    return opened_study(where.database, where.name) if where.database else contextlib.nullcontext()
 
 
 def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Mapping[str, str]) -> str:

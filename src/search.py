@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def search(
                 identity=problem.identity,
                 place=where.database or "memory",
             )
-            _describe(study, target)
+            _describe(study, target, f"{problem.scoring.set_for_scoring}_{problem.scoring.metric}")
             models = BestModels(
                 study,
                 problem,
@@ -111,7 +112,10 @@ def _n_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _describe(study: optuna.Study, target: Target) -> None:
+def _describe(study: optuna.Study, target: Target, metric: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        patiently(study.set_metric_names, [metric])
     patiently(study.set_user_attr, "arguments", list(target.arguments))
     if target.note:
         from optuna_dashboard import save_note

@@ -193,13 +193,16 @@ def close_storage(storage: BaseStorage) -> None:
         engine.dispose()
 
 
-def load_study(database: str, name: str) -> optuna.Study:
-    """Return the study of that name; UserError if the storage is not there or has no such study."""
+@contextlib.contextmanager
+def opened_study(database: str, name: str) -> Iterator[optuna.Study]:
+    """Give the study of that name meanwhile; UserError if the storage is not there or has no such study."""
     if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
         raise UserError(f"--database={database} is not there; give the one of the training")
     storage = open_storage(database)
     try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        names = ", ".join(optuna.get_all_study_names(storage)) or "none"
-        raise UserError(f"--name={name}: no such study in {database}; there are: {names}") from None
+        names = patiently(optuna.get_all_study_names, storage)
+        if name not in names:
+            raise UserError(f"--name={name}: no such study in {database}; there are: {', '.join(names) or 'none'}")
+        yield optuna.load_study(study_name=name, storage=storage)
+    finally:
+        close_storage(storage)

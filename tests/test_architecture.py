@@ -17,7 +17,7 @@ OWNERS = {
     "efficientnet_lite_pytorch": {"extractors"},
     "renumics": {"viewer"},
     "matplotlib": {"study_plots"},
-    "sklearn": {"baselines", "duplicates", "viewer", "bradley_terry"},
+    "sklearn": {"baselines", "duplicates", "suspects", "bradley_terry"},
     "tqdm": {"features"},
 }
 """Heavy or delicate libraries, and the modules of src/ that alone may import them."""
