@@ -164,16 +164,16 @@ def _dense_hessian(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray,
     return hessian
 
 
-def _conjugate_gradient(matrix: scipy.sparse.csr_array | LinearOperator, right: np.ndarray, diagonal: np.ndarray | None = None) -> np.ndarray:
+def _conjugate_gradient(
+    matrix: scipy.sparse.csr_array | LinearOperator, right: np.ndarray, diagonal: np.ndarray | None = None
+) -> np.ndarray:
     diagonal = matrix.diagonal() if diagonal is None else diagonal
     jacobi = LinearOperator(matrix.shape, matvec=lambda vector: vector / diagonal, dtype=np.float64)
     solution, _ = cg(matrix, right, rtol=1e-5, maxiter=300, M=jacobi)
     return solution
 
 
-def _solve(
-    weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, right: np.ndarray
-) -> np.ndarray:
+def _solve(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, right: np.ndarray) -> np.ndarray:
     """The Newton step: inverse Hessian times `right`."""
     if len(right) <= EXACT_UP_TO // 5:
         return np.linalg.solve(_dense_hessian(weights, winners, losers, prior), right)
