@@ -5,7 +5,7 @@ least known: close by score and uncertain. A share of the pairs stays random in 
 answers that no model chose: an honest test of the scores, and a way out of a wrong start.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,25 @@ class Standing:
     scores: np.ndarray
     sigmas: np.ndarray
     shown: np.ndarray
+
+
+def after_choice(standing: Standing, winner: int, losers: Sequence[int]) -> Standing:
+    """The standing right after a choice, until scores are fitted anew: one Newton step on the pictures concerned.
+
+    Each pair is taken as independent of all others, so it costs nothing, and the next pair need not wait.
+    """
+    scores, variances, shown = standing.scores.copy(), standing.sigmas**2, standing.shown.copy()
+    for loser in losers:
+        probability = expit(scores[winner] - scores[loser])
+        weight = probability * (1 - probability)
+        step = (1 - probability) / (1 + weight * (variances[winner] + variances[loser]))
+        scores[winner] += variances[winner] * step
+        scores[loser] -= variances[loser] * step
+        before = variances[winner], variances[loser]
+        variances[winner] = 1 / (1 / before[0] + weight / (1 + weight * before[1]))
+        variances[loser] = 1 / (1 / before[1] + weight / (1 + weight * before[0]))
+    shown[[winner, *losers]] += 1
+    return Standing(scores, np.sqrt(variances), shown)
 
 
 def draw_group(
