@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src import metrics
 from src.errors import UserError
 from src.metrics import Array
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Judge:
     """True scores and what the metrics need beside them. All arrays are (n_images,), in the units of the scores."""
 
     scores: Array
-    rows: Mapping[str, Array]
+    rows: Mapping[str, Rows]
     """Set name (`train`, `eval`, `full`) -> the rows of its images."""
     divider: float
     """Threshold between good and bad, for `accuracy`."""
@@ -39,7 +42,7 @@ class Judge:
         values = {f"{kind}_{name}": self.measure(name, kind, outputs_of) for kind in self.rows for name in names}
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
-    def _compute(self, metric: str, rows: Array, outputs: Array, train_error: Callable[[], float]) -> float:
+    def _compute(self, metric: str, rows: Rows, outputs: Array, train_error: Callable[[], float]) -> float:
         if metric != "nll":
             sigmas = None
         elif outputs.shape[1] > 1:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.features import FeatureBlock
+from src.features import FeatureBlock, FeatureTable
+from src.predictor import Predictor, fold_mixtures
+from src.settings import FeatureSettings
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,46 @@ class Mixture:
     def states(self, joined: Tensor) -> Tensor:
         """Return the hidden states apart, (n_images, n_states, width), of joined features (n_images, n_columns)."""
         return joined[:, self.start : self.stop].unflatten(1, (self.n_states, self.width))
+
+
+@dataclass(frozen=True)
+class HeadInput:
+    """What a head sees of the features, and how it goes back to what an extractor gives."""
+
+    values: Tensor
+    """(n_images, n_columns)"""
+    mode: str
+    """What the model file says of its input: `join` or `average`."""
+    mixtures: tuple[Mixture, ...] = ()
+    """Hidden states in `values` that the head weighs by weights it trains."""
+    fixed: tuple[tuple[Tensor, float, int], ...] = ()
+    """Weights, bias and width of each weighted sum that `values` already holds; see predictor.fold_mixtures."""
+
+    def fold(self, predictor: Predictor) -> Predictor:
+        """Return the predictor of joined (or averaged) features, for one of `values`."""
+        return fold_mixtures(predictor, self.fixed) if self.fixed else predictor
+
+
+def make_head_input(features: FeatureTable, settings: FeatureSettings, default_modes: Sequence[str]) -> HeadInput:
+    """Return what a head sees of these features in the mode that the user asked for."""
+    mode = resolve_mode(settings.hidden_states_mode, default_modes, weight_hidden_states=settings.weight_hidden_states)
+    fixed = settings.fixed_hidden_state_weights
+    if fixed is not None:
+        mixtures = find_mixtures(features.blocks)
+        check_fixed_weights(fixed, mixtures)
+        values = weigh_states(features.values, mixtures, fixed[:-1], fixed[-1])
+        weights = torch.tensor(fixed[:-1])
+        return HeadInput(values, "join", fixed=tuple((weights, fixed[-1], mixture.width) for mixture in mixtures))
+    if mode == "weight":
+        return HeadInput(features.values, "join", mixtures=find_mixtures(features.blocks))
+    return HeadInput(arrange(features, mode), mode)
+
+
+def arrange(features: FeatureTable, mode: str) -> Tensor:
+    """Return the features joined or averaged, as a model file of that mode takes them."""
+    if mode == "average":
+        return average_states(features.values, find_mixtures(features.blocks))
+    return features.values
 
 
 def resolve_mode(mode: str, default_modes: Sequence[str], *, weight_hidden_states: bool = False) -> str:

@@ -71,7 +71,7 @@ def ab(scores: Array, predictions: Array) -> float:
     if not _varies(predictions):
         return 0.5
     n_counted = _untied_pairs(scores)
-    tau = stats.kendalltau(scores, predictions, method="asymptotic").statistic
+    tau = stats.kendalltau(scores, predictions).statistic
     surplus = round(float(tau) * math.sqrt(n_counted) * math.sqrt(_untied_pairs(predictions)))
     return (surplus + n_counted) / (2 * n_counted)
 

@@ -22,7 +22,7 @@ class Model:
     """A trained model as its file holds it."""
 
     predictor: nn.Module
-    """Takes joined (or averaged) features (n_images, n_features), gives (n_images, n_outputs) in units of the scores."""
+    """Takes joined (or averaged) features (n_images, n_features), gives (n_images, n_outputs) in units of scores."""
     extractors: tuple[str, ...]
     """Names of the feature extractors; empty if the file names none."""
     hidden_states: tuple[int, ...] | None

@@ -175,7 +175,12 @@ def _numbers(file: Path, name: str, paths: list[str], values: list[Any]) -> list
         raise UserError(
             f"score file {file}: {name} is not a finite number for {name_some(bad)}; mend or remove the rows"
         )
-    return numbers
+    return [_whole(number) for number in numbers] if name == "comparisons" else numbers
+
+
+def _whole(number: float) -> float:
+    """Return a count as an int, as it was written; others as they are."""
+    return int(number) if number.is_integer() else number
 
 
 def _number(value: Any) -> float:

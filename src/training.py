@@ -70,6 +70,8 @@ class TrainedHead:
     """What `evaluate` said of it."""
     epoch: int
     """The epoch, from 1, after which it was best."""
+    outputs: Tensor
+    """Its outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
     state_weights: tuple[tuple[float, ...], ...]
     """For each mixture the hidden-state weights found, then the bias."""
 
@@ -183,7 +185,11 @@ def train(
         if on_epoch is not None:
             on_epoch(epoch, score)
     head.load_state_dict(best_state)
-    return TrainedHead(_fold(head, data, loss_model), best_score, best_epoch, _found_weights(head))
+    if loss_model == "nll":
+        _make_sigma_positive(head, data)
+    return TrainedHead(
+        _fold(head, data, loss_model), best_score, best_epoch, _outputs(head, data, loss_model), _found_weights(head)
+    )
 
 
 class _Stepper:
@@ -226,13 +232,22 @@ def _score(head: _Head, data: TrainingData, loss_model: str, evaluate: Evaluate)
     mean, scale = _output_scale(head, data, loss_model)
 
     def outputs_of(rows: Tensor) -> Tensor:
-        outputs = predict(head, data.features[rows]) * scale
-        outputs[:, 0] += mean
+        outputs = _in_score_units(predict(head, data.features[rows]), mean, scale)
         if not torch.isfinite(outputs).all():
             raise DivergedError("the outputs are not finite")
         return outputs
 
     return evaluate(outputs_of)
+
+
+def _outputs(head: _Head, data: TrainingData, loss_model: str) -> Tensor:
+    return _in_score_units(predict(head, data.features), *_output_scale(head, data, loss_model))
+
+
+def _in_score_units(outputs: Tensor, mean: float, scale: float) -> Tensor:
+    scaled = outputs * scale
+    scaled[:, 0] += mean
+    return scaled
 
 
 def _output_scale(head: _Head, data: TrainingData, loss_model: str) -> tuple[float, float]:
@@ -254,8 +269,6 @@ def _output_scale(head: _Head, data: TrainingData, loss_model: str) -> tuple[flo
 
 
 def _fold(head: _Head, data: TrainingData, loss_model: str) -> Predictor:
-    if loss_model == "nll":
-        _make_sigma_positive(head, data)
     predictor = fold_scores(head.predictor, *_output_scale(head, data, loss_model))
     if data.mixtures:
         mixtures = zip(head.state_weights, head.state_biases, data.mixtures, strict=True)

@@ -1,1 +1,6 @@
-"""Feature extractors: frozen networks that turn pictures into feature vectors."""
+"""Frozen networks that turn pictures into features; `build_extractor` makes one from its name."""
+
+from src.extractors.build import build_extractor, build_extractors
+from src.extractors.protocol import VIEWS, FeatureExtractor
+
+__all__ = ["VIEWS", "FeatureExtractor", "build_extractor", "build_extractors"]

@@ -1,0 +1,27 @@
+"""Learn a person's taste in pictures: from scored pictures to a model file that scores any other.
+
+python aesthetic_predictor_training.py @arguments.txt [more arguments]
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from src.arguments import as_lines, parse_arguments
+from src.console import run_script
+from src.settings import TrainingArguments
+
+log = logging.getLogger("src.training_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Train as the arguments say; raises UserError for what the user can mend."""
+    arguments, _ = parse_arguments(TrainingArguments, argv, description="Train an aesthetic predictor.")
+    log.info("%s", "\n".join(as_lines(arguments)))
+    from src.pipeline import train_predictor
+
+    train_predictor(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(run))

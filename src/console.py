@@ -1,0 +1,29 @@
+"""What every script does round its own work: messages to the screen, a user's mistake in one line, an exit code."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from src.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_script(run: Callable[[Sequence[str]], None]) -> int:
+    """Return the exit code of `run(arguments)`: 0, 2 after a UserError (one line on stderr), 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("src").addHandler(handler)
+    logging.getLogger("src").setLevel(logging.INFO)
+    try:
+        run(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

@@ -1,0 +1,24 @@
+"""The device that networks run on."""
+
+import torch
+
+from src.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is cuda, then mps, then cpu. UserError if it is not to be had."""
+    if name == "auto":
+        return torch.device(_best())
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device={name} cannot be used: {reason}; use auto, cpu, cuda or mps") from None
+    return device
+
+
+def _best() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,214 @@
+"""AIM v1, Apple's autoregressive image models (El-Nouby et al. 2024): the network and its extractor.
+
+Hidden state k is the attention-pooled vector, before the head's linear layer, of the normalised output of the block k before the
+last (0 ... num_blocks - 1). The names of the modules are those of the published checkpoints.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from src.errors import UserError
+from src.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from src.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
+from src.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
+
+EPS = 1e-6
+CONFIG_KEYS = ("img_size", "patch_size", "embed_dim", "num_blocks", "num_heads")
+
+
+@dataclass(frozen=True)
+class AimConfig:
+    """Sizes of the network; images are img_size x img_size pixels."""
+
+    img_size: int
+    patch_size: int
+    embed_dim: int
+    num_blocks: int
+    num_heads: int
+    num_channels: int = 3
+    probe_layers: tuple[int, ...] = ()
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention of all patches, without biases."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        query, key, value = self.qkv(patches).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width, bias=False)
+        self.fc2 = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.fc2(functional.gelu(self.fc1(patches)))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width, eps=EPS)
+        self.attn = Attention(width, n_heads)
+        self.norm_2 = nn.LayerNorm(width, eps=EPS)
+        self.mlp = Mlp(width)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        patches = patches + self.attn(self.norm_1(patches))
+        return patches + self.mlp(self.norm_2(patches))
+
+
+class Patchifier(nn.Module):
+    """(images, 3, side, side) -> (images, patches, width)."""
+
+    def __init__(self, config: AimConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(config.num_channels, config.embed_dim, config.patch_size, stride=config.patch_size)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=EPS)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.norm(self.proj(pixels).flatten(2).transpose(1, 2))
+
+
+class Head(nn.Module):
+    """One learnt query attends to the patches: (images, patches, width) -> (images, width)."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.bn = nn.BatchNorm1d(width, affine=False, eps=EPS)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.k = nn.Linear(width, width, bias=False)
+        self.v = nn.Linear(width, width, bias=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        patches = self.bn(patches.transpose(1, 2)).transpose(1, 2)
+        query = self.cls_token.expand(len(patches), -1, -1)
+        heads = [
+            part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (query, self.k(patches), self.v(patches))
+        ]
+        return functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)[:, 0]
+
+
+class Aim(nn.Module):
+    def __init__(self, config: AimConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.preprocessor = nn.ModuleDict({"patchifier": Patchifier(config)})
+        self.trunk = nn.ModuleDict(
+            {
+                "blocks": nn.ModuleList(Block(config.embed_dim, config.num_heads) for _ in range(config.num_blocks)),
+                "post_trunk_norm": nn.LayerNorm(config.embed_dim, eps=EPS),
+            }
+        )
+        self.head = Head(config.embed_dim, config.num_heads)
+
+    def forward(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        """Hidden state -> (images, width); blocks that none of them needs are not computed."""
+        patches = self.preprocessor["patchifier"](pixels)
+        patches = patches + sin_cos_positions(self.config, patches.device).to(patches.dtype)
+        last = self.config.num_blocks - 1
+        found = {}
+        for i in range(last - min(hidden_states, default=0) + 1):
+            patches = self.trunk["blocks"][i](patches)
+            if last - i in hidden_states:
+                found[last - i] = self.head(self.trunk["post_trunk_norm"](patches))
+        return {k: found[k] for k in hidden_states}
+
+
+def sin_cos_positions(config: AimConfig, device: torch.device) -> Tensor:
+    """(patches, width) fixed positions: sines and cosines of the column in the first half, of the row in the second."""
+    side, quarter = config.img_size // config.patch_size, config.embed_dim // 4
+    frequencies = 1 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
+    one_way = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns = one_way[None, :, :].expand(side, side, -1)
+    rows = one_way[:, None, :].expand(side, side, -1)
+    return torch.cat([columns, rows], dim=2).flatten(0, 1).float().to(device)
+
+
+def is_aim_config(config: dict) -> bool:
+    """Whether a `config.json` is one of AIM v1, which names no model type."""
+    return "model_type" not in config and all(key in config for key in CONFIG_KEYS)
+
+
+def read_config(checkpoint: Checkpoint) -> AimConfig:
+    known = AimConfig.__dataclass_fields__
+    values = {key: value for key, value in checkpoint.config.items() if key in known and key != "probe_layers"}
+    probe_layers = checkpoint.config.get("probe_layers") or ()
+    if not all(isinstance(value, int) and value > 0 for value in values.values()) or not isinstance(
+        probe_layers, list | tuple
+    ):
+        raise UserError(f"feature extractor {checkpoint.name}: config.json holds sizes that are no positive integers")
+    return AimConfig(**values, probe_layers=tuple(probe_layers))
+
+
+class AimExtractor:
+    """See the module. By default the layers of `probe_layers` (600M: hidden states 9 ... 4) are averaged."""
+
+    default_mode = "average"
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, fp16: bool = False) -> None:
+        self.name, self.device = checkpoint.name, device
+        self._checkpoint, self._config = checkpoint, read_config(checkpoint)
+        side = self._config.img_size
+        self._transform = Transform(
+            crop=(side, side), resize=math.ceil(side / 0.875), mean=IMAGENET_MEAN, std=IMAGENET_STD
+        )
+        self._precision = precision(checkpoint.config, device, fp16)
+        self.fingerprint = f"aim; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
+        self.n_hidden_states = self._config.num_blocks
+        self.default_hidden_states = tuple(self._config.num_blocks - 1 - i for i in self._config.probe_layers) or (0,)
+        self.target_size = self._transform.target_size
+        self._model: Aim | None = None
+        self._dtype = torch.float32
+        self._loading = Lock()
+
+    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
+        return self._transform(image, view)
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
+        model = self._loaded()
+        found = model(pixels.to(self.device, self._dtype), hidden_states)
+        return {k: tensor.float() for k, tensor in found.items()}
+
+    def _loaded(self) -> Aim:
+        with self._loading:
+            if self._model is None:
+                tensors = load_tensors(self._checkpoint, lambda name: not name.startswith("head.linear."))
+                self._dtype = compute_dtype(self._precision, tensors)
+                with torch.device("meta"):
+                    model = Aim(self._config)
+                try:
+                    model.load_state_dict(
+                        {name: to_dtype(tensor, self._dtype) for name, tensor in tensors.items()}, assign=True
+                    )
+                except RuntimeError as error:
+                    raise UserError(
+                        f"feature extractor {self.name}: the weights do not fit config.json: {' '.join(str(error).split())[:300]}"
+                    ) from error
+                self._model = model.to(self.device).eval().requires_grad_(False)
+            return self._model
+
+
+def to_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in `dtype`; counters stay whole numbers."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -1,0 +1,42 @@
+"""A name -> its feature extractor: the packaged one, or a checkpoint told by its config.json."""
+
+import torch
+
+from src.errors import UserError
+from src.extractors.aim import AimExtractor, is_aim_config
+from src.extractors.checkpoint import CHOICES, open_checkpoint
+from src.extractors.clip import KINDS as CLIP_KINDS
+from src.extractors.packaged import NAME, PackagedExtractor
+from src.extractors.protocol import FeatureExtractor
+from src.extractors.tower import Tower
+from src.extractors.towers import KINDS as OTHER_KINDS
+
+KINDS = {**CLIP_KINDS, **OTHER_KINDS}
+
+
+def build_extractor(name: str, device: torch.device, fp16: bool = False) -> FeatureExtractor:
+    """Return the extractor for `efficientnet-lite0`, a local folder or a hub name; no weights are loaded yet.
+
+    On a CPU it computes in float32. On an accelerator it computes in the checkpoint's own precision, with `fp16` in float16.
+    UserError within 15 seconds if the checkpoint cannot be had, or is of no known kind.
+    """
+    if name == NAME:
+        return PackagedExtractor(device, fp16)
+    checkpoint = open_checkpoint(name)
+    if is_aim_config(checkpoint.config):
+        return AimExtractor(checkpoint, device, fp16)
+    model_type = checkpoint.config.get("model_type")
+    if model_type not in KINDS:
+        raise UserError(
+            f"feature extractor {name}: its config.json names model type {model_type!r}; known are AIM v1 and "
+            f"{', '.join(sorted(KINDS))}; {CHOICES}"
+        )
+    return Tower(checkpoint, KINDS[model_type], device, fp16)
+
+
+def build_extractors(names: str, device: torch.device, fp16: bool = False) -> list[FeatureExtractor]:
+    """Return the extractors of a comma-separated list, in its order."""
+    parts = [part.strip() for part in names.split(",")]
+    if not all(parts):
+        raise UserError(f"--feature_extractor_model={names}: a name is missing between the commas; {CHOICES}")
+    return [build_extractor(part, device, fp16) for part in parts]

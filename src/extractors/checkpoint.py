@@ -1,0 +1,238 @@
+"""A checkpoint by name: a local folder or a repository on the hub, its small files, its weights and its fingerprint."""
+
+import hashlib
+import json
+import logging
+import queue
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from src.errors import UserError
+
+HUB_ANSWER_SECONDS = 5.0
+"""How long one question to the hub may wait for an answer."""
+
+HUB_DEADLINE_SECONDS = 12.0
+"""After this a small file counts as out of reach, whatever a name server or a proxy is still waiting for."""
+
+CHOICES = "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, which needs no download"
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Where weights may lie, in order of preference; an index names several files."""
+
+SAMPLE_BYTES = 64 * 1024
+N_SAMPLES = 64
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose configuration has been read; its weights may still lie on the hub."""
+
+    name: str
+    folder: Path | None
+    """The local folder, None for one from the hub."""
+    commit: str | None
+    """The hub's commit, None for a local folder."""
+    config: dict[str, Any]
+    online: bool = False
+    """Whether the hub has answered; if not, only what lies in the hub's cache can be had."""
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Read the configuration of a local folder or of a hub repository; UserError if it cannot be had."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Checkpoint(name, folder, None, _read_json(_existing(folder / "config.json", name), name))
+    if _is_path(name):
+        found = "is a file" if folder.is_file() else "does not exist"
+        raise UserError(f"feature extractor {name}: the folder {found}; {CHOICES}")
+    return _open_hub(name)
+
+
+def optional_json(checkpoint: Checkpoint, filename: str) -> dict[str, Any] | None:
+    """Return the content of one of the checkpoint's small files, None if it has no such file or it cannot be had."""
+    path = _file(checkpoint, filename, hurry=True)
+    return None if path is None else _read_json(path, checkpoint.name)
+
+
+def weights_files(checkpoint: Checkpoint) -> list[Path]:
+    """Return the checkpoint's weight files on this machine, downloading them where need be (this may take long)."""
+    for filename in WEIGHTS:
+        path = _file(checkpoint, filename, hurry=False)
+        if path is None:
+            continue
+        if not filename.endswith(".index.json"):
+            return [path]
+        shards = sorted(set(_read_json(path, checkpoint.name).get("weight_map", {}).values()))
+        paths = [_file(checkpoint, shard, hurry=False) for shard in shards]
+        missing = [shard for shard, shard_path in zip(shards, paths, strict=True) if shard_path is None]
+        if missing or not shards:
+            raise UserError(f"feature extractor {checkpoint.name}: {filename} names {missing or 'no files'}, not there")
+        return [shard_path for shard_path in paths if shard_path is not None]
+    raise UserError(
+        f"feature extractor {checkpoint.name}: none of {', '.join(WEIGHTS)} can be had"
+        f"{'' if checkpoint.folder or checkpoint.online else ' (the hub is out of reach)'}; {CHOICES}"
+    )
+
+
+def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
+    """Return text that changes whenever the weights or the configuration change.
+
+    For a hub repository it is the commit. For a local folder it is the hash of `config.json` and, for each weight file, its
+    size and the hash of its beginning (which holds a safetensors header), its end and 64 samples of 64 KiB spread over it; a
+    file of up to 4 MiB is hashed whole. Times and the folder's place do not matter.
+    """
+    if checkpoint.commit is not None:
+        return f"commit={checkpoint.commit}"
+    digest = hashlib.sha256(json.dumps(checkpoint.config, sort_keys=True).encode())
+    for path in weights_files(checkpoint):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        _hash_samples(path, digest.update)
+    return f"sha256={digest.hexdigest()[:32]}"
+
+
+def _hash_samples(path: Path, update: Callable[[bytes], None]) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= N_SAMPLES * SAMPLE_BYTES:
+            update(file.read())
+            return
+        for i in range(N_SAMPLES):
+            file.seek((size - SAMPLE_BYTES) * i // (N_SAMPLES - 1))
+            update(file.read(SAMPLE_BYTES))
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name that is no existing folder was meant as one: hub names are `name` or `owner/name`."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name) is None or Path(name).exists()
+
+
+def _existing(path: Path, name: str) -> Path:
+    if not path.is_file():
+        raise UserError(f"feature extractor {name}: the folder holds no {path.name}; {CHOICES}")
+    return path
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"feature extractor {name}: cannot read {path.name} ({error}); get the file again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"feature extractor {name}: {path.name} is no JSON object; get the file again")
+    return content
+
+
+def _open_hub(name: str) -> Checkpoint:
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+    try:
+        commit = within(HUB_DEADLINE_SECONDS, lambda: _hub_commit(name))
+    except Exception as error:
+        if not _is_hub_trouble(error):
+            raise
+        cached = _cached(name, "config.json", None)
+        if cached is not None:
+            logger.warning("%s: the hub does not answer; using the copy already downloaded", name)
+            return Checkpoint(name, None, cached.parent.name, _read_json(cached, name))
+        if isinstance(error, GatedRepoError):
+            reason = "the hub asks for permission (accept the model's terms there and log in with `hf auth login`)"
+        elif isinstance(error, RepositoryNotFoundError):
+            reason = "neither a local folder nor a model on the hub"
+        elif isinstance(error, EntryNotFoundError):
+            reason = "the hub's repository holds no config.json"
+        else:
+            reason = f"the hub is out of reach ({type(error).__name__})"
+        raise UserError(f"feature extractor {name}: {reason}; {CHOICES}") from error
+    path = _file(Checkpoint(name, None, commit, {}, online=True), "config.json", hurry=True)
+    if path is None:
+        raise UserError(f"feature extractor {name}: config.json cannot be had from the hub; {CHOICES}")
+    return Checkpoint(name, None, commit, _read_json(path, name), online=True)
+
+
+def _hub_commit(name: str) -> str:
+    """The newest commit of a hub repository, by one question without retries."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if constants.HF_HUB_OFFLINE:
+        raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+    commit = get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_ANSWER_SECONDS).commit_hash
+    if commit is None:
+        raise OSError("no hub answers at its address")
+    return commit
+
+
+def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
+    """One file of the checkpoint on this machine, None if it has none; a small one is not waited for for long."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if checkpoint.folder is not None:
+        path = checkpoint.folder / filename
+        return path if path.is_file() else None
+    cached = _cached(checkpoint.name, filename, checkpoint.commit)
+    if cached is not None or not checkpoint.online:
+        return cached
+
+    def download() -> str:
+        return hf_hub_download(checkpoint.name, filename, revision=checkpoint.commit, etag_timeout=HUB_ANSWER_SECONDS)
+
+    try:
+        return Path(within(HUB_DEADLINE_SECONDS, download) if hurry else download())
+    except EntryNotFoundError:
+        return None
+    except Exception as error:
+        if not _is_hub_trouble(error):
+            raise
+        if hurry:
+            logger.warning("%s: %s cannot be had from the hub (%s)", checkpoint.name, filename, type(error).__name__)
+            return None
+        raise UserError(
+            f"feature extractor {checkpoint.name}: the download of {filename} broke off ({error}); "
+            f"run the same command again to go on, or {CHOICES}"
+        ) from error
+
+
+def _cached(name: str, filename: str, commit: str | None) -> Path | None:
+    """The file in the hub's cache on this machine; `commit` None stands for the newest downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, filename, revision=commit)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _is_hub_trouble(error: Exception) -> bool:
+    """Whether the network, the hub or the name is to blame, and not this program."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    http_errors = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+    return isinstance(error, (OSError, HFValidationError, *http_errors))
+
+
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what `call` returns, or raise its error, or TimeoutError after `seconds`; it is then left to end by itself."""
+    answers: queue.Queue[tuple[Result | None, Exception | None]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:  # handed over to the waiting thread, which raises it
+            answers.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:g} seconds") from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]

@@ -1,0 +1,120 @@
+"""SigLIP 2 NaFlex: a picture of any shape becomes a sequence of patches, carried through as one (3, height, width) tensor.
+
+The transform gives (3, P, P * (n_patches + 1)): the patches from left to right, P x P pixels each, unused ones zero, and at the right end
+one more that holds the number of rows of patches (channel 0) and of columns (channel 1). So pictures of different shapes can
+share a batch, as the model's own processor does it with a mask.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from src.errors import UserError
+from src.extractors.transforms import HALF_MEAN, HALF_STD, without_mirror
+
+
+@dataclass(frozen=True)
+class NaflexTransform:
+    """Resize to at most `n_patches` patches, keeping the shape nearly, as Siglip2ImageProcessor does."""
+
+    patch_size: int = 16
+    n_patches: int = 256
+    mean: tuple[float, ...] = HALF_MEAN
+    std: tuple[float, ...] = HALF_STD
+    scale: float = 1 / 255
+    resample: int = Image.Resampling.BILINEAR
+
+    @property
+    def target_size(self) -> int:
+        """Pixels of the side of a square picture; the longer side of others is longer than this."""
+        return math.isqrt(self.n_patches) * self.patch_size
+
+    @property
+    def key(self) -> str:
+        return f"naflex {self}"
+
+    def __call__(self, image: Image.Image, view: str = "centre") -> Tensor:
+        """(3, patch_size, patch_size * (n_patches + 1)) float32; `whole` squeezes to a square, a corner is 7/8 of each side."""
+        kind, flip = without_mirror(view)
+        if kind == "whole":
+            image = image.resize((self.target_size, self.target_size), self.resample)
+        elif kind.startswith("corner_"):
+            image = corner_of(image, int(kind.removeprefix("corner_")))
+        if flip:
+            image = ImageOps.mirror(image)
+        return self._strip(image)
+
+    def _strip(self, image: Image.Image) -> Tensor:
+        rows, columns = patch_grid(image.height, image.width, self.patch_size, self.n_patches)
+        side = self.patch_size
+        levels = np.asarray(image.resize((columns * side, rows * side), self.resample))
+        scaled = (levels.astype(np.float64) * self.scale).astype(np.float32)
+        normalised = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        patches = normalised.reshape(rows, side, columns, side, 3).transpose(4, 1, 0, 2, 3)
+        strip = torch.zeros(3, side, (self.n_patches + 1) * side)
+        strip[:, :, : rows * columns * side] = torch.from_numpy(patches.reshape(3, side, -1).copy())
+        strip[0, :, -side:], strip[1, :, -side:] = rows, columns
+        return strip
+
+    def patches(self, strips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return for a batch of strips what the model takes: (images, n_patches, P * P * 3) pixels, (images, n_patches) mask of
+        the patches in use, and (images, 2) rows and columns."""
+        side = self.patch_size
+        shapes = strips[:, :2, 0, -1].round().long()
+        patches = strips[..., :-side].unflatten(-1, (self.n_patches, side)).permute(0, 3, 2, 4, 1).flatten(2)
+        mask = torch.arange(self.n_patches, device=strips.device) < shapes.prod(dim=1, keepdim=True)
+        return patches, mask.int(), shapes
+
+
+def corner_of(image: Image.Image, corner: int) -> Image.Image:
+    """The part of the picture at a corner, 7/8 of each side."""
+    width, height = math.ceil(image.width * 7 / 8), math.ceil(image.height * 7 / 8)
+    left = image.width - width if corner % 2 else 0
+    top = image.height - height if corner >= 2 else 0
+    return image.crop((left, top, left + width, top + height))
+
+
+def patch_grid(height: int, width: int, patch_size: int, n_patches: int) -> tuple[int, int]:
+    """(rows, columns) of patches of the largest picture of this shape within `n_patches`; each side is rounded up to whole patches.
+
+    The scale is found by halving an interval, with the ends and the precision of transformers' Siglip2ImageProcessor, so that both
+    round alike.
+    """
+    precision = 1e-5
+    low, high = precision / 10, 100.0
+
+    def grid(scale: float) -> tuple[int, int]:
+        rows, columns = (max(1, math.ceil(side * scale / patch_size)) for side in (height, width))
+        return rows, columns
+
+    while high - low >= precision:
+        middle = (low + high) / 2
+        rows, columns = grid(middle)
+        if rows * columns <= n_patches:
+            low = middle
+        else:
+            high = middle
+    return grid(low)
+
+
+def naflex_transform(config: dict[str, Any], name: str) -> NaflexTransform:
+    """Return the transform for a Siglip2ImageProcessor's settings; where they are silent its defaults hold."""
+    keys = {
+        "patch_size": "patch_size",
+        "max_num_patches": "n_patches",
+        "rescale_factor": "scale",
+        "resample": "resample",
+    }
+    values = {ours: config[theirs] for theirs, ours in keys.items() if theirs in config}
+    for key, ours in (("image_mean", "mean"), ("image_std", "std")):
+        if key in config:
+            values[ours] = tuple(config[key])
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        if config.get(step) is False:
+            raise UserError(f"feature extractor {name}: its image processor has {step} off, which is not supported")
+    return NaflexTransform(**values)

@@ -1,0 +1,133 @@
+"""The image processor that a transformers checkpoint names, read from its JSON and carried out without torchvision.
+
+transformers 5 has Pillow versions of most of its processors (`CLIPImageProcessorPil` and others); what `processor_transform` makes
+gives the same numbers, without importing transformers, and can be asked for other views. DINOv3's exists for torchvision
+only. Siglip2ImageProcessor, which cuts a picture of any shape into patches, is in `naflex`.
+"""
+
+import logging
+from typing import Any
+
+from PIL import Image
+
+from src.errors import UserError
+from src.extractors.checkpoint import Checkpoint, open_checkpoint, optional_json
+from src.extractors.transforms import CLIP_MEAN, CLIP_STD, HALF_MEAN, HALF_STD, IMAGENET_MEAN, IMAGENET_STD, Transform
+
+logger = logging.getLogger(__name__)
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "CLIPImageProcessor": {
+        "size": {"shortest_edge": 224},
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "resample": Image.Resampling.BICUBIC,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    },
+    "SiglipImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "do_center_crop": False,
+        "resample": Image.Resampling.BICUBIC,
+        "image_mean": HALF_MEAN,
+        "image_std": HALF_STD,
+    },
+    "DINOv3ViTImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "do_center_crop": False,
+        "resample": Image.Resampling.BILINEAR,
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
+    },
+}
+DEFAULTS["BitImageProcessor"] = DEFAULTS["CLIPImageProcessor"]
+"""What each processor does where the checkpoint's file is silent (their class attributes in transformers)."""
+
+ORIGINALS = {
+    "ChrisGoringe/vitH16": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    "ChrisGoringe/vit-large-p14-vision-fp16": "openai/clip-vit-large-patch14",
+    "ChrisGoringe/bigG-vision-fp16": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+}
+"""Checkpoints whose repository may lack the processor's file, and the ones they were made from."""
+
+
+def processor_config(checkpoint: Checkpoint, default_type: str, image_size: int) -> dict[str, Any]:
+    """Return the checkpoint's image processor settings, every one spelt out.
+
+    Where the checkpoint has no such file it is its original's; failing that, and said in the log, the defaults of `default_type` at
+    `image_size` pixels.
+    """
+    config = _stored_config(checkpoint)
+    if config is None and checkpoint.folder is None and checkpoint.name in ORIGINALS:
+        config = _original_config(ORIGINALS[checkpoint.name])
+    if config is None:
+        logger.info("%s: no image processor file, using %s at %d pixels", checkpoint.name, default_type, image_size)
+        config = _resized_defaults(default_type, image_size)
+    named = str(config.get("image_processor_type") or config.get("feature_extractor_type") or default_type)
+    kind = named.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
+    return {**DEFAULTS.get(kind, {}), **config, "image_processor_type": kind}
+
+
+def processor_transform(config: dict[str, Any], name: str) -> Transform:
+    """Return the transform that `processor_config` describes; UserError if it asks for what is not understood here."""
+    kind = config["image_processor_type"]
+    if kind not in DEFAULTS:
+        raise UserError(
+            f"feature extractor {name}: image processor {kind} is unknown; known are {', '.join(sorted(DEFAULTS))}"
+        )
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        if config.get(step) is False:
+            raise UserError(f"feature extractor {name}: its image processor has {step} off, which is not supported")
+    resize = _size(config["size"], square="height" in DEFAULTS[kind]["size"], name=name)
+    if config["do_center_crop"]:
+        crop = _size(config["crop_size"], square=True, name=name)
+    else:
+        crop = resize
+    if isinstance(crop, int):
+        raise UserError(
+            f"feature extractor {name}: its image processor gives pictures of different shapes (size {config['size']} without "
+            "a centre crop), which cannot go through the network together"
+        )
+    return Transform(
+        crop=crop,
+        resize=resize,
+        mean=tuple(config["image_mean"]),
+        std=tuple(config["image_std"]),
+        scale=config.get("rescale_factor", 1 / 255),
+        resample=int(config["resample"]),
+        float_resize=kind == "DINOv3ViTImageProcessor",
+    )
+
+
+def _stored_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The processor's settings as the checkpoint keeps them: a file of their own, or part of the whole processor's."""
+    config = optional_json(checkpoint, "preprocessor_config.json")
+    if config is None:
+        config = (optional_json(checkpoint, "processor_config.json") or {}).get("image_processor")
+    return config
+
+
+def _original_config(original: str) -> dict[str, Any] | None:
+    try:
+        return _stored_config(open_checkpoint(original))
+    except UserError as error:
+        logger.info("%s", error)
+        return None
+
+
+def _resized_defaults(kind: str, image_size: int) -> dict[str, Any]:
+    square = {"height": image_size, "width": image_size}
+    size = square if "height" in DEFAULTS[kind]["size"] else {"shortest_edge": image_size}
+    return {**DEFAULTS[kind], "size": size, "crop_size": square, "image_processor_type": kind}
+
+
+def _size(size: Any, *, square: bool, name: str) -> int | tuple[int, int]:
+    """(height, width), or the shorter side's pixels; a bare number is a square or the shorter side."""
+    if isinstance(size, int):
+        return (size, size) if square else size
+    known = {key: value for key, value in (size or {}).items() if value is not None}
+    if set(known) == {"height", "width"}:
+        return known["height"], known["width"]
+    if set(known) == {"shortest_edge"}:
+        return int(known["shortest_edge"])
+    raise UserError(f"feature extractor {name}: its image processor's size {size} is not supported")

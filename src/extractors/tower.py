@@ -1,0 +1,141 @@
+"""The extractor around a vision tower of transformers; what differs between the model types is a `TowerKind`.
+
+For every kind hidden state k is `hidden_states[-1-k]` of the tower (the output of the block k before the last; k = number of
+blocks is the embedding of the patches), taken through what the model itself does to its last hidden state, so that k = 0 is the
+model's own pooled output. All hidden states come from one forward pass.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from src.errors import UserError
+from src.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from src.extractors.naflex import NaflexTransform, naflex_transform
+from src.extractors.processors import processor_config, processor_transform
+from src.extractors.transforms import Transform
+from src.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
+
+NOT_VISION = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
+"""Beginnings of the names of tensors that no vision tower needs: they are never read into memory."""
+
+NOT_WEIGHTS = ("position_ids",)
+"""Ends of the names of tensors that older checkpoints hold and the classes make themselves."""
+
+
+@dataclass(frozen=True)
+class TowerKind:
+    """What differs between the model types."""
+
+    n_blocks: int
+    """`num_hidden_layers` where config.json is silent: the default of the transformers configuration class."""
+
+    processor: str
+    """The image processor where the checkpoint names none."""
+
+    load: Callable[[dict[str, Any], dict[str, Tensor], torch.dtype], tuple[nn.Module, set[str]]]
+    """config.json, tensors, precision -> the model and the names of the weights that the tensors lack."""
+
+    pool: Callable[[Any, Tensor, Tensor | None], Tensor]
+    """Model, a hidden state (images, tokens, width), mask of the tokens in use -> (images, features)."""
+
+
+class Tower:
+    """A checkpoint of one of the kinds; by default its own output (hidden state 0) alone is used."""
+
+    default_hidden_states: tuple[int, ...] = (0,)
+    default_mode = "join"
+
+    def __init__(self, checkpoint: Checkpoint, kind: TowerKind, device: torch.device, fp16: bool = False) -> None:
+        self.name, self.device = checkpoint.name, device
+        self._checkpoint, self._kind = checkpoint, kind
+        self.n_hidden_states = _whole_number(checkpoint, "num_hidden_layers", kind.n_blocks) + 1
+        self._transform = _transform(checkpoint, kind)
+        self._precision = precision(checkpoint.config, device, fp16)
+        self.fingerprint = f"tower; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
+        self.target_size = self._transform.target_size
+        self._model: nn.Module | None = None
+        self._dtype = torch.float32
+        self._loading = Lock()
+
+    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
+        return self._transform(image, view)
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
+        model, mask = self._loaded(), None
+        pixels = pixels.to(self.device)
+        if isinstance(self._transform, NaflexTransform):
+            patches, mask, shapes = self._transform.patches(pixels)
+            output = model(patches.to(self._dtype), mask, shapes, output_hidden_states=True)
+        else:
+            output = model(pixels.to(self._dtype), output_hidden_states=True)
+        return {k: self._kind.pool(model, output.hidden_states[-1 - k], mask).float() for k in hidden_states}
+
+    def _loaded(self) -> nn.Module:
+        with self._loading:
+            if self._model is None:
+                self._model = self._load().to(self.device).eval().requires_grad_(False)
+            return self._model
+
+    def _load(self) -> nn.Module:
+        from huggingface_hub.errors import StrictDataclassError
+
+        tensors = load_tensors(self._checkpoint, lambda n: not n.startswith(NOT_VISION) and not n.endswith(NOT_WEIGHTS))
+        self._dtype = compute_dtype(self._precision, tensors)
+        try:
+            model, missing = self._kind.load(self._checkpoint.config, tensors, self._dtype)
+        except (RuntimeError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+            raise UserError(
+                f"feature extractor {self.name}: the weights do not fit config.json ({' '.join(str(error).split())[:300]}); "
+                "get the checkpoint again"
+            ) from error
+        if missing:
+            raise UserError(
+                f"feature extractor {self.name}: the weights lack {', '.join(sorted(missing)[:3])} ({len(missing)} tensors in all) "
+                f"that a {self._checkpoint.config['model_type']} model needs; get a whole checkpoint"
+            )
+        return model
+
+
+def _transform(checkpoint: Checkpoint, kind: TowerKind) -> Transform | NaflexTransform:
+    config = processor_config(checkpoint, kind.processor, _whole_number(checkpoint, "image_size", 224))
+    if config["image_processor_type"] == "Siglip2ImageProcessor":
+        return naflex_transform(config, checkpoint.name)
+    return processor_transform(config, checkpoint.name)
+
+
+def _whole_number(checkpoint: Checkpoint, key: str, default: int) -> int:
+    """A size out of the vision part of config.json."""
+    value = (checkpoint.config.get("vision_config") or checkpoint.config).get(key, default)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(
+            f"feature extractor {checkpoint.name}: config.json has {key} {value!r}, which is no positive integer"
+        )
+    return value
+
+
+def from_tensors(
+    model_class: Any, config: Any, tensors: dict[str, Tensor], dtype: torch.dtype
+) -> tuple[nn.Module, set[str]]:
+    """Return a transformers model that holds `tensors`, and the names of those it would have needed besides."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, report = model_class.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+    return model, set(report["missing_keys"])

@@ -1,0 +1,94 @@
+"""SigLIP, SigLIP 2, DINOv2, DINOv3 and AIMv2: how each loads, and what its features are.
+
+| model                                  | feature k: hidden state `h = hidden_states[-1-k]` through ... | source in transformers |
+|----------------------------------------|----------------------------------------------------------------|------------------------|
+| SigLIP; SigLIP 2 at a fixed resolution | `head(post_layernorm(h))`, attention pooling by a learnt probe | `SiglipVisionModel`    |
+| SigLIP 2 NaFlex                        | the same, with the mask of the patches in use                  | `Siglip2VisionModel`   |
+| DINOv2, without or with registers      | `layernorm(h)`, its class token                                | `Dinov2Model`, `Dinov2WithRegistersModel` |
+| DINOv3 ViT                             | `norm(h)`, its class token                                     | `DINOv3ViTModel`       |
+| AIMv2                                  | `head(rms_norm(h))`, attention pooling                         | `Aimv2VisionModel`     |
+
+Feature 0 is each class's own `pooler_output`. SigLIP and AIMv2 checkpoints without a pooling head (`use_head` off) have no output
+of their own; there a feature is the mean over the normalised patches. Fixed-resolution SigLIP 2 checkpoints name their model type
+`siglip`.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.extractors.tower import TowerKind, from_tensors
+
+Load = Callable[[dict[str, Any], dict[str, Tensor], torch.dtype], tuple[nn.Module, set[str]]]
+
+
+def loader(module: str, model_class: str, config_class: str) -> Load:
+    """Return a function that makes the class of `transformers.models.<module>` hold the tensors; of a configuration of image and
+    text it takes the image part."""
+
+    def load(config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
+        package = f"transformers.models.{module}"
+        configuration = getattr(importlib.import_module(f"{package}.configuration_{module}"), config_class)
+        model = getattr(importlib.import_module(f"{package}.modeling_{module}"), model_class)
+        vision = configuration.from_dict(config.get("vision_config") or config)
+        return from_tensors(model, vision, tensors, dtype)
+
+    return load
+
+
+def pool_siglip(model: Any, state: Tensor, _mask: Tensor | None) -> Tensor:
+    patches = model.post_layernorm(state)
+    return model.head(patches) if model.use_head else patches.mean(dim=1)
+
+
+def pool_siglip2(model: Any, state: Tensor, mask: Tensor | None) -> Tensor:
+    assert mask is not None
+    patches = model.post_layernorm(state)
+    if model.use_head:
+        return model.head(patches, mask)
+    return (patches * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def pool_dinov2(model: Any, state: Tensor, _mask: Tensor | None) -> Tensor:
+    return model.layernorm(state[:, 0])
+
+
+def pool_dinov3(model: Any, state: Tensor, _mask: Tensor | None) -> Tensor:
+    return model.norm(state[:, 0])
+
+
+def pool_aimv2(model: Any, state: Tensor, _mask: Tensor | None) -> Tensor:
+    patches = model.rms_norm(state)
+    return model.head(patches) if model.use_head else patches.mean(dim=1)
+
+
+SIGLIP = TowerKind(12, "SiglipImageProcessor", loader("siglip", "SiglipVisionModel", "SiglipVisionConfig"), pool_siglip)
+SIGLIP2 = TowerKind(
+    12, "Siglip2ImageProcessor", loader("siglip2", "Siglip2VisionModel", "Siglip2VisionConfig"), pool_siglip2
+)
+DINOV2 = TowerKind(12, "BitImageProcessor", loader("dinov2", "Dinov2Model", "Dinov2Config"), pool_dinov2)
+DINOV2_REGISTERS = TowerKind(
+    12,
+    "BitImageProcessor",
+    loader("dinov2_with_registers", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig"),
+    pool_dinov2,
+)
+DINOV3 = TowerKind(
+    12, "DINOv3ViTImageProcessor", loader("dinov3_vit", "DINOv3ViTModel", "DINOv3ViTConfig"), pool_dinov3
+)
+AIMV2 = TowerKind(24, "CLIPImageProcessor", loader("aimv2", "Aimv2VisionModel", "Aimv2VisionConfig"), pool_aimv2)
+
+KINDS = {
+    "siglip": SIGLIP,
+    "siglip_vision_model": SIGLIP,
+    "siglip2": SIGLIP2,
+    "siglip2_vision_model": SIGLIP2,
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2_REGISTERS,
+    "dinov3_vit": DINOV3,
+    "aimv2": AIMV2,
+    "aimv2_vision_model": AIMV2,
+}

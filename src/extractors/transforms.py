@@ -1,0 +1,117 @@
+"""Upright RGB picture -> the pixels a network wants: resize, crop and scale on Pillow, and every view of it."""
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from src.extractors.protocol import VIEWS
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF_MEAN = HALF_STD = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize, centre crop, scale and normalise, as the checkpoint's own image processor does it."""
+
+    crop: tuple[int, int]
+    """(height, width) of the pixels the network gets."""
+
+    resize: int | tuple[int, int]
+    """Pixels of the shorter side after a resize that keeps the shape, or (height, width) to squeeze into."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1 / 255
+    """0 ... 255 is multiplied by this before mean and standard deviation."""
+
+    resample: int = Image.Resampling.BICUBIC
+    float_resize: bool = False
+    """Scale first and resize the floats afterwards, bilinear with antialiasing (DINOv3), so nothing is rounded to 8 bits."""
+
+    @property
+    def target_size(self) -> int:
+        """Pixels of the shorter side after the resize."""
+        return self.resize if isinstance(self.resize, int) else min(self.resize)
+
+    @property
+    def key(self) -> str:
+        """Text that differs for any two transforms that give different pixels."""
+        return ",".join(f"{name}={value}" for name, value in asdict(self).items())
+
+    def __call__(self, image: Image.Image, view: str = "centre") -> Tensor:
+        """Return (3, height, width) float32 for an upright RGB picture; `view` is one of VIEWS."""
+        kind, flip = without_mirror(view)
+        if kind == "whole":
+            pixels = self._resized(image, self.crop)
+        elif kind == "centre":
+            pixels = centre_crop(self._resized(image, self._resize_to(image)), self.crop)
+        else:
+            corner = int(kind.removeprefix("corner_"))
+            pixels = corner_crop(self._resized(image, self._corner_resize_to(image)), self.crop, corner)
+        return pixels.flip(-1) if flip else pixels.contiguous()
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """(3, 256) float32: what each 8-bit level of each channel becomes."""
+        scaled = (np.arange(256, dtype=np.float64) * self.scale).astype(np.float32)
+        mean, std = np.array(self.mean, np.float32)[:, None], np.array(self.std, np.float32)[:, None]
+        return ((scaled - mean) / std).astype(np.float32)
+
+    def _resize_to(self, image: Image.Image) -> tuple[int, int]:
+        """(height, width) after the resize."""
+        if not isinstance(self.resize, int):
+            return self.resize
+        return shorter_side_to(image, self.resize)
+
+    def _corner_resize_to(self, image: Image.Image) -> tuple[int, int]:
+        """(height, width) from which corners are cropped: where the picture is squeezed to the crop's own size there would
+        be nothing to leave out, so 8/7 of it is taken."""
+        height, width = self._resize_to(image)
+        if (height, width) == self.crop and not isinstance(self.resize, int):
+            return math.ceil(height * 8 / 7), math.ceil(width * 8 / 7)
+        return height, width
+
+    def _resized(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
+        """(3, height, width) float32, normalised, of the picture resized to `size` = (height, width)."""
+        height, width = size
+        if not self.float_resize:
+            levels = np.asarray(image.resize((width, height), self.resample))
+            return torch.from_numpy(np.stack([self._levels[i][levels[:, :, i]] for i in range(3)]))
+        scaled = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) * self.scale
+        resized = torch.nn.functional.interpolate(
+            scaled[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
+        )[0]
+        return (resized - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+
+
+def without_mirror(view: str) -> tuple[str, bool]:
+    """Return what is cut out of the picture (`centre`, `whole`, `corner_0` ...) and whether it is then flipped."""
+    if view not in VIEWS:
+        raise ValueError(f"view {view!r} is none of {', '.join(VIEWS)}")
+    return {"mirror": ("centre", True), "mirror_whole": ("whole", True)}.get(view, (view, False))
+
+
+def shorter_side_to(image: Image.Image, size: int) -> tuple[int, int]:
+    """(height, width) that makes the shorter side `size` and keeps the shape; the longer side is rounded down."""
+    width, height = image.size
+    return (int(size * height / width), size) if width <= height else (size, int(size * width / height))
+
+
+def centre_crop(pixels: Tensor, crop: tuple[int, int]) -> Tensor:
+    """The middle (3, crop height, crop width); an odd difference leaves the extra row or column at the end."""
+    top, left = (pixels.shape[1] - crop[0]) // 2, (pixels.shape[2] - crop[1]) // 2
+    return pixels[:, top : top + crop[0], left : left + crop[1]]
+
+
+def corner_crop(pixels: Tensor, crop: tuple[int, int], corner: int) -> Tensor:
+    """The crop at a corner: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
+    top = pixels.shape[1] - crop[0] if corner >= 2 else 0
+    left = pixels.shape[2] - crop[1] if corner % 2 else 0
+    return pixels[:, top : top + crop[0], left : left + crop[1]]

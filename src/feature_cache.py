@@ -1,0 +1,306 @@
+"""The feature cache: sets of shards beside the pictures, one set for each extractor, hidden state, view and precision.
+
+    PICTURES/.aesthetic_features/EXTRACTOR-HASH/hidden_state_0-centre-float32/*.safetensors
+
+Each batch becomes a shard at once, so a kill loses no more than the batch under way; shards are merged as they pile
+up, each row about three times in all. There are no locks: shards never change, a merged shard is on the disk before
+those that it replaces go, and whoever misses a file looks again. At worst two processes compute the same features,
+and the next compaction drops one of the two.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.feature_shards import (
+    SHARD_SUFFIX,
+    TEMPORARY_SUFFIX,
+    DamagedShard,
+    PictureKeys,
+    read_features,
+    read_index,
+    remove_shard,
+    set_aside,
+    set_key_text,
+    write_shard,
+)
+
+logger = logging.getLogger(__name__)
+
+FULL_SHARD_BYTES = 64 * 2**20
+"""A shard this large is not merged any more: it is read in one piece, so it bounds the memory beside the features."""
+
+SHARDS_TO_MERGE = 32
+"""So many shards of one generation become one of the next."""
+
+SMALL_SHARDS_TO_COMPACT = 16
+DEAD_FRACTION_TO_COMPACT = 0.25
+_LEFTOVER_SECONDS = 86_400
+_GONE = (FileNotFoundError, NotADirectoryError)
+
+
+class Pictures:
+    """The pictures asked for, as they are on the disk now; row i is path i."""
+
+    def __init__(self, directory: Path, paths: Sequence[str]) -> None:
+        self.directory = directory
+        self.keys = picture_keys(directory, paths)
+        self.row_of = {path: row for row, path in enumerate(paths)}
+        if len(self.row_of) != len(paths):
+            raise ValueError("the same picture is asked for twice")
+
+    def rows_of(self, index: PictureKeys) -> NDArray[np.int64]:
+        """Return the row of each indexed picture, -1 where it was not asked for or has changed since."""
+        row_of = self.row_of
+        rows = np.fromiter((row_of.get(path, -1) for path in index.paths), np.int64, len(index))
+        same = (self.keys.sizes[rows] == index.sizes) & (self.keys.mtimes_ns[rows] == index.mtimes_ns)
+        return np.where(same, rows, -1)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the features of the pictures are: arrays (n_pictures,), -1 where they are not in the cache."""
+
+    shards: tuple[Path, ...]
+    shard_of: NDArray[np.int32]
+    row_in_shard: NDArray[np.int32]
+    width: int | None
+    """Features a picture; None if nothing is there."""
+
+
+class FeatureSet:
+    """The cached features of one extractor, hidden state, view and precision."""
+
+    def __init__(self, folders: Sequence[Path], set_key: str) -> None:
+        """`folders` are those of this set: the first is written to, all are read."""
+        self._folders = tuple(folders)
+        self._set_key = set_key
+        self._generations: list[list[Path]] = []
+
+    def locate(self, pictures: Pictures) -> Located:
+        """Find the features of these pictures. Damaged shards are named in the log and set aside."""
+        for _ in range(8):
+            located, n_vanished = self._locate_once(pictures)
+            if not n_vanished or (located.shard_of >= 0).all():
+                break
+        return located
+
+    def _locate_once(self, pictures: Pictures) -> tuple[Located, int]:
+        shards = [shard for folder in self._folders for shard, _ in _shards_in(folder)]
+        shard_of, row_in_shard = (np.full(len(pictures.keys), -1, np.int32) for _ in range(2))
+        width, n_vanished = None, 0
+        for number, shard in enumerate(shards):
+            index_and_width = self._try_index(shard)
+            if index_and_width is None:
+                n_vanished += 1
+                continue
+            rows = pictures.rows_of(index_and_width[0])
+            places = np.flatnonzero(rows >= 0)
+            shard_of[rows[places]] = number
+            row_in_shard[rows[places]] = places
+            width = index_and_width[1]
+        return Located(tuple(shards), shard_of, row_in_shard, width), n_vanished
+
+    def _try_index(self, shard: Path) -> tuple[PictureKeys, int] | None:
+        """Return the shard's index and width; None if it has gone, is damaged (then it is set aside) or forbidden."""
+        try:
+            return read_index(shard, self._set_key)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            logger.warning("the feature cache file %s may not be read; its features are computed again", shard)
+        except DamagedShard as error:
+            set_aside(shard, error)
+        return None
+
+    def read_into(self, located: Located, values: NDArray[np.generic]) -> bool:
+        """Fill the rows of `values`, (n_pictures, width), that are located; False if a shard is damaged or gone.
+
+        Shards are read one after the other, so the memory beside `values` is a few shards.
+        """
+        complete = True
+        order = np.argsort(located.shard_of, kind="stable")
+        starts = np.searchsorted(located.shard_of[order], np.arange(len(located.shards) + 1))
+        for number, shard in enumerate(located.shards):
+            rows = order[starts[number] : starts[number + 1]]
+            if not len(rows):
+                continue
+            try:
+                features = read_features(shard, self._set_key)
+            except (FileNotFoundError, PermissionError):
+                complete = False
+            except DamagedShard as error:
+                set_aside(shard, error)
+                complete = False
+            else:
+                values[rows] = features[located.row_in_shard[rows]]
+        return complete
+
+    def add(self, keys: PictureKeys, features: NDArray[np.generic]) -> None:
+        """Keep the (n_pictures, width) features of these pictures; they are safe from a kill when this returns.
+
+        Raises UserError if they cannot be written; what was there before stays usable.
+        """
+        self._remember(write_shard(self._folders[0], self._set_key, keys, features), generation=0)
+
+    def _remember(self, shard: Path, generation: int) -> None:
+        """Note an own shard, and merge its generation if there are many of it or they fill a shard."""
+        while len(self._generations) <= generation:
+            self._generations.append([])
+        shards = self._generations[generation]
+        shards.append(shard)
+        n_bytes = sum(_size_of(other) for other in shards) if generation else 0
+        if len(shards) < SHARDS_TO_MERGE and n_bytes < FULL_SHARD_BYTES:
+            return
+        self._generations[generation] = []
+        merged = self._merge([(other, None) for other in shards])
+        if merged is not None and _size_of(merged) < FULL_SHARD_BYTES // 2:
+            self._remember(merged, generation + 1)
+
+    def compact(self, pictures: Pictures) -> None:
+        """Merge small shards, forget pictures that are gone or have changed, drop what is there twice.
+
+        Does nothing while few shards are small and few rows are dead. Nothing is lost if it is killed.
+        """
+        folder = self._folders[0]
+        _remove_leftovers(folder)
+        seen = np.zeros(len(pictures.keys), bool)
+        small: list[tuple[Path, NDArray[np.bool_] | None]] = []
+        dead: list[tuple[Path, NDArray[np.bool_] | None]] = []
+        for shard, n_bytes in sorted(_shards_in(folder), key=lambda found: (-found[1], found[0])):
+            index_and_width = self._try_index(shard)
+            if index_and_width is None:
+                continue
+            alive = _alive(index_and_width[0], pictures, seen)
+            if 1 - alive.mean() > DEAD_FRACTION_TO_COMPACT:
+                dead.append((shard, alive))
+            elif n_bytes < FULL_SHARD_BYTES // 2:
+                small.append((shard, alive))
+        if len(small) < SMALL_SHARDS_TO_COMPACT and not dead:
+            return
+        self._generations = []
+        for group in _groups_of_full_size(dead + small):
+            self._merge(group)
+
+    def _merge(self, shards: Sequence[tuple[Path, NDArray[np.bool_] | None]]) -> Path | None:
+        """Write the rows to keep (None: all) of these shards as one shard, then remove them.
+
+        Returns the new shard, None if nothing is left. Shards that have gone are in another merged shard already.
+        """
+        kept, indices, blocks = [], [], []
+        for shard, keep in shards:
+            index_and_width = self._try_index(shard)
+            if index_and_width is None:
+                continue
+            try:
+                block = read_features(shard, self._set_key)
+            except (FileNotFoundError, PermissionError):
+                continue
+            except DamagedShard as error:
+                set_aside(shard, error)
+                continue
+            rows = np.arange(len(block)) if keep is None else np.flatnonzero(keep)
+            indices.append(index_and_width[0].take(rows))
+            blocks.append(block[rows])
+            kept.append(shard)
+        merged = None
+        if sum(map(len, blocks)):
+            keys = PictureKeys(
+                [path for index in indices for path in index.paths],
+                np.concatenate([index.sizes for index in indices]),
+                np.concatenate([index.mtimes_ns for index in indices]),
+            )
+            merged = write_shard(self._folders[0], self._set_key, keys, np.concatenate(blocks), durable=True)
+        for shard in kept:
+            remove_shard(shard)
+        return merged
+
+
+def picture_keys(directory: Path, paths: Sequence[str]) -> PictureKeys:
+    """Return size and modification time of each picture now; both -1 where there is no such file."""
+    sizes, mtimes_ns = (np.full(len(paths), -1, np.int64) for _ in range(2))
+    prefix = os.path.join(directory, "")  # noqa: PTH118 - a million Path objects would take seconds
+    for row, path in enumerate(paths):
+        try:
+            status = os.stat(prefix + path)  # noqa: PTH116
+        except (OSError, ValueError):
+            continue
+        sizes[row], mtimes_ns[row] = status.st_size, status.st_mtime_ns
+    return PictureKeys(paths, sizes, mtimes_ns)
+
+
+def open_feature_set(
+    folders: Sequence[Path], *, name: str, fingerprint: str, hidden_state: int, view: str, precision: str
+) -> FeatureSet:
+    """Return the set with this key in the cache folders; `name` only makes the folder's name readable."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-40:]
+    extractor = f"{readable}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
+    part = f"hidden_state_{hidden_state}-{view}-{precision}"
+    key = set_key_text(extractor=fingerprint, hidden_state=hidden_state, view=view, precision=precision)
+    return FeatureSet([folder / extractor / part for folder in folders], key)
+
+
+def _shards_in(folder: Path) -> list[tuple[Path, int]]:
+    """Return the shards of a folder with their sizes in bytes, by name; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(SHARD_SUFFIX)]
+    except OSError:
+        return []
+    return [(folder / name, _size_of(folder / name)) for name in sorted(names)]
+
+
+def _size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _alive(index: PictureKeys, pictures: Pictures, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows are worth keeping: their picture is unchanged and was not seen in an earlier shard.
+
+    Marks in `seen`, (n_pictures,), those that it finds. A picture that was not asked for is looked at on the disk.
+    """
+    rows = pictures.rows_of(index)
+    fresh = np.flatnonzero((rows >= 0) & ~seen[rows])
+    fresh = fresh[np.unique(rows[fresh], return_index=True)[1]]
+    seen[rows[fresh]] = True
+    alive = np.zeros(len(rows), bool)
+    alive[fresh] = True
+    others = np.flatnonzero(rows < 0)
+    now = picture_keys(pictures.directory, [index.paths[int(row)] for row in others])
+    alive[others] = (now.sizes == index.sizes[others]) & (now.mtimes_ns == index.mtimes_ns[others])
+    return alive
+
+
+def _groups_of_full_size(
+    shards: Sequence[tuple[Path, NDArray[np.bool_] | None]],
+) -> list[list[tuple[Path, NDArray[np.bool_] | None]]]:
+    groups: list[list[tuple[Path, NDArray[np.bool_] | None]]] = [[]]
+    n_bytes = 0
+    for shard, keep in shards:
+        if n_bytes > FULL_SHARD_BYTES:
+            groups.append([])
+            n_bytes = 0
+        groups[-1].append((shard, keep))
+        n_bytes += _size_of(shard)
+    return groups
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written; young files may belong to another process."""
+    for file in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        try:
+            if time.time() - file.stat().st_mtime > _LEFTOVER_SECONDS:
+                remove_shard(file)
+        except _GONE:
+            continue

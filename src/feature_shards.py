@@ -1,0 +1,175 @@
+"""One shard of the feature cache: a safetensors file with the features of some pictures and what they were made from.
+
+Tensors of a shard of n pictures:
+    features   (n, width) float32 or float16
+    paths      uint8: the relative posix paths in UTF-8, separated by zero bytes
+    sizes      (n,) int64, bytes of the picture file
+    mtimes_ns  (n,) int64, its modification time in nanoseconds
+Its metadata hold the key of the set that it belongs to and checksums. Shards are never changed once they are there:
+they are written aside and renamed, and they are merged by writing a new one before the old ones go.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from src.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SHARD_SUFFIX = ".safetensors"
+DAMAGED_SUFFIX = ".damaged"
+TEMPORARY_SUFFIX = ".part"
+_FORMAT = "aesthetic features 1"
+_FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DamagedShard(Exception):
+    """The file is there but is no whole shard of the set that was asked for."""
+
+
+@dataclass(frozen=True)
+class PictureKeys:
+    """What a picture file was when its features were made; the arrays are (n_pictures,) int64."""
+
+    paths: Sequence[str]
+    sizes: NDArray[np.int64]
+    mtimes_ns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "PictureKeys":
+        """Return the keys of these rows, in this order."""
+        return PictureKeys([self.paths[row] for row in rows], self.sizes[rows], self.mtimes_ns[rows])
+
+
+def write_shard(
+    folder: Path, set_key: str, pictures: PictureKeys, features: NDArray[np.generic], *, durable: bool = False
+) -> Path:
+    """Write (n_pictures, width) features as one new shard and return its path.
+
+    A kill leaves either the whole shard or none. `durable` also waits until the disk has it, so that what it replaces
+    may go. Raises UserError if the disk is full or the folder cannot be written.
+    """
+    packed_paths = np.frombuffer("\0".join(pictures.paths).encode("utf-8", "surrogateescape"), np.uint8)
+    index: dict[str, NDArray[np.generic]] = {
+        "paths": packed_paths,
+        "sizes": pictures.sizes,
+        "mtimes_ns": pictures.mtimes_ns,
+    }
+    metadata = {
+        "format": _FORMAT,
+        "set": set_key,
+        "index_crc32": str(_checksum(*index.values())),
+        "features_crc32": str(_checksum(features)),
+    }
+    content = save({"features": np.ascontiguousarray(features), **index}, metadata)
+    shard = folder / f"{uuid.uuid4().hex}{SHARD_SUFFIX}"
+    aside = shard.with_suffix(TEMPORARY_SUFFIX)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_file(aside, content, durable=durable)
+        aside.replace(shard)
+    except OSError as error:
+        remove_shard(aside)
+        if error.errno in _FULL_DISK_ERRORS:
+            raise UserError(
+                f"the disk is full: features could not be written to {folder}; "
+                "free some space and run the same command again, what was computed before is kept"
+            ) from error
+        raise UserError(
+            f"features could not be written to {folder} ({error.strerror}); what was computed before is kept"
+        ) from error
+    return shard
+
+
+def _write_file(path: Path, content: bytes, *, durable: bool) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_index(shard: Path, set_key: str) -> tuple[PictureKeys, int]:
+    """Return the pictures of a shard and the width of its features.
+
+    Raises DamagedShard, FileNotFoundError if it has gone (merged into another one by then), or PermissionError.
+    """
+    with _opened(shard) as file:
+        metadata = _metadata(file, set_key)
+        packed, sizes, mtimes_ns = (file.get_tensor(name) for name in ("paths", "sizes", "mtimes_ns"))
+        n_rows, width = file.get_slice("features").get_shape()
+        if metadata.get("index_crc32") != str(_checksum(packed, sizes, mtimes_ns)):
+            raise DamagedShard("its index does not match its checksum")
+    paths = packed.tobytes().decode("utf-8", "surrogateescape").split("\0")
+    if not len(paths) == len(sizes) == len(mtimes_ns) == n_rows:
+        raise DamagedShard("its tensors differ in length")
+    return PictureKeys(paths, sizes, mtimes_ns), width
+
+
+def read_features(shard: Path, set_key: str) -> NDArray[np.generic]:
+    """Return the (n_pictures, width) features of a shard; raises as `read_index` does."""
+    with _opened(shard) as file:
+        metadata = _metadata(file, set_key)
+        features: NDArray[np.generic] = file.get_tensor("features")
+    if metadata.get("features_crc32") != str(_checksum(features)):
+        raise DamagedShard("its features do not match their checksum")
+    return features
+
+
+def remove_shard(shard: Path) -> None:
+    """Remove the file if it is there and may be removed; another process may have done so before."""
+    with contextlib.suppress(OSError):
+        shard.unlink()
+
+
+def set_aside(shard: Path, reason: object) -> None:
+    """Name a damaged shard in the log and rename it, so that nobody reads it again."""
+    logger.warning("the feature cache file %s is damaged (%s); its features are computed again", shard, reason)
+    with contextlib.suppress(OSError):
+        shard.rename(shard.with_suffix(DAMAGED_SUFFIX))
+
+
+@contextlib.contextmanager
+def _opened(shard: Path) -> Iterator[Any]:
+    try:
+        with safe_open(shard, framework="numpy") as file:
+            yield file
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedShard(str(error)) from error
+
+
+def _metadata(file: Any, set_key: str) -> dict[str, str]:
+    metadata: dict[str, str] = file.metadata() or {}
+    if metadata.get("format") != _FORMAT or metadata.get("set") != set_key:
+        raise DamagedShard("it does not hold the features that belong here")
+    return metadata
+
+
+def _checksum(*arrays: NDArray[np.generic]) -> int:
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
+    return checksum
+
+
+def set_key_text(**parts: object) -> str:
+    """Return the parts of a set's key as one line of text, the same for equal parts."""
+    return json.dumps(parts, sort_keys=True)

@@ -1,0 +1,148 @@
+"""From arguments to what the search works on: scores matched with images, their split, their features."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src.errors import UserError
+from src.evaluation import Judge, check_scores
+from src.extractors import build_extractors
+from src.features import FeatureTable, load_features
+from src.hidden_states import HeadInput, make_head_input
+from src.metrics import Array
+from src.scores import ScoreTable, find_score_file, name_some, read_scores
+from src.search import Problem
+from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
+from src.splits import assign_splits, read_split_file, write_split_file
+from src.training import standardise
+
+log = logging.getLogger(__name__)
+
+FEWEST_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """The scored images that exist, each with its split in the column `split`."""
+
+    directory: Path
+    table: ScoreTable
+
+
+def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredImages:
+    """Return the scored images and their split; a new or completed split is written to the split file.
+
+    Scored images that do not exist are left out and named. UserError if fewer than four remain, or if the train or
+    the eval set is empty.
+    """
+    directory = Path(images.directory)
+    file = find_score_file(directory, images.scores)
+    table = read_scores(file)
+    missing = [path for path in table.paths if not (directory / path).is_file()]
+    if missing:
+        log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
+    table = keep_rows(table, set(missing), f"scored images of {file} found in {directory}")
+    return ScoredImages(directory, with_split(table, directory / images.split, split))
+
+
+def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:
+    """Return the table without some rows; UserError if fewer than four remain."""
+    kept = [path for path in table.paths if path not in left_out]
+    if len(kept) < FEWEST_IMAGES:
+        raise UserError(f"only {len(kept)} {what}; at least {FEWEST_IMAGES} are needed: check -d and the paths")
+    return table.select(kept) if left_out else table
+
+
+def with_split(table: ScoreTable, file: Path, settings: SplitSettings) -> ScoreTable:
+    """Return the table with the column `split`: from its own column, else the split file, else newly assigned."""
+    recorded = {} if settings.ignore_existing_split or not file.exists() else read_split_file(file)
+    own = {} if settings.ignore_existing_split else _split_column(table)
+    known = {**recorded, **own}
+    splits = assign_splits(
+        table.paths, known, fraction_for_eval=settings.fraction_for_eval, seed=settings.eval_pick_seed
+    )
+    for name in ("train", "eval"):
+        if name not in splits.values():
+            raise UserError(
+                f"the {name} set is empty: {len(splits)} images, --fraction_for_eval={settings.fraction_for_eval}; "
+                f"change it, or the split in {file}, or make a new split with --ignore_existing_split"
+            )
+    if any(path not in known for path in splits):
+        write_split_file(file, recorded | splits)
+    return table.with_column("split", [splits[path] for path in table.paths])
+
+
+def _split_column(table: ScoreTable) -> dict[str, str]:
+    column = table.columns.get("split", [""] * len(table))
+    splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
+    for path, name in splits.items():
+        if name not in ("train", "eval"):
+            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train or eval")
+    return splits
+
+
+def load_head_input(
+    scored: ScoredImages, settings: FeatureSettings, device: torch.device
+) -> tuple[ScoredImages, FeatureTable, HeadInput]:
+    """Return the images whose features could be had, those features, and what a head sees of them."""
+    extractors = build_extractors(settings.feature_extractor_model, device)
+    features = load_features(
+        scored.directory,
+        scored.table.paths,
+        extractors,
+        hidden_states=settings.hidden_states_used,
+        fp16=settings.fp16_features,
+    )
+    table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
+    return (
+        ScoredImages(scored.directory, table),
+        features,
+        make_head_input(features, settings, [extractor.default_mode for extractor in extractors]),
+    )
+
+
+def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device) -> Problem:
+    """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
+    scores = np.asarray(table.scores, dtype=np.float64)
+    split = np.asarray(table.columns["split"])
+    rows = {name: np.flatnonzero(split == name) for name in ("train", "eval")}
+    divider = float(np.median(scores)) if scoring.accuracy_divider is None else scoring.accuracy_divider
+    weights = _weights(table, scoring)
+    judge = Judge(scores, {**rows, "full": np.arange(len(scores))}, divider, weights)
+    check_scores(
+        judge,
+        loss_model=scoring.loss_model,
+        metric=scoring.metric,
+        set_for_scoring=scoring.set_for_scoring,
+        wanted=scoring.metrics,
+    )
+    data = standardise(
+        head_input.values,
+        torch.from_numpy(scores),
+        torch.from_numpy(rows["train"]),
+        device=device,
+        weights=None if weights is None else torch.from_numpy(weights),
+        mixtures=head_input.mixtures,
+    )
+    return Problem(data, judge, scoring)
+
+
+def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
+    if "wmse" not in scoring.metrics or "weight" not in table.columns:
+        return None
+    weights = np.asarray(table.columns["weight"], dtype=np.float64)
+    bad = [path for path, weight in zip(table.paths, weights, strict=True) if not weight >= 0]
+    if bad or not weights.any():
+        raise UserError(f"the weight of {name_some(bad or list(table.paths))} is missing or not above 0; give each one")
+    return weights / weights.mean() if scoring.normalise_weights else weights
+
+
+def describe(table: ScoreTable) -> str:
+    """Return how many images there are, and in which split."""
+    split: Sequence[str] = table.columns["split"]
+    counts = ", ".join(f"{list(split).count(name)} {name}" for name in ("train", "eval"))
+    return f"{len(table)} scored images: {counts}"

@@ -1,0 +1,31 @@
+"""What many tests share: the real photographs where they are at hand, and pictures small enough to check by eye."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real photographs, reference features and older models; the test is skipped where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"no test data in {DATA}; name its folder by AESTHETIC_TEST_DATA")
+    return DATA
+
+
+@pytest.fixture
+def colour_pictures(tmp_path: Path) -> Path:
+    """A folder of 24 small pictures of one colour each, in two sub-directories, redder by number: 00 ... 23."""
+    for number in range(24):
+        file = tmp_path / "pictures" / ("warm" if number % 2 else "cold") / f"{number:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (10 * number, 128 - number, 255 - 10 * number)).save(file)
+    return tmp_path / "pictures"

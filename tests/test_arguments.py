@@ -1,0 +1,144 @@
+"""The command line and the arguments file."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.arguments import as_lines, options_of, parse_arguments, setting_groups
+from src.errors import UserError
+from src.example_arguments import example_text
+from src.settings import Range, TrainingArguments
+from tests.conftest import ROOT
+
+
+def parse(*argv: str) -> TrainingArguments:
+    return parse_arguments(TrainingArguments, argv, description="test")[0]
+
+
+def test_the_later_of_two_wins(tmp_path: Path) -> None:
+    file = tmp_path / "arguments.txt"
+    file.write_text("-d=pictures\n--trials=7\n")
+    assert parse(f"@{file}", "--trials=5").search.trials == 5
+    assert parse("--trials=5", f"@{file}").search.trials == 7
+
+
+def test_a_file_may_hold_comments_blank_lines_and_spaces_round_the_first_equals_sign(tmp_path: Path) -> None:
+    file = tmp_path / "arguments.txt"
+    file.write_text(
+        "\ufeff# taste\r\n\r\n  -d = my pictures\r\n--model = a = b.safetensors\r\n--fp16_features\r\n",
+        encoding="utf-8",
+    )
+    arguments = parse(f"@{file}")
+    assert arguments.images.directory == "my pictures"
+    assert arguments.output.model == "a = b.safetensors"
+    assert arguments.features.fp16_features
+
+
+def test_a_windows_path_keeps_its_backslashes(tmp_path: Path) -> None:
+    file = tmp_path / "arguments.txt"
+    file.write_text("-d=C:\\my pictures\\new\n")
+    assert parse(f"@{file}").images.directory == "C:\\my pictures\\new"
+
+
+def test_an_option_and_its_value_may_be_parted_by_a_space_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "arguments.txt"
+    file.write_text("-d my pictures\n--min_log_lr -4\n")
+    assert parse(f"@{file}").images.directory == "my pictures"
+    assert parse(f"@{file}").space.log_lr == Range(-4, -2.5)
+
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
+    lambda text: not text.startswith("@")
+)
+
+
+@given(
+    directory=names,
+    trials=st.integers(0, 10**6),
+    low=st.floats(0, 0.4),
+    high=st.floats(0.4, 0.9),
+    states=st.lists(st.integers(0, 40), min_size=1, max_size=5),
+    fp16=st.booleans(),
+)
+def test_settings_survive_being_written_to_an_arguments_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    directory: str,
+    trials: int,
+    low: float,
+    high: float,
+    states: list[int],
+    fp16: bool,
+) -> None:
+    options = [f"--directory={directory}", f"--trials={trials}", f"--min_dropout={low}", f"--max_dropout={high}"]
+    options += [f"--hidden_states_used={','.join(map(str, states))}", *(["--fp16_features"] if fp16 else [])]
+    settings = parse(*options)
+    file = tmp_path_factory.mktemp("arguments") / "arguments.txt"
+    file.write_text("\n".join(as_lines(settings)), encoding="utf-8")
+    assert parse(f"@{file}") == settings
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--trials=5"], "-d/--directory is required"),
+        (["-d=x", "--trails=5"], "unknown argument --trails=5; did you mean --trials?"),
+        (["-d=x", "--tri=5"], "unknown argument --tri=5"),
+        (["-d=x", "stray"], "unknown argument stray"),
+        (["-d=x", "--trials=-1"], "--trials=-1 is out of bounds: it must be at least 0"),
+        (["-d=x", "--trials=many"], "invalid int value: 'many'"),
+        (["-d=x", "--fraction_for_eval=1.5"], "--fraction_for_eval=1.5 is out of bounds"),
+        (["-d=x", "--min_dropout=0.9"], "--min_dropout (0.9) is above --max_dropout (0.8)"),
+        (["-d=x", "--max_first_layer_size=-3"], "--max_first_layer_size=-3 is out of bounds"),
+        (["-d=x", "--max_log_lr=nan"], "invalid number value"),
+        (["-d=x", "--hidden_states_used=0,-1"], "--hidden_states_used=-1 is out of bounds"),
+        (["-d=x", "--sampler=best"], "invalid choice: 'best'"),
+        (["@nowhere.txt"], "arguments file nowhere.txt cannot be read"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_to_do(argv: list[str], words: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(*argv)
+    assert words in str(raised.value)
+
+
+def test_unknown_arguments_can_be_ignored_and_told() -> None:
+    settings, ignored = parse_arguments(
+        TrainingArguments, ["-d=x", "--regex=a.*"], description="test", ignore_unknown=True
+    )
+    assert settings.images.directory == "x"
+    assert ignored == ["--regex=a.*"]
+
+
+def test_equal_bounds_fix_a_parameter() -> None:
+    space = parse("-d=x", "--min_batch_size=8", "--max_batch_size=8").space
+    assert space.batch_size.is_fixed
+    assert not space.dropout.is_fixed
+
+
+def test_the_example_file_is_what_the_declarations_say() -> None:
+    text = (ROOT / "arguments-example.txt").read_text(encoding="utf-8")
+    assert text == example_text(), "run: python -m src.example_arguments > arguments-example.txt"
+
+
+def test_the_example_file_names_every_training_argument_with_its_default(tmp_path: Path) -> None:
+    lines = example_text().splitlines()
+    shown = [line.removeprefix("# ") for line in lines if line.removeprefix("# ").startswith("--")]
+    options = [
+        option
+        for group in setting_groups(TrainingArguments).values()
+        for field in dataclasses.fields(group)
+        for option in options_of(field)
+    ]
+    assert [line.partition("=")[0] for line in shown] == options
+    file = tmp_path / "arguments.txt"
+    file.write_text("\n".join(line for line in shown if "(none)" not in line and "=" in line), encoding="utf-8")
+    assert parse(f"@{file}") == parse("--directory=images")
+
+
+def test_every_argument_has_a_meaning() -> None:
+    for group in setting_groups(TrainingArguments).values():
+        for field in dataclasses.fields(group):
+            assert len(field.metadata["help"]) > 10, field.name
