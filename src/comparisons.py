@@ -3,10 +3,11 @@
 Columns: `time` (UTC, ISO 8601), `winner`, `loser` (paths relative to the image directory), `seconds` (taken for the
 choice), `undoes` (in a row that takes a choice back: the time of that choice) and `drawn` (how the pair came about:
 `adaptive`, `random`, or `undo`). One choice among N pictures is N - 1 rows of one time. A log is a set of rows:
-order does not matter, so logs are merged by `merge_logs` or by putting one below the other.
+order does not matter, so logs are merged by `merge_log` or by putting one below the other.
 """
 
 import csv
+import errno
 import io
 import logging
 import math
@@ -17,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +61,21 @@ def now() -> str:
 class ComparisonLog:
     """A log file that this and other processes append to.
 
-    `rows` are those read so far; `refresh` reads what has been added since, by anyone.
+    `refresh` reads what has been added since the last time, by anyone; `append` does so too.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.rows: list[Comparison] = []
+        """Every row read so far, in the order of the file."""
         self.n_unreadable = 0
-        self._position = 0
+        self._clear()
         if file.exists():
             self._check_header()
         self.refresh()
 
     def append(self, rows: Sequence[Comparison]) -> None:
-        """Put rows on the disk before returning: one write at the file's end, then flushed.
+        """Put rows on the disk before returning: one write at the file's end, then flushed. Then refresh.
 
         Two processes may do so at once. A row that a crash tore is closed first, so that it cannot swallow ours.
         """
@@ -86,7 +87,7 @@ class ComparisonLog:
                 content = (start + "".join(_line(row) for row in rows)).encode()
                 written = os.write(descriptor, content)
                 if written < len(content):
-                    raise OSError(28, "the disk is full")
+                    raise OSError(errno.ENOSPC, "the disk is full")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -96,6 +97,7 @@ class ComparisonLog:
             raise UserError(
                 f"{self.file} cannot be written: {error.strerror or error}; free space or make it writable"
             ) from None
+        self.refresh()
 
     def refresh(self) -> int:
         """Read the whole rows added since the last call; return how many."""
@@ -103,7 +105,7 @@ class ComparisonLog:
             return 0
         try:
             if self.file.stat().st_size < self._position:  # cut or replaced: read it all again
-                self.rows, self._position, self.n_unreadable = [], 0, 0
+                self._clear()
             with self.file.open("rb") as stream:
                 stream.seek(self._position)
                 content = stream.read()
@@ -111,14 +113,43 @@ class ComparisonLog:
             raise UserError(f"{self.file} cannot be read: {error.strerror or error}; check its permissions") from None
         whole = content[: content.rfind(b"\n") + 1]
         rows, n_unreadable = _parse(whole)
-        self.rows += rows
+        for row in rows:
+            self._take(row)
         self.n_unreadable += n_unreadable
         self._position += len(whole)
         return len(rows)
 
     def choices(self) -> list[Comparison]:
         """The rows that stand: every choice once, without those taken back, in order of time."""
-        return standing(self.rows)
+        return sorted(row for choice in self._standing.values() for row in choice.values())
+
+    def choice_of(self, time: str) -> list[Comparison]:
+        """The rows of the choice of that time; none if there is none or it was taken back."""
+        return list(self._standing.get(time, {}).values())
+
+    def last_choice(self) -> list[Comparison]:
+        """The rows of the latest choice that stands; none if there is none."""
+        return self.choice_of(max(self._standing, default=""))
+
+    @property
+    def n_choices(self) -> int:
+        return len(self._standing)
+
+    def _clear(self) -> None:
+        self.rows, self.n_unreadable, self._position = [], 0, 0
+        self._standing: dict[str, dict[tuple[str, str], Comparison]] = {}
+        self._undone: set[tuple[str, str, str]] = set()
+
+    def _take(self, row: Comparison) -> None:
+        self.rows.append(row)
+        time, pair = (row.undoes or row.time), (row.winner, row.loser)
+        if row.drawn == "undo":
+            self._undone.add((time, *pair))
+            self._standing.get(time, {}).pop(pair, None)
+            if not self._standing.get(time, True):
+                del self._standing[time]
+        elif (time, *pair) not in self._undone:
+            self._standing.setdefault(time, {})[pair] = row
 
     def _check_header(self) -> None:
         with self.file.open("rb") as stream:
@@ -126,13 +157,6 @@ class ComparisonLog:
         begun = HEADER.encode().startswith(start)
         if not begun and HEADER.encode() not in start and not _parse(start)[0]:
             raise UserError(f"{self.file} is not a log of comparisons (columns {HEADER}); move it elsewhere")
-
-
-def standing(rows: Iterable[Comparison]) -> list[Comparison]:
-    """The choices that hold: duplicates once, those taken back not at all, in order of time."""
-    unique = set(rows)
-    undone = {(row.undoes, row.winner, row.loser) for row in unique if row.drawn == "undo"}
-    return sorted(row for row in unique if row.drawn != "undo" and (row.time, row.winner, row.loser) not in undone)
 
 
 def read_log(file: Path) -> list[Comparison]:
@@ -146,13 +170,15 @@ def read_log(file: Path) -> list[Comparison]:
     return log.rows + last
 
 
-def merge_logs(target: Path, others: Sequence[Path]) -> int:
-    """Bring every row of several logs into one file, each once, in order of time; return how many rows it has."""
-    rows = set(read_log(target)) if target.exists() else set()
-    for other in others:
-        rows |= set(read_log(other))
-    write_atomically(target, (HEADER + "\n" + "".join(_line(row) for row in sorted(rows))).encode())
-    return len(rows)
+def merge_log(target: ComparisonLog, other: Path) -> int:
+    """Append the rows of another log that the target does not have yet; return how many."""
+    if not other.is_file():
+        raise UserError(f"--merge={other}: there is no such file")
+    known = set(target.rows)
+    new = [row for row in dict.fromkeys(read_log(other)) if row not in known]
+    if new:
+        target.append(new)
+    return len(new)
 
 
 def _line(row: Comparison) -> str:

@@ -124,5 +124,9 @@ def expected_rank_change(scores: np.ndarray, sigmas: np.ndarray) -> float:
     reach = np.maximum(sigmas, 1e-9)
     within = np.searchsorted(order, scores + reach, "right") - np.searchsorted(order, scores - reach, "left") - 1
     change = np.sqrt(2 / np.pi) * within / 2
-    even = (n_pictures**2 - 1) / (3 * n_pictures)  # of a random order
-    return float(min(change.mean(), even))
+    return float(min(change.mean(), random_rank_change(n_pictures)))
+
+
+def random_rank_change(n_pictures: int) -> float:
+    """The same for a random order: the mean distance of two places drawn among `n_pictures`."""
+    return (n_pictures**2 - 1) / (3 * n_pictures)

@@ -21,8 +21,16 @@ def feature_prior(features: np.ndarray) -> Prior:
     return Prior(np.zeros(len(features)), variance, feature_basis(features, PRIOR_VARIANCE * FEATURE_SHARE))
 
 
+def standardised(values: np.ndarray) -> np.ndarray:
+    """The values with mean 0 and standard deviation 1; nan where there is none, and everywhere if all are equal."""
+    known = values[np.isfinite(values)]
+    if len(known) < 2 or np.ptp(known) == 0:
+        return np.full(len(values), np.nan)
+    return (values - known.mean()) / known.std()
+
+
 def starting_prior(guesses: np.ndarray, features: np.ndarray | None = None) -> Prior:
-    """A prior round guessed scores of any unit, (n_pictures,) with nan where there is none.
+    """A prior round guessed scores, (n_pictures,), standardised, with nan where there is none.
 
     A guess leaves `1 - TRUSTED_SHARE` of the variance open, a picture without one all of it. With features, those
     without a guess get one by ridge regression, and features also carry what the answers teach from one picture to
@@ -30,10 +38,9 @@ def starting_prior(guesses: np.ndarray, features: np.ndarray | None = None) -> P
     """
     base = flat_prior(len(guesses)) if features is None else feature_prior(features)
     known = np.isfinite(guesses)
-    if known.sum() < 2 or np.ptp(guesses[known]) == 0:
+    if not known.any():
         return base
-    centred = (guesses - guesses[known].mean()) / guesses[known].std()
-    mean = np.where(known, centred, 0.0) * np.sqrt(PRIOR_VARIANCE * TRUSTED_SHARE)
+    mean = np.where(known, guesses, 0.0) * np.sqrt(PRIOR_VARIANCE * TRUSTED_SHARE)
     if base.basis is not None:
         mean[~known] = _ridge(base, mean, known)[~known]
     open_share = np.where(known, 1 - TRUSTED_SHARE, 1.0)
@@ -41,16 +48,15 @@ def starting_prior(guesses: np.ndarray, features: np.ndarray | None = None) -> P
     return Prior(mean, base.variance * open_share, basis)
 
 
-def to_units(scores: np.ndarray, guesses: np.ndarray) -> tuple[float, float]:
-    """Scale and shift that bring scores in logits to the units of the scores they started from.
+def to_units(start: np.ndarray) -> tuple[float, float]:
+    """Scale and shift that bring scores in logits to the units of the scores they started from, nan where none.
 
-    (1, 0) where there were none: logits are then the units.
+    They bring a starting score with no answer to itself. (1, 0) where there were no scores: logits are the units.
     """
-    known = np.isfinite(guesses)
-    if known.sum() < 2 or np.ptp(guesses[known]) == 0:
+    known = start[np.isfinite(start)]
+    if len(known) < 2 or np.ptp(known) == 0:
         return 1.0, 0.0
-    scale = float(guesses[known].std() / np.sqrt(PRIOR_VARIANCE * TRUSTED_SHARE))
-    return scale, float(guesses[known].mean())
+    return float(known.std() / np.sqrt(PRIOR_VARIANCE * TRUSTED_SHARE)), float(known.mean())
 
 
 def _ridge(prior: Prior, values: np.ndarray, known: np.ndarray) -> np.ndarray:

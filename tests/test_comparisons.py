@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.comparisons import HEADER, Comparison, ComparisonLog, make_choice, merge_logs, read_log, standing, undo_rows
+from src.comparisons import HEADER, Comparison, ComparisonLog, make_choice, merge_log, read_log, undo_rows
 from src.errors import UserError
 
 
@@ -19,9 +19,10 @@ def test_what_is_appended_is_on_the_disk_and_reads_back(tmp_path):
     log.append(rows)
     assert read_log(log.file) == rows
     assert log.file.read_text(encoding="utf-8").startswith(HEADER + "\n")
-    assert log.refresh() == 2
     assert log.refresh() == 0
     assert log.choices() == sorted(rows)
+    assert log.n_choices == 1
+    assert log.last_choice() == rows
 
 
 def test_an_undo_is_a_row_more_and_takes_only_its_choice_back(tmp_path):
@@ -30,14 +31,21 @@ def test_an_undo_is_a_row_more_and_takes_only_its_choice_back(tmp_path):
     log.append(first)
     log.append(second)
     log.append(undo_rows(second))
-    log.refresh()
     assert len(log.rows) == 3
     assert log.choices() == first
+    assert log.last_choice() == first
+    assert log.choice_of("2") == []
+    assert ComparisonLog(log.file).choices() == first
 
 
-def test_a_choice_among_four_is_taken_back_whole(tmp_path):
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_choice_among_four_is_taken_back_whole_in_whatever_order_the_rows_stand(tmp_path, order):
     choice = make_choice("a", ["b", "c", "d"], seconds=1, drawn="adaptive")
-    assert standing([*choice, *undo_rows(choice)]) == []
+    log = ComparisonLog(tmp_path / "comparisons.csv")
+    log.append([*choice, *undo_rows(choice)][::order])
+    assert (log.choices(), log.n_choices) == ([], 0)
+    log.append(choice)
+    assert log.choices() == []
 
 
 @pytest.mark.parametrize("kept", range(1, 66))
@@ -70,7 +78,8 @@ def test_an_undo_row_that_was_torn_is_no_choice(tmp_path):
     whole = file.read_bytes()
     for end in range(len(before) + 1, len(whole) - 1):
         file.write_bytes(whole[:end])
-        assert standing(read_log(file)) == choice
+        assert ComparisonLog(file).choices() == choice
+        assert read_log(file) == choice
 
 
 def test_a_last_line_written_by_hand_without_a_line_end_counts(tmp_path):
@@ -108,13 +117,16 @@ def test_a_log_sees_what_another_process_appends(tmp_path):
 
 
 def test_merging_keeps_each_row_once_and_undoes_across_logs(tmp_path):
-    left, right = tmp_path / "left.csv", tmp_path / "right.csv"
+    left, right = ComparisonLog(tmp_path / "left.csv"), ComparisonLog(tmp_path / "right.csv")
     shared, own, undone = a_choice(time="1"), a_choice("c.png", time="2"), a_choice("d.png", time="3")
-    ComparisonLog(left).append([*shared, *undone])
-    ComparisonLog(right).append([*shared, *own, *undo_rows(undone)])
-    assert merge_logs(left, [right]) == 4
-    assert ComparisonLog(left).choices() == [*shared, *own]
-    assert merge_logs(left, [right, left]) == 4
+    left.append([*shared, *undone])
+    right.append([*shared, *own, *undo_rows(undone)])
+    assert merge_log(left, right.file) == 2
+    assert left.choices() == [*shared, *own]
+    assert merge_log(left, right.file) == 0
+    one_below_the_other = tmp_path / "both.csv"
+    one_below_the_other.write_bytes(right.file.read_bytes() + left.file.read_bytes())
+    assert ComparisonLog(one_below_the_other).choices() == left.choices()
 
 
 def test_a_header_torn_by_a_crash_is_gone_on_with(tmp_path):
