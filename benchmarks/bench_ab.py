@@ -22,6 +22,7 @@ comparison shows two pictures and so counts for both).
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
+sys.path.insert(0, str(ROOT))
 
 from src.bradley_terry import Prior, fit_scores, flat_prior, standard_errors  # noqa: E402
 from src.pairing import Standing, after_choice, draw_group  # noqa: E402
@@ -91,7 +92,7 @@ def elo_curve(pictures: Pictures, answers: np.ndarray) -> list[float]:
 
 def bradley_terry_curve(pictures: Pictures, answers: np.ndarray) -> list[float]:
     prior = flat_prior(len(pictures.truth))
-    fits = [fit_scores(*answers[:done].T, prior) for done in _checkpoints(len(pictures.truth))]
+    fits = [fit_scores(answers[:done, 0], answers[:done, 1], prior) for done in _checkpoints(len(pictures.truth))]
     return [float(spearmanr(scores, pictures.truth).statistic) for scores in fits]
 
 
@@ -164,7 +165,10 @@ def report(name: str, pictures_of: Callable[[int], Pictures], n_seeds: int, *, c
 
 def photographs(folder: Path, cache: Path) -> Callable[[int], Pictures]:
     """200 photographs with people's mean ratings, another 200 for each seed."""
-    scores, features = scored_pictures(folder, "scores.csv", cache)
+    copy = cache / "photographs"  # features are kept beside the pictures: not in a folder that is not ours
+    if not copy.is_dir():
+        shutil.copytree(folder, copy, copy_function=shutil.copyfile)
+    scores, features = scored_pictures(copy, "scores.csv")
 
     def draw(seed: int) -> Pictures:
         chosen = np.random.default_rng([seed, 5]).permutation(len(scores))[:200]
@@ -175,14 +179,14 @@ def photographs(folder: Path, cache: Path) -> Callable[[int], Pictures]:
 
 def drawings(cache: Path) -> Callable[[int], Pictures]:
     """1,000 pictures as the demo's script draws them, with its taste as the truth."""
-    import make_demo
+    from demo import make_demo
 
     make_demo.PICTURES_A_FOLDER = 250
     folder = cache / "drawings"
     if not (folder / "scores.json").exists():
         make_demo.write_demo(folder, make_demo.SEED)
     pictures = make_demo.plan_pictures(make_demo.SEED)
-    _, features = scored_pictures(folder, "scores.json", cache)
+    _, features = scored_pictures(folder, "scores.json")
     truth = np.array([make_demo.taste(picture) for picture in pictures])
     return lambda seed: standardised(truth, features)
 
@@ -191,7 +195,7 @@ def standardised(scores: np.ndarray, features: np.ndarray) -> Pictures:
     return Pictures((scores - scores.mean()) / scores.std(), features)
 
 
-def scored_pictures(folder: Path, score_file: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+def scored_pictures(folder: Path, score_file: str) -> tuple[np.ndarray, np.ndarray]:
     """Scores (n_pictures,) and features (n_pictures, n_features) of a folder, in the order of its score file."""
     import torch
 
@@ -200,7 +204,8 @@ def scored_pictures(folder: Path, score_file: str, cache: Path) -> tuple[np.ndar
     from src.scores import read_scores
 
     table = read_scores(folder / score_file)
-    features = load_features(folder, table.paths, build_extractors("efficientnet-lite0", torch.device("cpu")))
+    extractors = build_extractors("efficientnet-lite0", torch.device("cpu"))
+    features = load_features(folder, table.paths, extractors, show_progress=False)
     assert not features.failures
     return np.array(table.scores), features.values.double().numpy()
 

@@ -98,6 +98,7 @@ class Session:
         losers = [path for path in pictures if path != winner]
         choice = make_choice(winner, losers, seconds=seconds, drawn=drawn, time=time)
         with self._lock:
+            self._log.refresh()
             if not self._log.choice_of(choice[0].time):
                 self._note(choice)
                 self._log.append(choice)
