@@ -53,9 +53,10 @@ _DECODING_ERRORS = (
 """What Pillow's decoders are known to raise on files that they cannot read."""
 
 # Pillow warns from MAX_IMAGE_PIXELS on and refuses from twice that on. open_image draws the line itself, so the
-# warning would only add noise about pictures that work.
+# warning would only add noise about pictures that work; so would those about odd metadata.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(UserError):
@@ -83,7 +84,7 @@ def find_images(directory: Path | str) -> list[str]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if entry.is_dir():
+                    if _is_directory(entry):
                         if name != CACHE_FOLDER_NAME:
                             pending.append((entry.path, f"{prefix}{name}/", (*above, identity)))
                     elif name.lower().endswith(IMAGE_SUFFIXES):
@@ -96,6 +97,13 @@ def find_images(directory: Path | str) -> list[str]:
             logger.warning("the sub-directory %s cannot be read (%s) and is left out", folder, error.strerror)
     found.sort()
     return found
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _directory_identity(folder: str) -> tuple[int, int]:

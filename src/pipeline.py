@@ -17,11 +17,11 @@ from src.hidden_states import HeadInput, arrange
 from src.metrics import HIGHER_IS_BETTER, Array
 from src.model_file import EXTRACTOR_SEPARATOR, load_model, save_model
 from src.predictor import predict
-from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_problem
+from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_judge, make_problem
 from src.scores import ScoreTable, write_csv
 from src.search import best_trial, make_sampler, search
 from src.settings import TrainingArguments
-from src.storage import open_storage
+from src.storage import close_storage, open_storage
 from src.training import TrainedHead
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     device = choose_device(arguments.device.device)
     scored = load_scored_images(arguments.images, arguments.split)
     log.info("%s", describe(scored.table))
+    make_judge(scored.table, arguments.scoring)  # what cannot be had from these scores is told before any work
     scored, features, head_input = load_head_input(scored, arguments.features, device)
     if arguments.search.trials == 0:
         log.info("features are cached; --trials=0, so no search")
@@ -58,6 +59,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     report(study, scored, features, model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, model_scores(features, model_file))
+    close_storage(storage)
 
 
 def model_scores(features: FeatureTable, model_file: Path) -> Array:

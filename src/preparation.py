@@ -105,14 +105,13 @@ def load_head_input(
     )
 
 
-def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device) -> Problem:
-    """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
+def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
+    """Return what judges the heads; UserError where the loss or the metric cannot be had from these scores."""
     scores = np.asarray(table.scores, dtype=np.float64)
     split = np.asarray(table.columns["split"])
     rows = {name: np.flatnonzero(split == name) for name in ("train", "eval")}
     divider = float(np.median(scores)) if scoring.accuracy_divider is None else scoring.accuracy_divider
-    weights = _weights(table, scoring)
-    judge = Judge(scores, {**rows, "full": np.arange(len(scores))}, divider, weights)
+    judge = Judge(scores, {**rows, "full": np.arange(len(scores))}, divider, _weights(table, scoring))
     check_scores(
         judge,
         loss_model=scoring.loss_model,
@@ -120,12 +119,18 @@ def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSetti
         set_for_scoring=scoring.set_for_scoring,
         wanted=scoring.metrics,
     )
+    return judge
+
+
+def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device) -> Problem:
+    """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
+    judge = make_judge(table, scoring)
     data = standardise(
         head_input.values,
-        torch.from_numpy(scores),
-        torch.from_numpy(rows["train"]),
+        torch.from_numpy(judge.scores),
+        torch.from_numpy(judge.rows["train"]),
         device=device,
-        weights=None if weights is None else torch.from_numpy(weights),
+        weights=None if judge.weights is None else torch.from_numpy(judge.weights),
         mixtures=head_input.mixtures,
     )
     return Problem(data, judge, scoring)

@@ -22,3 +22,11 @@ def open_storage(database: str) -> BaseStorage:
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--database={database} cannot be opened: {reason}; check the URL, or choose another") from None
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage; Optuna itself leaves them to the garbage collector."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    if engine is not None:
+        engine.dispose()

@@ -273,7 +273,7 @@ def _fold(head: _Head, data: TrainingData, loss_model: str) -> Predictor:
     if data.mixtures:
         mixtures = zip(head.state_weights, head.state_biases, data.mixtures, strict=True)
         predictor = fold_mixtures(
-            predictor, [(weights.detach(), float(bias), mixture.width) for weights, bias, mixture in mixtures]
+            predictor, [(weights.detach(), bias.item(), mixture.width) for weights, bias, mixture in mixtures]
         )
     return fold_features(predictor, data.feature_mean, data.feature_scale)
 
@@ -290,4 +290,4 @@ def _make_sigma_positive(head: _Head, data: TrainingData) -> None:
 
 def _found_weights(head: _Head) -> tuple[tuple[float, ...], ...]:
     pairs = zip(head.state_weights, head.state_biases, strict=True)
-    return tuple((*weights.tolist(), float(bias)) for weights, bias in pairs)
+    return tuple((*weights.tolist(), bias.item()) for weights, bias in pairs)

@@ -19,7 +19,10 @@ HUB_ANSWER_SECONDS = 5.0
 HUB_DEADLINE_SECONDS = 12.0
 """After this a small file counts as out of reach, whatever a name server or a proxy is still waiting for."""
 
-CHOICES = "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, which needs no download"
+CHOICES = (
+    "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, "
+    "which needs no download"
+)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where weights may lie, in order of preference; an index names several files."""
@@ -86,9 +89,9 @@ def weights_files(checkpoint: Checkpoint) -> list[Path]:
 def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
     """Return text that changes whenever the weights or the configuration change.
 
-    For a hub repository it is the commit. For a local folder it is the hash of `config.json` and, for each weight file, its
-    size and the hash of its beginning (which holds a safetensors header), its end and 64 samples of 64 KiB spread over it; a
-    file of up to 4 MiB is hashed whole. Times and the folder's place do not matter.
+    For a hub repository it is the commit. For a local folder it is the hash of `config.json` and, for each weight file,
+    its size and the hash of its beginning (which holds a safetensors header), its end and 64 samples of 64 KiB spread
+    over it; a file of up to 4 MiB is hashed whole. Times and the folder's place do not matter.
     """
     if checkpoint.commit is not None:
         return f"commit={checkpoint.commit}"
@@ -212,14 +215,16 @@ def _cached(name: str, filename: str, commit: str | None) -> Path | None:
 
 def _is_hub_trouble(error: Exception) -> bool:
     """Whether the network, the hub or the name is to blame, and not this program."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
     http_errors = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-    return isinstance(error, (OSError, HFValidationError, *http_errors))
+    return isinstance(error, (OSError, *http_errors)) or type(error).__module__ == "huggingface_hub.errors"
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what `call` returns, or raise its error, or TimeoutError after `seconds`; it is then left to end by itself."""
+    """Return what `call` returns, or raise its error, or TimeoutError after `seconds`; it is then left to end by
+    itself.
+    """
     answers: queue.Queue[tuple[Result | None, Exception | None]] = queue.Queue()
 
     def run() -> None:

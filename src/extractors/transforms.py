@@ -33,7 +33,9 @@ class Transform:
 
     resample: int = Image.Resampling.BICUBIC
     float_resize: bool = False
-    """Scale first and resize the floats afterwards, bilinear with antialiasing (DINOv3), so nothing is rounded to 8 bits."""
+    """Scale first and resize the floats afterwards, bilinear with antialiasing (DINOv3), so nothing is rounded to 8
+    bits.
+    """
 
     @property
     def target_size(self) -> int:
@@ -71,8 +73,9 @@ class Transform:
         return shorter_side_to(image, self.resize)
 
     def _corner_resize_to(self, image: Image.Image) -> tuple[int, int]:
-        """(height, width) from which corners are cropped: where the picture is squeezed to the crop's own size there would
-        be nothing to leave out, so 8/7 of it is taken."""
+        """(height, width) from which corners are cropped: where the picture is squeezed to the crop's own size there
+        would be nothing to leave out, so 8/7 of it is taken.
+        """
         height, width = self._resize_to(image)
         if (height, width) == self.crop and not isinstance(self.resize, int):
             return math.ceil(height * 8 / 7), math.ceil(width * 8 / 7)

@@ -1,0 +1,51 @@
+"""The statistics line, to the letter."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from src.analysis import statistics, statistics_line
+
+FORM = re.compile(
+    r"^(?P<name>.+) : +(?P<n>\d+) images, db score +\S+ \+/- +\S+, model score +\S+ \+/- +\S+, "
+    r"spearman +\S+ \(p= *\S+\), pearson +\S+ \(p= *\S+\), AB +\S+%$"
+)
+
+
+def test_the_line_is_the_one_that_scripts_parse() -> None:
+    scores = np.array([1.0, 2.0, 3.0, 5.0])
+    line = statistics_line("All", scores, np.array([0.1, 0.4, 0.2, 0.9]))
+    assert line == (
+        "All :     4 images, db score  2.750 +/- 1.71, model score  0.400 +/- 0.36, "
+        "spearman 0.8000 (p= 2.0e-01), pearson 0.8775 (p= 1.2e-01), AB  83.33%"
+    )
+
+
+def test_the_numbers_are_those_of_numpy_and_scipy() -> None:
+    generator = np.random.default_rng(0)
+    scores, models = generator.normal(size=(2, 60)).round(1)
+    found = statistics(scores, models)
+    assert found is not None
+    assert found.score_deviation == np.std(scores, ddof=1)
+    assert found.model_mean == models.mean()
+    assert found.spearman.p_value == stats.spearmanr(scores, models).pvalue
+
+
+def test_a_p_value_that_underflows_is_shown_as_nought() -> None:
+    scores = np.linspace(0, 1, 3000)
+    assert "(p= 0.0e+00)" in statistics_line("All", scores, scores**2)
+
+
+@pytest.mark.parametrize("n_images", [0, 1])
+def test_fewer_than_two_images_are_too_few(n_images: int) -> None:
+    line = statistics_line("animal", np.ones(n_images), np.ones(n_images))
+    assert line == f"animal :     {n_images} images, too few for statistics"
+
+
+@pytest.mark.parametrize(("scores", "models"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2, 2, 2])])
+def test_constants_keep_the_form_with_nan(scores: list[float], models: list[float]) -> None:
+    line = statistics_line("All", np.array(scores, dtype=float), np.array(models, dtype=float))
+    assert FORM.match(line)
+    assert "spearman    nan (p=     nan)" in line

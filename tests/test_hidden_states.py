@@ -1,0 +1,76 @@
+"""Hidden states joined, averaged and weighted."""
+
+import pytest
+import torch
+
+from src.errors import UserError
+from src.features import FeatureBlock, FeatureTable
+from src.hidden_states import find_mixtures, make_head_input, resolve_mode
+from src.predictor import Predictor, predict
+from src.settings import FeatureSettings
+
+
+def table(*widths: int, extractors: tuple[str, ...] = ("a",)) -> FeatureTable:
+    """One block for each extractor and width, filled with random features of 7 images."""
+    blocks, start = [], 0
+    for name in extractors:
+        for state, width in enumerate(widths):
+            blocks.append(FeatureBlock(name, state, "centre", start, start + width))
+            start += width
+    values = torch.randn(7, start, generator=torch.Generator().manual_seed(0))
+    return FeatureTable(tuple("abcdefg"), values, tuple(blocks), {})
+
+
+def settings(**values: object) -> FeatureSettings:
+    return FeatureSettings(**values)  # type: ignore[arg-type]
+
+
+def test_join_leaves_the_features_as_they_are() -> None:
+    features = table(2, 3)
+    assert torch.equal(make_head_input(features, settings(), ["join"]).values, features.values)
+
+
+def test_average_is_the_mean_of_the_states_of_each_extractor() -> None:
+    features = table(2, 2, extractors=("a", "b"))
+    found = make_head_input(features, settings(hidden_states_mode="average"), ["join", "join"])
+    expected = torch.stack([features.values[:, [0, 1, 4, 5]], features.values[:, [2, 3, 6, 7]]]).mean(0)
+    torch.testing.assert_close(found.values, expected)
+    assert found.mode == "average"
+
+
+def test_fixed_weights_fold_back_to_joined_features() -> None:
+    features = table(2, 2, 2)
+    found = make_head_input(features, settings(fixed_hidden_state_weights=(0.5, -1.0, 2.0, 0.25)), ["join"])
+    first, second, third = features.values.split(2, dim=1)
+    torch.testing.assert_close(found.values, 0.5 * first - second + 2 * third + 0.25)
+    predictor = Predictor(2, (3, 3), generator=torch.Generator().manual_seed(1))
+    assert found.mode == "join"
+    torch.testing.assert_close(predict(found.fold(predictor), features.values), predict(predictor, found.values))
+
+
+def test_weight_mode_finds_the_states_of_each_extractor() -> None:
+    found = make_head_input(table(2, 2, extractors=("a", "b")), settings(weight_hidden_states=True), ["join", "join"])
+    assert [(mixture.start, mixture.n_states, mixture.width) for mixture in found.mixtures] == [(0, 2, 2), (4, 2, 2)]
+
+
+@pytest.mark.parametrize("mode", ["average", "weight"])
+def test_states_of_different_widths_can_only_be_joined(mode: str) -> None:
+    with pytest.raises(UserError, match=r"different widths .2, 3.*join"):
+        make_head_input(table(2, 3), settings(hidden_states_mode=mode), ["join"])
+
+
+def test_a_missing_bias_among_the_fixed_weights_is_told() -> None:
+    with pytest.raises(UserError, match="2 hidden states need 2 weights and then the bias"):
+        make_head_input(table(2, 2), settings(fixed_hidden_state_weights=(0.5, 0.5)), ["join"])
+
+
+def test_the_default_mode_is_the_extractors_own() -> None:
+    assert resolve_mode("default", ["average"]) == "average"
+    assert resolve_mode("join", ["average", "join"]) == "join"
+    with pytest.raises(UserError, match="different default modes"):
+        resolve_mode("default", ["average", "join"])
+
+
+def test_each_view_is_its_own_mixture() -> None:
+    blocks = [FeatureBlock("a", 0, "centre", 0, 2), FeatureBlock("a", 0, "whole", 2, 4)]
+    assert [mixture.n_states for mixture in find_mixtures(blocks)] == [1, 1]

@@ -1,0 +1,42 @@
+"""The losses against torch's own and slow formulas."""
+
+import pytest
+import torch
+from torch import nn
+
+from src import losses
+
+
+def batch(n_outputs: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, n_outputs, generator=generator)
+    return outputs, torch.randn(9, generator=generator).round()
+
+
+def test_mse_and_nll_are_those_of_torch() -> None:
+    outputs, scores = batch(2)
+    assert losses.mse(outputs, scores) == nn.MSELoss()(outputs[:, 0], scores)
+    assert losses.nll(outputs, scores) == nn.GaussianNLLLoss()(outputs[:, 0], scores, outputs[:, 1] ** 2)
+
+
+def test_wmse_of_equal_weights_is_mse() -> None:
+    outputs, scores = batch()
+    assert losses.wmse(outputs, scores, torch.ones(9)) == pytest.approx(float(losses.mse(outputs, scores)))
+    assert losses.wmse(outputs, scores, torch.eye(9)[0]) == pytest.approx(float((outputs[0, 0] - scores[0]) ** 2) / 9)
+
+
+def test_ab_is_the_margin_ranking_loss_over_pairs_that_differ() -> None:
+    outputs, scores = batch()
+    criterion = nn.MarginRankingLoss(margin=1)
+    pairs = [(i, j) for i in range(9) for j in range(i) if scores[i] != scores[j]]
+    assert 0 < len(pairs) < 36
+    expected = sum(float(criterion(outputs[i], outputs[j], torch.sign(scores[i] - scores[j])[None])) for i, j in pairs)
+    assert float(losses.ab(outputs, scores)) == pytest.approx(expected / len(pairs))
+
+
+@pytest.mark.parametrize("scores", [torch.ones(4), torch.ones(1)])
+def test_ab_without_a_pair_that_differs_teaches_nothing(scores: torch.Tensor) -> None:
+    outputs = torch.randn(len(scores), 1, requires_grad=True)
+    losses.ab(outputs, scores).backward()
+    assert outputs.grad is not None
+    assert not outputs.grad.any()
