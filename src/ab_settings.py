@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from src.pairing import STRATEGIES
 from src.settings import REQUIRED, DeviceSettings, setting
+
+STRATEGIES = ("adaptive", "random")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-STRATEGIES = ("adaptive", "random")
 RANDOM_SHARE = 0.1
 PARTNERS_LOOKED_AT = 1000
 

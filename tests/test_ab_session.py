@@ -15,6 +15,7 @@ from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
 from src.errors import UserError
 from src.scores import read_scores
+from tests.fakes import MeanColour
 
 
 def session_of(directory: Path, *options: str) -> Session:
@@ -204,8 +205,9 @@ def test_stars_are_a_starting_point(colour_pictures):
     assert (session_of(colour_pictures).plan.prior.mean == 0).all()
 
 
-def test_features_let_pictures_never_shown_start_with_a_guess(colour_pictures):
-    session = session_of(colour_pictures, "--feature_extractor_model=efficientnet-lite0")
+def test_features_let_pictures_never_shown_start_with_a_guess(colour_pictures, monkeypatch):
+    monkeypatch.setattr("src.extractors.build_extractors", lambda *_: [MeanColour()])
+    session = session_of(colour_pictures, "--feature_extractor_model=mean-colour")
     rows = {path: row for row, path in enumerate(session.plan.paths)}
     shown = [path for path in session.plan.paths if number_of(path) % 3]
     generator = np.random.default_rng(0)
