@@ -29,6 +29,8 @@ class Model:
     """None: the extractors' own defaults."""
     mode: str | None
     """`join` or `average`; None where the file does not say."""
+    views: tuple[str, ...]
+    """How each picture is shown to the extractors; the features are the mean."""
     n_features: int
     """Columns that `predictor` takes."""
     metadata: Mapping[str, str]
@@ -87,6 +89,7 @@ def load_model(file: Path) -> Model:
         extractors=tuple(name for name in names.split(EXTRACTOR_SEPARATOR) if name),
         hidden_states=_hidden_states(metadata.get("hidden_states_used")),
         mode="join" if mixing is not None else mode if mode in ("join", "average") else None,
+        views=tuple(metadata.get("views", "centre").split(",")),
         n_features=n_features,
         metadata=metadata,
     )

@@ -125,6 +125,11 @@ class FeatureSettings:
         None, "weights in the order of --hidden_states_used, then the bias: not trained"
     )
     fp16_features: bool = setting(False, "keep features in half precision")
+    views: tuple[str, ...] = setting(
+        ("centre",),
+        "comma-separated; how each picture is shown to the extractor, the features being the mean of all: centre (the "
+        "extractor's own crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
+    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,9 @@ class SplitSettings:
     """Training constants: split"""
 
     fraction_for_eval: float = setting(0.25, "share kept for evaluation", low=0, high=1)
+    fraction_for_test: float = setting(
+        0.0, "share kept apart for the closing statistics: it never chooses anything", low=0, high=1
+    )
     eval_pick_seed: int = setting(42, "seed of that choice")
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
 
