@@ -78,11 +78,16 @@ class StudySettings:
 
     name: str = setting("aesthetic", "study name; the same name continues that study")
     workers: str = setting(
-        "auto", "processes that run trials side by side: auto = one a core on a CPU, one on an accelerator; or a number"
+        "auto",
+        "processes that run trials side by side on this machine: auto = one a core on a CPU (a single one where a "
+        "seed is given, as several could not repeat it), one that trains 16 heads at once on an accelerator; or a "
+        "number; or heads:N, one process that trains N heads at once on any device. Further machines join by running "
+        "the same command on a shared --database",
     )
     database: str = setting(
         "sqlite:///db.sqlite",
-        "any Optuna storage URL (SQLite, PostgreSQL, MySQL) or a journal file; empty = keep nothing",
+        "any Optuna storage URL (SQLite, PostgreSQL, MySQL), grpc://host:port of Optuna's proxy in front of one, or "
+        "the path of a journal file; empty = keep nothing",
     )
     server: str = setting(
         "off",
@@ -217,8 +222,18 @@ class SearchSettings:
         "after the end. 0 = extract and cache the features, then stop",
         low=0,
     )
-    sampler: str = setting("CmaEs", "how the next parameters are chosen", choices=SAMPLERS)
-    pruner: str = setting("none", "ends hopeless trials early", choices=("none", "median", "hyperband"))
+    sampler: str = setting(
+        "CmaEs",
+        "how the next parameters are chosen. CmaEs: the usual choice, for some dozens of trials or more. TPE: where "
+        "much is fixed or there are few trials, costs 3 ms a trial. GP: costs about 0.6 s a trial after 200, so only "
+        "where a trial takes many seconds. random and QMC: to map the space evenly, and as a baseline",
+        choices=SAMPLERS,
+    )
+    pruner: str = setting(
+        "none",
+        "ends hopeless trials early, by their best score at each tenth of their training",
+        choices=("none", "median", "hyperband"),
+    )
     ensemble: int = setting(1, "average the best N heads into the one model file", low=1)
     model_seed: int | None = setting(
         None,
