@@ -1,4 +1,4 @@
-"""Views of a picture: the ways in which it is shown to an extractor, and the mean of what the extractor says of them."""
+"""Views of a picture: the ways in which an extractor is shown it, and the mean of what the extractor says of them."""
 
 from collections.abc import Sequence
 from itertools import groupby
