@@ -8,7 +8,7 @@ import sys
 import aesthetic_predictor_training as script
 from src import preparation
 from src.console import run_script
-from tests.fakes import MeanColour
+from tests.mean_colour import MeanColour
 
 if __name__ == "__main__":
     preparation.build_extractors = lambda names, *_: [MeanColour(name) for name in names.split(",")]  # type: ignore[assignment]
