@@ -8,7 +8,6 @@ than the rounding of float32 sums.
 
 import itertools
 import os
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,7 +129,7 @@ class Extraction:
         seconds = self._seconds[self.lanes.n_lanes :]
         if len(self._seconds) < n_batches:
             return None
-        return self.lanes.n_lanes * batch_size / statistics.median(seconds)
+        return self.lanes.n_lanes * batch_size / min(seconds)
 
     def _run_batches(self, models: ThreadPoolExecutor, decoded: Iterator[Decoded], n_batches: int | None) -> None:
         """Run so many batches, None for all, keeping one more in store than there are lanes."""

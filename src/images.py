@@ -22,8 +22,13 @@ CACHE_FOLDER_NAME = ".aesthetic_features"
 MAX_PIXELS = 178_956_970
 """A picture with more pixels (half a gigabyte as RGB) counts as a decompression bomb; Pillow refuses from here too."""
 
-DRAFT_FACTOR = 2
-"""A JPEG draft's shorter side stays at least this many times the target size."""
+DRAFT_FACTOR = 4
+"""The shorter side of a JPEG decoded at half its size stays at least this many times the target size.
+
+Measured with `efficientnet-lite0`, as the mean change over the mean spread between photos: 1.2 % here, about what
+rounding the resized pixels to 8 bits makes (1 to 3 %). At twice the target it is 1.7 %, at a quarter of the size 2 %,
+at an eighth 6 %.
+"""
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 _ORIENTATION_TAG = 0x0112
@@ -53,9 +58,10 @@ _DECODING_ERRORS = (
 """What Pillow's decoders are known to raise on files that they cannot read."""
 
 # Pillow warns from MAX_IMAGE_PIXELS on and refuses from twice that on. open_image draws the line itself, so the
-# warning would only add noise about pictures that work.
+# warning would only add noise about pictures that work; so would those about odd metadata.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(UserError):
@@ -83,7 +89,7 @@ def find_images(directory: Path | str) -> list[str]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if entry.is_dir():
+                    if _is_directory(entry):
                         if name != CACHE_FOLDER_NAME:
                             pending.append((entry.path, f"{prefix}{name}/", (*above, identity)))
                     elif name.lower().endswith(IMAGE_SUFFIXES):
@@ -98,6 +104,13 @@ def find_images(directory: Path | str) -> list[str]:
     return found
 
 
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _directory_identity(folder: str) -> tuple[int, int]:
     status = Path(folder).stat()
     return status.st_dev, status.st_ino
@@ -106,8 +119,8 @@ def _directory_identity(folder: str) -> tuple[int, int]:
 def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
     """Return the picture as upright RGB, 8 bits a channel, alpha laid over white; of an animation the first frame.
 
-    With `target_size` (pixels of the shorter side after a later resize) a large JPEG may be decoded at a half, a
-    quarter or an eighth of its size, as long as its shorter side stays at least DRAFT_FACTOR times the target.
+    With `target_size` (pixels of the shorter side after a later resize) a large JPEG is decoded at half its size, if
+    its shorter side stays at least DRAFT_FACTOR times the target.
     Raises BadImage for what cannot be read whole, and for more than MAX_PIXELS pixels.
     """
     _check_is_filled_file(path)
@@ -116,8 +129,8 @@ def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
             n_pixels = image.width * image.height
             if n_pixels > MAX_PIXELS:
                 raise BadImage(path, _bomb_reason(f"{n_pixels / 1e6:.0f} million pixels"))
-            if target_size is not None:
-                image.draft(None, (DRAFT_FACTOR * target_size, DRAFT_FACTOR * target_size))
+            if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
+                image.draft(None, (image.width // 2, image.height // 2))
             image.load()
             orientation = _orientation(image)
             rgb = _to_rgb(image)

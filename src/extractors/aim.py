@@ -1,13 +1,14 @@
 """AIM v1, Apple's autoregressive image models (El-Nouby et al. 2024): the network and its extractor.
 
-Hidden state k is the attention-pooled vector, before the head's linear layer, of the normalised output of the block k before the
-last (0 ... num_blocks - 1). The names of the modules are those of the published checkpoints.
+Hidden state k is the attention-pooled vector, before the head's linear layer, of the normalised output of the block k
+before the last (0 ... num_blocks - 1). The names of the modules are those of the published checkpoints.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import cast
 
 import torch
 from PIL import Image
@@ -123,10 +124,11 @@ class Aim(nn.Module):
         """Hidden state -> (images, width); blocks that none of them needs are not computed."""
         patches = self.preprocessor["patchifier"](pixels)
         patches = patches + sin_cos_positions(self.config, patches.device).to(patches.dtype)
+        blocks = cast(nn.ModuleList, self.trunk["blocks"])
         last = self.config.num_blocks - 1
         found = {}
         for i in range(last - min(hidden_states, default=0) + 1):
-            patches = self.trunk["blocks"][i](patches)
+            patches = blocks[i](patches)
             if last - i in hidden_states:
                 found[last - i] = self.head(self.trunk["post_trunk_norm"](patches))
         return {k: found[k] for k in hidden_states}
@@ -203,7 +205,8 @@ class AimExtractor:
                     )
                 except RuntimeError as error:
                     raise UserError(
-                        f"feature extractor {self.name}: the weights do not fit config.json: {' '.join(str(error).split())[:300]}"
+                        f"feature extractor {self.name}: the weights do not fit config.json "
+                        f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
                     ) from error
                 self._model = model.to(self.device).eval().requires_grad_(False)
             return self._model

@@ -17,8 +17,8 @@ KINDS = {**CLIP_KINDS, **OTHER_KINDS}
 def build_extractor(name: str, device: torch.device, fp16: bool = False) -> FeatureExtractor:
     """Return the extractor for `efficientnet-lite0`, a local folder or a hub name; no weights are loaded yet.
 
-    On a CPU it computes in float32. On an accelerator it computes in the checkpoint's own precision, with `fp16` in float16.
-    UserError within 15 seconds if the checkpoint cannot be had, or is of no known kind.
+    On a CPU it computes in float32. On an accelerator it computes in the checkpoint's own precision, with `fp16` in
+    float16. UserError within 15 seconds if the checkpoint cannot be had, or is of no known kind.
     """
     if name == NAME:
         return PackagedExtractor(device, fp16)

@@ -19,7 +19,10 @@ HUB_ANSWER_SECONDS = 5.0
 HUB_DEADLINE_SECONDS = 12.0
 """After this a small file counts as out of reach, whatever a name server or a proxy is still waiting for."""
 
-CHOICES = "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, which needs no download"
+CHOICES = (
+    "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, "
+    "which needs no download"
+)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where weights may lie, in order of preference; an index names several files."""
@@ -58,7 +61,10 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 
 def optional_json(checkpoint: Checkpoint, filename: str) -> dict[str, Any] | None:
-    """Return the content of one of the checkpoint's small files, None if it has no such file or it cannot be had."""
+    """Return the content of one of the checkpoint's small files, None if it has no such file.
+
+    Where the hub is out of reach, what is not in its cache counts as not there.
+    """
     path = _file(checkpoint, filename, hurry=True)
     return None if path is None else _read_json(path, checkpoint.name)
 
@@ -86,9 +92,9 @@ def weights_files(checkpoint: Checkpoint) -> list[Path]:
 def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
     """Return text that changes whenever the weights or the configuration change.
 
-    For a hub repository it is the commit. For a local folder it is the hash of `config.json` and, for each weight file, its
-    size and the hash of its beginning (which holds a safetensors header), its end and 64 samples of 64 KiB spread over it; a
-    file of up to 4 MiB is hashed whole. Times and the folder's place do not matter.
+    For a hub repository it is the commit. For a local folder it is the hash of `config.json` and, for each weight file,
+    its size and the hash of its beginning (which holds a safetensors header), its end and 64 samples of 64 KiB spread
+    over it; a file of up to 4 MiB is hashed whole. Times and the folder's place do not matter.
     """
     if checkpoint.commit is not None:
         return f"commit={checkpoint.commit}"
@@ -135,7 +141,7 @@ def _open_hub(name: str) -> Checkpoint:
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     try:
-        commit = within(HUB_DEADLINE_SECONDS, lambda: _hub_commit(name))
+        commit, path = within(HUB_DEADLINE_SECONDS, lambda: _hub_config(name))
     except Exception as error:
         if not _is_hub_trouble(error):
             raise
@@ -152,10 +158,18 @@ def _open_hub(name: str) -> Checkpoint:
         else:
             reason = f"the hub is out of reach ({type(error).__name__})"
         raise UserError(f"feature extractor {name}: {reason}; {CHOICES}") from error
-    path = _file(Checkpoint(name, None, commit, {}, online=True), "config.json", hurry=True)
-    if path is None:
-        raise UserError(f"feature extractor {name}: config.json cannot be had from the hub; {CHOICES}")
     return Checkpoint(name, None, commit, _read_json(path, name), online=True)
+
+
+def _hub_config(name: str) -> tuple[str, Path]:
+    """The newest commit of a hub repository and its config.json."""
+    from huggingface_hub import hf_hub_download
+
+    commit = _hub_commit(name)
+    cached = _cached(name, "config.json", commit)
+    if cached is not None:
+        return commit, cached
+    return commit, Path(hf_hub_download(name, "config.json", revision=commit, etag_timeout=HUB_ANSWER_SECONDS))
 
 
 def _hub_commit(name: str) -> str:
@@ -193,9 +207,6 @@ def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
     except Exception as error:
         if not _is_hub_trouble(error):
             raise
-        if hurry:
-            logger.warning("%s: %s cannot be had from the hub (%s)", checkpoint.name, filename, type(error).__name__)
-            return None
         raise UserError(
             f"feature extractor {checkpoint.name}: the download of {filename} broke off ({error}); "
             f"run the same command again to go on, or {CHOICES}"
@@ -212,14 +223,16 @@ def _cached(name: str, filename: str, commit: str | None) -> Path | None:
 
 def _is_hub_trouble(error: Exception) -> bool:
     """Whether the network, the hub or the name is to blame, and not this program."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
     http_errors = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-    return isinstance(error, (OSError, HFValidationError, *http_errors))
+    return isinstance(error, (OSError, *http_errors)) or type(error).__module__ == "huggingface_hub.errors"
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what `call` returns, or raise its error, or TimeoutError after `seconds`; it is then left to end by itself."""
+    """Return what `call` returns, or raise its error, or TimeoutError after `seconds`; it is then left to end by
+    itself.
+    """
     answers: queue.Queue[tuple[Result | None, Exception | None]] = queue.Queue()
 
     def run() -> None:

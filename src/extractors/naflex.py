@@ -1,8 +1,9 @@
-"""SigLIP 2 NaFlex: a picture of any shape becomes a sequence of patches, carried through as one (3, height, width) tensor.
+"""SigLIP 2 NaFlex: a picture of any shape becomes a sequence of patches, carried through as one (3, height, width)
+tensor.
 
-The transform gives (3, P, P * (n_patches + 1)): the patches from left to right, P x P pixels each, unused ones zero, and at the right end
-one more that holds the number of rows of patches (channel 0) and of columns (channel 1). So pictures of different shapes can
-share a batch, as the model's own processor does it with a mask.
+The transform gives (3, P, P * (n_patches + 1)): the patches from left to right, P x P pixels each, unused ones zero,
+and at the right end one more that holds the number of rows of patches (channel 0) and of columns (channel 1). So
+pictures of different shapes can share a batch, as the model's own processor does it with a mask.
 """
 
 import math
@@ -39,7 +40,9 @@ class NaflexTransform:
         return f"naflex {self}"
 
     def __call__(self, image: Image.Image, view: str = "centre") -> Tensor:
-        """(3, patch_size, patch_size * (n_patches + 1)) float32; `whole` squeezes to a square, a corner is 7/8 of each side."""
+        """(3, patch_size, patch_size * (n_patches + 1)) float32; `whole` squeezes to a square, a corner is 7/8 of each
+        side.
+        """
         kind, flip = without_mirror(view)
         if kind == "whole":
             image = image.resize((self.target_size, self.target_size), self.resample)
@@ -62,8 +65,9 @@ class NaflexTransform:
         return strip
 
     def patches(self, strips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return for a batch of strips what the model takes: (images, n_patches, P * P * 3) pixels, (images, n_patches) mask of
-        the patches in use, and (images, 2) rows and columns."""
+        """Return for a batch of strips what the model takes: (images, n_patches, P * P * 3) pixels, (images, n_patches)
+        mask of the patches in use, and (images, 2) rows and columns.
+        """
         side = self.patch_size
         shapes = strips[:, :2, 0, -1].round().long()
         patches = strips[..., :-side].unflatten(-1, (self.n_patches, side)).permute(0, 3, 2, 4, 1).flatten(2)
@@ -80,10 +84,11 @@ def corner_of(image: Image.Image, corner: int) -> Image.Image:
 
 
 def patch_grid(height: int, width: int, patch_size: int, n_patches: int) -> tuple[int, int]:
-    """(rows, columns) of patches of the largest picture of this shape within `n_patches`; each side is rounded up to whole patches.
+    """(rows, columns) of patches of the largest picture of this shape within `n_patches`; each side is rounded up to
+    whole patches.
 
-    The scale is found by halving an interval, with the ends and the precision of transformers' Siglip2ImageProcessor, so that both
-    round alike.
+    The scale is found by halving an interval, with the ends and the precision of transformers' Siglip2ImageProcessor,
+    so that both round alike.
     """
     precision = 1e-5
     low, high = precision / 10, 100.0

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from src.extractors.transforms import Transform
-from src.extractors.weights import check_hidden_states
+from src.extractors.weights import DTYPES, check_hidden_states, precision
 
 NAME = "efficientnet-lite0"
 N_BLOCKS = 16
@@ -19,8 +20,9 @@ TRANSFORM = Transform(crop=(224, 224), resize=256, mean=(127.0,) * 3, std=(128.0
 
 
 class PackagedExtractor:
-    """Hidden state 0 is the global average of the last feature map (1280 numbers); hidden state k, 1 ... 16, is the global
-    average of the output of the k-th block from the end (320, 192, ... 16 numbers). Lengths differ, so several can only be joined.
+    """Hidden state 0 is the global average of the last feature map (1280 numbers); hidden state k, 1 ... 16, is the
+    global average of the output of the k-th block from the end (320, 192, ... 16 numbers). Lengths differ, so several
+    can only be joined.
     """
 
     name = NAME
@@ -28,13 +30,14 @@ class PackagedExtractor:
     default_hidden_states: tuple[int, ...] = (0,)
     default_mode = "join"
     target_size = TRANSFORM.target_size
+    features_thread_safe = True
 
     def __init__(self, device: torch.device, fp16: bool = False) -> None:
         """`fp16` computes in float16 where `device` is an accelerator; a CPU always computes in float32."""
         self.device = device
-        self._dtype = torch.float16 if fp16 and device.type != "cpu" else torch.float32
+        self._dtype = DTYPES[precision({"dtype": "float32"}, device, fp16)]
         self.fingerprint = f"{NAME} 57934424; {TRANSFORM.key}; {str(self._dtype).removeprefix('torch.')}"
-        self._model: nn.Module | None = None
+        self._model: Any = None
         self._loading = Lock()
 
     def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
@@ -55,10 +58,11 @@ class PackagedExtractor:
             found[0] = model._swish(model._bn1(model._conv_head(maps))).float().mean(dim=(2, 3))
         return {k: found[k] for k in hidden_states}
 
-    def _loaded(self) -> nn.Module:
+    def _loaded(self) -> Any:
         with self._loading:
             if self._model is None:
-                self._model = load_model().to(self.device, self._dtype).to(memory_format=torch.channels_last)
+                model = load_model().to(self.device, self._dtype)
+                self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return self._model
 
 

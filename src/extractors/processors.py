@@ -1,8 +1,9 @@
 """The image processor that a transformers checkpoint names, read from its JSON and carried out without torchvision.
 
-transformers 5 has Pillow versions of most of its processors (`CLIPImageProcessorPil` and others); what `processor_transform` makes
-gives the same numbers, without importing transformers, and can be asked for other views. DINOv3's exists for torchvision
-only. Siglip2ImageProcessor, which cuts a picture of any shape into patches, is in `naflex`.
+transformers 5 has Pillow versions of most of its processors (`CLIPImageProcessorPil` and others); what
+`processor_transform` makes gives the same numbers, without importing transformers, and can be asked for other views.
+DINOv3's exists for torchvision only. Siglip2ImageProcessor, which cuts a picture of any shape into patches, is in
+`naflex`.
 """
 
 import logging
@@ -54,8 +55,8 @@ ORIGINALS = {
 def processor_config(checkpoint: Checkpoint, default_type: str, image_size: int) -> dict[str, Any]:
     """Return the checkpoint's image processor settings, every one spelt out.
 
-    Where the checkpoint has no such file it is its original's; failing that, and said in the log, the defaults of `default_type` at
-    `image_size` pixels.
+    Where the checkpoint has no such file it is its original's; failing that, and said in the log, the defaults of
+    `default_type` at `image_size` pixels.
     """
     config = _stored_config(checkpoint)
     if config is None and checkpoint.folder is None and checkpoint.name in ORIGINALS:
@@ -79,14 +80,17 @@ def processor_transform(config: dict[str, Any], name: str) -> Transform:
         if config.get(step) is False:
             raise UserError(f"feature extractor {name}: its image processor has {step} off, which is not supported")
     resize = _size(config["size"], square="height" in DEFAULTS[kind]["size"], name=name)
-    if config["do_center_crop"]:
-        crop = _size(config["crop_size"], square=True, name=name)
-    else:
-        crop = resize
+    crop = _size(config["crop_size"], square=True, name=name) if config["do_center_crop"] else resize
     if isinstance(crop, int):
         raise UserError(
-            f"feature extractor {name}: its image processor gives pictures of different shapes (size {config['size']} without "
-            "a centre crop), which cannot go through the network together"
+            f"feature extractor {name}: its image processor gives pictures of different shapes (size {config['size']} "
+            "without a centre crop), which cannot go through the network together"
+        )
+    room = (resize, resize) if isinstance(resize, int) else resize
+    if min(crop) < 1 or crop[0] > room[0] or crop[1] > room[1]:
+        raise UserError(
+            f"feature extractor {name}: its image processor crops {crop} out of a picture resized to {resize}, "
+            "which is not supported: the crop must not be larger"
         )
     return Transform(
         crop=crop,

@@ -1,8 +1,8 @@
 """The extractor around a vision tower of transformers; what differs between the model types is a `TowerKind`.
 
-For every kind hidden state k is `hidden_states[-1-k]` of the tower (the output of the block k before the last; k = number of
-blocks is the embedding of the patches), taken through what the model itself does to its last hidden state, so that k = 0 is the
-model's own pooled output. All hidden states come from one forward pass.
+For every kind hidden state k is `hidden_states[-1-k]` of the tower (the output of the block k before the last; k =
+number of blocks is the embedding of the patches), taken through what the model itself does to its last hidden state, so
+that k = 0 is the model's own pooled output. All hidden states come from one forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -93,13 +93,13 @@ class Tower:
             model, missing = self._kind.load(self._checkpoint.config, tensors, self._dtype)
         except (RuntimeError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
             raise UserError(
-                f"feature extractor {self.name}: the weights do not fit config.json ({' '.join(str(error).split())[:300]}); "
-                "get the checkpoint again"
+                f"feature extractor {self.name}: the weights do not fit config.json "
+                f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
             ) from error
         if missing:
             raise UserError(
-                f"feature extractor {self.name}: the weights lack {', '.join(sorted(missing)[:3])} ({len(missing)} tensors in all) "
-                f"that a {self._checkpoint.config['model_type']} model needs; get a whole checkpoint"
+                f"feature extractor {self.name}: the weights lack {', '.join(sorted(missing)[:3])} ({len(missing)} "
+                f"tensors in all) that a {self._checkpoint.config['model_type']} model needs; get a whole checkpoint"
             )
         return model
 

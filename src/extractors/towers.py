@@ -1,16 +1,17 @@
 """SigLIP, SigLIP 2, DINOv2, DINOv3 and AIMv2: how each loads, and what its features are.
 
-| model                                  | feature k: hidden state `h = hidden_states[-1-k]` through ... | source in transformers |
-|----------------------------------------|----------------------------------------------------------------|------------------------|
-| SigLIP; SigLIP 2 at a fixed resolution | `head(post_layernorm(h))`, attention pooling by a learnt probe | `SiglipVisionModel`    |
-| SigLIP 2 NaFlex                        | the same, with the mask of the patches in use                  | `Siglip2VisionModel`   |
-| DINOv2, without or with registers      | `layernorm(h)`, its class token                                | `Dinov2Model`, `Dinov2WithRegistersModel` |
-| DINOv3 ViT                             | `norm(h)`, its class token                                     | `DINOv3ViTModel`       |
-| AIMv2                                  | `head(rms_norm(h))`, attention pooling                         | `Aimv2VisionModel`     |
+| model                                | feature k: `h = hidden_states[-1-k]` through | source in transformers     |
+|--------------------------------------|----------------------------------------------|----------------------------|
+| SigLIP, SigLIP 2 at fixed resolution | `head(post_layernorm(h))`, attention pooling | `SiglipVisionModel`        |
+| SigLIP 2 NaFlex                      | the same, with the mask of patches in use    | `Siglip2VisionModel`       |
+| DINOv2                               | `layernorm(h)`, its class token              | `Dinov2Model`              |
+| DINOv2 with registers                | `layernorm(h)`, its class token              | `Dinov2WithRegistersModel` |
+| DINOv3 ViT                           | `norm(h)`, its class token                   | `DINOv3ViTModel`           |
+| AIMv2                                | `head(rms_norm(h))`, attention pooling       | `Aimv2VisionModel`         |
 
-Feature 0 is each class's own `pooler_output`. SigLIP and AIMv2 checkpoints without a pooling head (`use_head` off) have no output
-of their own; there a feature is the mean over the normalised patches. Fixed-resolution SigLIP 2 checkpoints name their model type
-`siglip`.
+Feature 0 is each class's own `pooler_output`. SigLIP and AIMv2 checkpoints without a pooling head (`use_head` off) have
+no output of their own; there a feature is the mean over the normalised patches. Fixed-resolution SigLIP 2 checkpoints
+name their model type `siglip`.
 """
 
 import importlib
@@ -22,18 +23,23 @@ from torch import Tensor, nn
 
 from src.extractors.tower import TowerKind, from_tensors
 
+IMAGE_PART = "vision_model"
+
 Load = Callable[[dict[str, Any], dict[str, Tensor], torch.dtype], tuple[nn.Module, set[str]]]
 
 
 def loader(module: str, model_class: str, config_class: str) -> Load:
-    """Return a function that makes the class of `transformers.models.<module>` hold the tensors; of a configuration of image and
-    text it takes the image part."""
+    """Return a function that makes the class of `transformers.models.<module>` hold the tensors; of a configuration of
+    image and text it takes the image part.
+    """
 
     def load(config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
         package = f"transformers.models.{module}"
         configuration = getattr(importlib.import_module(f"{package}.configuration_{module}"), config_class)
         model = getattr(importlib.import_module(f"{package}.modeling_{module}"), model_class)
         vision = configuration.from_dict(config.get("vision_config") or config)
+        if model.base_model_prefix != IMAGE_PART:  # else transformers itself finds the image part's tensors
+            tensors = {name.removeprefix(f"{IMAGE_PART}."): tensor for name, tensor in tensors.items()}
         return from_tensors(model, vision, tensors, dtype)
 
     return load

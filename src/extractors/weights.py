@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint's weight files, without ever unpickling more than tensors; and the precision to compute in."""
+"""Tensors of a checkpoint's weight files, never unpickling more than tensors; and the precision to compute in."""
 
 import pickle
 from collections.abc import Callable
@@ -23,7 +23,8 @@ def load_tensors(checkpoint: Checkpoint, keep: Callable[[str], bool]) -> dict[st
         except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"feature extractor {checkpoint.name}: {path.name} is damaged or no weights file ({reason}); get the file again"
+                f"feature extractor {checkpoint.name}: {path.name} is damaged or no weights file ({reason}); "
+                "get the file again"
             ) from error
     return tensors
 
@@ -67,6 +68,6 @@ def check_hidden_states(name: str, hidden_states: list[int], n_hidden_states: in
     outside = [k for k in hidden_states if not 0 <= k < n_hidden_states]
     if outside:
         raise UserError(
-            f"--hidden_states_used: {', '.join(map(str, outside))} asked for, but {name} has hidden states 0 (the final output) "
-            f"to {n_hidden_states - 1}"
+            f"--hidden_states_used: {', '.join(map(str, outside))} asked for, but {name} has hidden states "
+            f"0 (the final output) to {n_hidden_states - 1}"
         )

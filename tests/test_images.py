@@ -1,0 +1,279 @@
+"""Finding and opening pictures."""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.errors import UserError
+from src.extractors import FeatureExtractor, build_extractor
+from src.images import CACHE_FOLDER_NAME, DRAFT_FACTOR, BadImage, find_images, open_image
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def quarters() -> Image.Image:
+    """A 40 x 20 picture: red top left, green top right, blue bottom left, white bottom right."""
+    image = Image.new("RGB", (40, 20), WHITE)
+    for colour, corner in ((RED, (0, 0)), (GREEN, (20, 0)), (BLUE, (0, 10))):
+        image.paste(colour, (*corner, corner[0] + 20, corner[1] + 10))
+    return image
+
+
+def corners(image: Image.Image) -> list[object]:
+    """Top left, top right, bottom left, bottom right pixel."""
+    right, bottom = image.width - 1, image.height - 1
+    return [image.getpixel(place) for place in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(BadImage) as caught:
+        open_image(path)
+    assert path.name in str(caught.value)
+    return caught.value.reason
+
+
+def test_pictures_are_found_in_subdirectories_by_suffix_in_any_case_and_sorted(tmp_path: Path) -> None:
+    wanted = ["a.PNG", "b.Jpg", "c/d.jpeg", "c/e/f.webp", "c/e/g.BMP", "h.tiff", "with space/ü.png"]
+    for name in [*wanted, "notes.txt", "png", "c/model.safetensors", f"{CACHE_FOLDER_NAME}/x.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+
+    assert find_images(tmp_path) == sorted(wanted)
+
+
+def test_links_that_lead_back_are_not_followed_and_others_are(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    (inside / "a").mkdir(parents=True)
+    outside.mkdir()
+    (inside / "a" / "1.png").touch()
+    (outside / "2.png").touch()
+    (inside / "a" / "up").symlink_to(inside)
+    (inside / "self").symlink_to(inside / "self")
+    (inside / "other").symlink_to(outside)
+
+    assert find_images(inside) == ["a/1.png", "other/2.png"]
+
+
+def test_a_missing_directory_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.*--directory"):
+        find_images(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(tmp_path: Path, orientation: int) -> None:
+    stored = {
+        1: lambda image: image,
+        2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
+        4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda image: image.transpose(Image.Transpose.ROTATE_90),
+        7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
+    }[orientation](quarters())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("x.png", "x.tiff"):
+        stored.save(tmp_path / name, exif=exif)
+
+        image = open_image(tmp_path / name)
+
+        assert (image.mode, image.size) == ("RGB", (40, 20))
+        assert corners(image) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_data_do_not_lose_the_picture(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95)
+
+    assert open_image(tmp_path / "x.jpg").size == (40, 20)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_transparent_parts_are_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (40, 20), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (20, 0, 40, 20))
+    image = image.quantize() if mode in ("P", "PA") else image.convert(mode)
+    image.save(tmp_path / "x.png")
+
+    assert corners(open_image(tmp_path / "x.png")) == [(0, 0, 0), WHITE, (0, 0, 0), WHITE]
+
+
+def test_half_transparent_pixels_are_mixed_with_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "x.png")
+
+    assert open_image(tmp_path / "x.png").getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_a_transparent_colour_of_a_picture_without_alpha_is_white(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "x.png", transparency=RED)
+
+    assert corners(open_image(tmp_path / "x.png")) == [WHITE, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".webp"])
+def test_formats_without_loss_keep_every_pixel(tmp_path: Path, suffix: str) -> None:
+    quarters().save(tmp_path / f"x{suffix}", lossless=True)
+
+    assert np.array_equal(np.asarray(open_image(tmp_path / f"x{suffix}")), np.asarray(quarters()))
+
+
+def test_palette_cmyk_grey_and_black_and_white_pictures_become_rgb(tmp_path: Path) -> None:
+    quarters().quantize(16).save(tmp_path / "palette.png")
+    quarters().convert("CMYK").save(tmp_path / "cmyk.tiff")
+    quarters().convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    quarters().convert("L").save(tmp_path / "grey.png")
+    quarters().convert("1").save(tmp_path / "bits.png")
+
+    assert corners(open_image(tmp_path / "palette.png")) == [RED, GREEN, BLUE, WHITE]
+    assert corners(open_image(tmp_path / "cmyk.tiff")) == [RED, GREEN, BLUE, WHITE]
+    close = np.abs(np.asarray(corners(open_image(tmp_path / "cmyk.jpg"))) - np.asarray([RED, GREEN, BLUE, WHITE]))
+    assert close.max() <= 3
+    assert corners(open_image(tmp_path / "grey.png"))[0] == (76, 76, 76)
+    assert corners(open_image(tmp_path / "bits.png"))[3] == WHITE
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bit_greys_are_scaled(tmp_path: Path, suffix: str) -> None:
+    levels = np.array([[0, 257, 32896, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"x{suffix}")
+
+    assert np.asarray(open_image(tmp_path / f"x{suffix}"))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_16_bit_colours_are_scaled(tmp_path: Path) -> None:
+    pixels = struct.pack(">6H", 65535, 0, 32896, 257, 65535, 0)
+    (tmp_path / "x.png").write_bytes(png_bytes(width=2, height=1, bits=16, colour_type=2, rows=b"\0" + pixels))
+
+    assert np.asarray(open_image(tmp_path / "x.png")).tolist() == [[[255, 0, 128], [1, 255, 0]]]
+
+
+def test_floating_point_greys_are_scaled(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "x.tiff")
+
+    assert np.asarray(open_image(tmp_path / "x.tiff"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".tiff"])
+def test_the_first_frame_of_an_animation_counts(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if suffix == ".webp" else {}
+    frames[0].save(tmp_path / f"x{suffix}", save_all=True, append_images=frames[1:], **options)
+
+    assert open_image(tmp_path / f"x{suffix}").getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (20_000, 300), (300, 20_000)])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_very_narrow_and_very_wide_pictures_work(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
+    Image.new("RGB", size, WHITE).save(tmp_path / f"x{suffix}")
+
+    image = open_image(tmp_path / f"x{suffix}", target_size=64)
+
+    assert image.getpixel((0, 0)) == WHITE
+    assert image.size == size
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
+def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = io.BytesIO()
+    Image.fromarray(noise).save(whole, {".jpg": "JPEG"}.get(suffix, suffix[1:].upper()))
+    (tmp_path / f"x{suffix}").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+
+    assert reason(tmp_path / f"x{suffix}")
+
+
+def test_empty_foreign_and_missing_files_are_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("no picture at all")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+
+    assert reason(tmp_path / "empty.png") == "empty file (0 bytes)"
+    assert reason(tmp_path / "text.jpg") == "not an image in a known format"
+    assert reason(tmp_path / "drawing.png") == "not an image in a known format"
+    assert reason(tmp_path / "missing.png") == "file not found"
+    assert reason(tmp_path / "folder.png") == "not a regular file"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_does_not_hang_the_run(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+
+    assert reason(tmp_path / "x.png") == "not a regular file"
+
+
+@pytest.mark.parametrize("side", [13_400, 50_000])
+def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
+    rows = b"\0" * 1000
+    (tmp_path / "x.png").write_bytes(png_bytes(width=side, height=side, bits=8, colour_type=0, rows=rows))
+
+    assert "decompression bomb" in reason(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (1201, 2001)])
+def test_a_jpeg_is_decoded_at_half_its_size_only_while_that_is_well_above_the_target(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "x.jpg")
+    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+
+    assert open_image(tmp_path / "x.jpg").size == size
+    assert open_image(tmp_path / "x.jpg", target_size=10).size == half
+    assert open_image(tmp_path / "x.jpg", target_size=600 // DRAFT_FACTOR).size == half
+    assert open_image(tmp_path / "x.jpg", target_size=600 // DRAFT_FACTOR + 1).size == size
+
+
+def test_decoding_at_half_the_size_moves_features_about_as_much_as_rounding_to_8_bits(
+    tmp_path: Path, data_folder: Path
+) -> None:
+    extractor = build_extractor("efficientnet-lite0", torch.device("cpu"))
+    photos = [data_folder / "photos" / path for path in find_images(data_folder / "photos")[::30]]
+    spread = features(extractor, pixels(extractor, [open_image(photo) for photo in photos])).std(dim=0).mean()
+    files = [tmp_path / f"{i}.jpg" for i in range(3)]
+    for photo, file in zip(photos, files, strict=False):
+        image = open_image(photo)
+        scale = 2 * DRAFT_FACTOR * extractor.target_size / min(image.size)
+        image.resize((round(scale * image.width), round(scale * image.height))).save(file, quality=92)
+
+    whole = [open_image(file) for file in files]
+    drafts = [open_image(file, extractor.target_size) for file in files]
+
+    assert [image.width // 2 for image in whole] == [draft.width for draft in drafts]
+    exact, drafted = pixels(extractor, whole), pixels(extractor, drafts)
+    half_a_level = (torch.rand(exact.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 128
+    by_draft, by_rounding = (
+        (features(extractor, exact) - features(extractor, other)).abs().mean() / spread
+        for other in (drafted, exact + half_a_level)
+    )
+    assert 0 < by_draft < 1.5 * by_rounding
+    assert by_draft < 0.02
+
+
+def pixels(extractor: FeatureExtractor, images: Sequence[Image.Image]) -> torch.Tensor:
+    return torch.stack([extractor.transform(image) for image in images])
+
+
+def features(extractor: FeatureExtractor, batch: torch.Tensor) -> torch.Tensor:
+    return extractor.features(batch, [0])[0]
+
+
+def png_bytes(*, width: int, height: int, bits: int, colour_type: int, rows: bytes) -> bytes:
+    """A PNG file put together by hand; `rows` are a filter byte and the pixels of each row."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, content) for name, content in chunks)

@@ -1,0 +1,151 @@
+"""From files to what the search works on."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src import preparation
+from src.errors import UserError
+from src.preparation import load_head_input, load_scored_images, make_judge, make_problem
+from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
+from src.splits import read_split_file
+from tests.mean_colour import MeanColour
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def mean_colour_for_every_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+
+
+def picture_names(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
+
+
+def write_scores(folder: Path, header: str = "relative_path,score", last: str = "") -> None:
+    rows = [f"{name},{number}{last}" for number, name in enumerate(picture_names(folder))]
+    (folder / "scores.csv").write_text("\n".join([header, *rows]))
+
+
+def load(folder: Path, **split: object) -> preparation.ScoredImages:
+    return load_scored_images(ImageSettings(str(folder)), SplitSettings(**split))  # type: ignore[arg-type]
+
+
+def test_a_new_split_is_written_and_then_kept(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    first = load(colour_pictures).table.columns["split"]
+    assert list(first).count("eval") == 6
+    recorded = read_split_file(colour_pictures / "split.json")
+    assert list(recorded.values()) == list(first)
+    assert load(colour_pictures, eval_pick_seed=7).table.columns["split"] == first
+    assert load(colour_pictures, eval_pick_seed=7, ignore_existing_split=True).table.columns["split"] != first
+
+
+def test_the_split_column_goes_before_the_split_file(colour_pictures: Path) -> None:
+    names = picture_names(colour_pictures)
+    (colour_pictures / "split.json").write_text(json.dumps(dict.fromkeys(names, "train")))
+    rows = [f"{name},{number},{'eval' if number < 3 else ''}" for number, name in enumerate(names)]
+    (colour_pictures / "scores.csv").write_text("\n".join(["relative_path,score,split", *rows]))
+    assert list(load(colour_pictures).table.columns["split"]) == ["eval"] * 3 + ["train"] * 21
+
+
+def test_scored_images_that_are_not_there_are_left_out_and_named(
+    colour_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scores(colour_pictures)
+    (colour_pictures / "cold" / "00.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert len(load(colour_pictures).table) == 23
+    assert "left out 1 scored images that are not there: cold/00.png" in caplog.text
+
+
+def test_fewer_than_four_images_are_an_error(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    for name in picture_names(colour_pictures)[3:]:
+        (colour_pictures / name).unlink()
+    with pytest.raises(UserError, match="only 3 scored images"):
+        load(colour_pictures)
+
+
+@pytest.mark.parametrize(("fraction", "empty"), [(0.0, "eval"), (1.0, "train")])
+def test_an_empty_set_is_an_error_and_writes_nothing(colour_pictures: Path, fraction: float, empty: str) -> None:
+    write_scores(colour_pictures)
+    with pytest.raises(UserError, match=f"the {empty} set is empty"):
+        load(colour_pictures, fraction_for_eval=fraction)
+    assert not (colour_pictures / "split.json").exists()
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_rest_aligned(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    (colour_pictures / "warm" / "05.png").write_bytes(b"no picture")
+    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
+    assert "warm/05.png" not in scored.table.paths
+    assert scored.table.paths == features.paths
+    red = {int(Path(path).stem): float(row[0]) for path, row in zip(features.paths, head_input.values, strict=True)}
+    assert red == {number: 10 * number for number in red}
+
+
+def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    settings = FeatureSettings("first,second", hidden_states_used=(0, 2))
+    _, features, head_input = load_head_input(load(colour_pictures), settings, CPU)
+    assert head_input.values.shape == (24, 12)
+    assert [(block.extractor, block.hidden_state) for block in features.blocks] == [
+        ("first", 0),
+        ("first", 2),
+        ("second", 0),
+        ("second", 2),
+    ]
+
+
+def test_the_problem_has_the_training_images_standardised(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
+    problem = make_problem(scored.table, features, head_input, ScoringSettings(), CPU)
+    train = problem.data.train_rows
+    assert torch.allclose(problem.data.features[train].mean(0), torch.zeros(3), atol=1e-6)
+    assert float(problem.data.scores[train].std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert problem.judge.divider == np.median(scored.table.scores)
+    assert sorted([*problem.judge.rows["train"], *problem.judge.rows["eval"]]) == list(range(24))
+
+
+def test_weights_are_scaled_to_mean_one_where_asked(colour_pictures: Path) -> None:
+    write_scores(colour_pictures, "relative_path,score,weight", ",4")
+    table = load(colour_pictures).table
+    judge = make_judge(table, ScoringSettings(loss_model="wmse"))
+    normalised = make_judge(table, ScoringSettings(loss_model="wmse", normalise_weights=True))
+    assert (judge.weights == 4).all()
+    assert normalised.weights is not None
+    assert (normalised.weights == 1).all()
+
+
+@pytest.mark.parametrize("weight", ["", "-1"])
+def test_a_missing_or_negative_weight_is_named(colour_pictures: Path, weight: str) -> None:
+    write_scores(colour_pictures, "relative_path,score,weight", f",{weight}")
+    table = load(colour_pictures).table
+    with pytest.raises(UserError, match=r"the weight of cold/00\.png"):
+        make_judge(table, ScoringSettings(loss_model="wmse"))
+
+
+def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    scored = load(colour_pictures, fraction_for_test=0.25)
+    split = list(scored.table.columns["split"])
+    assert [split.count(name) for name in ("train", "eval", "test")] == [12, 6, 6]
+    judge = make_judge(scored.table, ScoringSettings())
+    apart = {row for row, name in enumerate(split) if name == "test"}
+    assert not any(apart & set(rows.tolist()) for rows in judge.rows.values())
+    assert len(judge.rows["full"]) == 18
+
+
+def test_the_views_asked_for_are_averaged(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    settings = FeatureSettings("colour", views=("centre", "mirror"), hidden_states_used=(0, 1))
+    _, features, head_input = load_head_input(load(colour_pictures), settings, CPU)
+    assert head_input.values.shape == (24, 6)
+    assert {block.view for block in features.blocks} == {"centre+mirror"}

@@ -1,0 +1,209 @@
+"""The training script, run as a user runs it."""
+
+import csv
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import safetensors.torch
+import torch
+from scipy import stats
+from torch import nn
+
+import aesthetic_predictor_training as script
+from src import preparation
+from src.console import run_script
+from src.errors import UserError
+from src.storage import close_storage, open_storage
+from tests.conftest import ROOT
+from tests.mean_colour import MeanColour
+from tests.test_analysis import FORM
+
+SMALL = ["--max_first_layer_size=20", "--max_second_layer_size=12", "--min_batch_size=8", "--max_train_epochs=8"]
+
+
+@pytest.fixture
+def scored_pictures(colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    """Coloured pictures, scored by how red they are, in the current directory; the extractor is their mean colour."""
+    monkeypatch.setattr(preparation, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+    monkeypatch.chdir(colour_pictures.parent)
+    caplog.set_level(logging.INFO, logger="src")
+    files = sorted(colour_pictures.rglob("*.png"))
+    rows = [
+        f"{file.relative_to(colour_pictures).as_posix()},{int(file.stem) / 10},{index + 1},n{index}"
+        for index, file in enumerate(files)
+    ]
+    (colour_pictures / "scores.csv").write_text("\n".join(["relative_path,score,weight,note", *rows]))
+    return colour_pictures
+
+
+def train(*more: str) -> None:
+    script.run(["-d=pictures", "--trials=3", "--model_seed=1", "--workers=1", *SMALL, *more])
+
+
+def savefile_rows() -> list[dict[str, str]]:
+    return list(csv.DictReader(Path("out.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def plain_scores(file: Path, features: np.ndarray) -> np.ndarray:
+    """Return the scores of the plain stack, built from nothing but the file."""
+    with safetensors.safe_open(file, "pt") as opened:
+        sizes = [int(opened.metadata()["number_of_features"]), *json.loads(opened.metadata()["layers"])]
+        n_outputs = int(opened.metadata()["output_channels"])
+    linears = [nn.Linear(sizes[0], sizes[1]), nn.Linear(sizes[1], sizes[2]), nn.Linear(sizes[2], n_outputs)]
+    parts = [part for linear in linears for part in (nn.Dropout(), linear, nn.ReLU())][:-1]
+    stack = nn.Sequential()
+    stack.main_process = nn.Sequential(*parts)
+    stack.load_state_dict(safetensors.torch.load_file(file))
+    with torch.no_grad():
+        return stack.eval()(torch.from_numpy(features).float())[:, 0].double().numpy()
+
+
+def colours(folder: Path, paths: list[str]) -> np.ndarray:
+    numbers = np.array([int(Path(path).stem) for path in paths])
+    return np.stack([10 * numbers, 128 - numbers, 255 - 10 * numbers], axis=1)
+
+
+def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("--savefile=out.csv", "--metric_for_scoring=spearman", "--calculate_ab", "--calculate_pearson")
+    rows = savefile_rows()
+    assert list(rows[0]) == ["relative_path", "score", "model_score", "split", "weight", "note"]
+    found = np.array([float(row["model_score"]) for row in rows])
+    scores = np.array([float(row["score"]) for row in rows])
+    expected = plain_scores(
+        scored_pictures / "model.safetensors", colours(scored_pictures, [r["relative_path"] for r in rows])
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert json.loads((scored_pictures / "split.json").read_text()) == {r["relative_path"]: r["split"] for r in rows}
+
+    storage = open_storage("sqlite:///db.sqlite")
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    held_out = np.array([row["split"] == "eval" for row in rows])
+    attributes = study.best_trial.user_attrs
+    assert study.best_value == pytest.approx(stats.spearmanr(scores[held_out], found[held_out]).statistic)
+    assert attributes["eval_spearman"] == pytest.approx(study.best_value)
+    assert attributes["full_pearson"] == pytest.approx(stats.pearsonr(scores, found).statistic, abs=1e-4)
+    assert attributes["train_mse"] == pytest.approx(np.mean((scores - found)[~held_out] ** 2), abs=1e-4)
+    assert all(f"{kind}_ab" in attributes for kind in ("train", "eval", "full"))
+    assert "--trials=3" in str(study.user_attrs)
+    close_storage(storage)
+
+    lines = caplog.messages
+    assert [FORM.match(line)["name"] for line in lines if FORM.match(line)] == ["Train", "Eval", "Full"]  # type: ignore[index]
+
+
+def test_the_same_seed_gives_the_same_model_and_another_does_not(scored_pictures: Path) -> None:
+    models = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(f"--model={name}.safetensors", "--database=", f"--model_seed={seed}")
+        models.append(safetensors.torch.load_file(scored_pictures / f"{name}.safetensors"))
+    first, again, other = models
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(first[name].shape == other[name].shape and torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("loss_model", ["mse", "ab", "nll", "wmse"])
+def test_every_loss_works_with_every_metric(scored_pictures: Path, loss_model: str) -> None:
+    for metric in ("mse", "wmse", "nll", "ab", "spearman", "pearson", "accuracy"):
+        train("--database=", f"--loss_model={loss_model}", f"--metric_for_scoring={metric}", "--trials=1")
+
+
+def test_the_same_command_again_runs_no_trial_and_says_so(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train()
+    model = (scored_pictures / "model.safetensors").read_bytes()
+    caplog.clear()
+    train()
+    out = caplog.text
+    assert "none to run" in out
+    assert "Full :" in out
+    assert (scored_pictures / "model.safetensors").read_bytes() == model
+
+
+def test_no_trials_means_features_only(scored_pictures: Path) -> None:
+    train("--trials=0")
+    assert not (scored_pictures / "model.safetensors").exists()
+    assert list(scored_pictures.rglob("*.safetensors")), "the cache"
+
+
+@pytest.mark.parametrize("mode", ["join", "average", "weight"])
+def test_every_mode_of_hidden_states_gives_a_plain_model(scored_pictures: Path, mode: str) -> None:
+    train("--hidden_states_used=0,2", f"--hidden_states_mode={mode}", "--savefile=out.csv", "--database=")
+    rows = savefile_rows()
+    mean = colours(scored_pictures, [row["relative_path"] for row in rows])
+    features = 2 * mean if mode == "average" else np.concatenate([mean, 3 * mean], axis=1)
+    expected = plain_scores(scored_pictures / "model.safetensors", features)
+    np.testing.assert_allclose([float(row["model_score"]) for row in rows], expected, atol=1e-4)
+
+
+def test_fixed_weights_give_a_plain_model_of_joined_states(scored_pictures: Path) -> None:
+    train("--hidden_states_used=0,2", "--fixed_hidden_state_weights=1,-0.5,0.1", "--savefile=out.csv", "--database=")
+    rows = savefile_rows()
+    mean = colours(scored_pictures, [row["relative_path"] for row in rows])
+    expected = plain_scores(scored_pictures / "model.safetensors", np.concatenate([mean, 3 * mean], axis=1))
+    np.testing.assert_allclose([float(row["model_score"]) for row in rows], expected, atol=1e-4)
+
+
+def test_a_user_error_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise UserError("the score file\nis missing")
+
+    assert run_script(fail) == 2
+    assert capsys.readouterr().err == "error: the score file is missing\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["-d=images", "--trails=5"], "did you mean --trials?"),
+        (["-d=nowhere", "--trials=1"], "image directory nowhere is not there"),
+    ],
+)
+def test_the_script_ends_with_status_2_and_no_traceback(tmp_path: Path, argv: list[str], words: str) -> None:
+    command = [sys.executable, str(ROOT / "aesthetic_predictor_training.py"), *argv]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, aesthetic_predictor_training as s\ntry: s.run(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "--metric_for_scoring" in done.stdout
+    loaded = done.stdout.splitlines()[-1].split()
+    assert not {"torch", "numpy", "optuna", "transformers", "scipy", "PIL"} & set(loaded)
+
+
+def test_the_packaged_extractor_learns_the_demo(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "demo" / "images", tmp_path / "images")
+    arguments = ["-d=images", "--feature_extractor_model=efficientnet-lite0", "--trials=1", "--model_seed=1"]
+    command = [
+        sys.executable,
+        str(ROOT / "aesthetic_predictor_training.py"),
+        *arguments,
+        "--metric_for_scoring=spearman",
+    ]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("Eval :"))
+    assert float(line.split("spearman")[1].split()[0]) > 0.5
