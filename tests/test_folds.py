@@ -44,6 +44,10 @@ def test_folds_are_made_by_path_not_by_order(seed: int, order: random.Random) ->
     rows = np.arange(30)
     first = [{paths[row] for row in left} for _, left in make_folds(paths, rows, 4, seed=seed)]
     assert [{shuffled[row] for row in left} for _, left in make_folds(shuffled, rows, 4, seed=seed)] == first
+    groups = {path: path[0] for path in paths}
+    together = [{paths[row] for row in left} for _, left in make_folds(paths, rows, 3, seed=seed, groups=groups)]
+    found = make_folds(shuffled, rows, 3, seed=seed, groups=groups)
+    assert [{shuffled[row] for row in left} for _, left in found] == together
 
 
 def test_another_seed_makes_other_folds() -> None:

@@ -47,6 +47,9 @@ def test_the_ceiling_of_a_comparison_log_is_what_the_truth_reaches(n_answers: in
     assert found is not None
     assert found.spearman.value == pytest.approx(metrics.spearman(scores, truth).statistic, abs=0.05)
     assert found.ab.value == pytest.approx(metrics.ab(scores, truth), abs=0.03)
+    with_unseen = ceiling_of_comparisons(winners, losers, 300)
+    assert with_unseen is not None
+    assert with_unseen.spearman.value == pytest.approx(found.spearman.value, abs=0.02)
 
 
 def test_the_sigma_of_many_comparisons_is_the_error_that_they_leave() -> None:

@@ -127,6 +127,10 @@ def test_an_existing_split_gets_a_test_set_only_from_new_images() -> None:
     assert {path: after[path] for path in old} == before
     assert list(after.values()).count("test") == 12
     assert list(after.values()).count("eval") == 15
+    assert assign_splits(more, after, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2) == after
+    last = [*more, *(f"newer {number}.png" for number in range(20))]
+    grown = assign_splits(last, after, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2)
+    assert list(grown.values()).count("test") == 16
 
 
 grouped = st.lists(st.integers(0, 30), min_size=1, max_size=60)
