@@ -20,7 +20,7 @@ def cache_folders(directory: Path) -> tuple[Path, ...]:
     says so. Raises UserError if neither can be written.
     """
     beside = directory / CACHE_FOLDER_NAME
-    identity = hashlib.sha256(str(directory.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    identity = hashlib.sha256(str(directory.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     elsewhere = user_cache_folder() / "custom-aesthetic-training" / f"{directory.resolve().name}-{identity}"
     error = _writing_error(beside)
     if error is None:

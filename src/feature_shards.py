@@ -65,7 +65,7 @@ def write_shard(
     A kill leaves either the whole shard or none. `durable` also waits until the disk has it, so that what it replaces
     may go. Raises UserError if the disk is full or the folder cannot be written.
     """
-    packed_paths = np.frombuffer("\0".join(pictures.paths).encode("utf-8", "surrogateescape"), np.uint8)
+    packed_paths = np.frombuffer("\0".join(pictures.paths).encode("utf-8", "surrogatepass"), np.uint8)
     index: dict[str, NDArray[np.generic]] = {
         "paths": packed_paths,
         "sizes": pictures.sizes,
@@ -116,7 +116,7 @@ def read_index(shard: Path, set_key: str) -> tuple[PictureKeys, int]:
         n_rows, width = file.get_slice("features").get_shape()
         if metadata.get("index_crc32") != str(_checksum(packed, sizes, mtimes_ns)):
             raise DamagedShard("its index does not match its checksum")
-    paths = packed.tobytes().decode("utf-8", "surrogateescape").split("\0")
+    paths = packed.tobytes().decode("utf-8", "surrogatepass").split("\0")
     if not len(paths) == len(sizes) == len(mtimes_ns) == n_rows:
         raise DamagedShard("its tensors differ in length")
     return PictureKeys(paths, sizes, mtimes_ns), width

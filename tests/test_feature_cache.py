@@ -89,7 +89,9 @@ def test_anyone_can_read_a_shard_with_safetensors_alone(tmp_path: Path) -> None:
 def test_only_unchanged_pictures_are_found(tmp_path: Path) -> None:
     names = make_files(tmp_path, 5)
     add(a_set(tmp_path), Pictures(tmp_path, names), range(4))
+    before = (tmp_path / names[0]).stat()
     (tmp_path / names[0]).write_text("longer than it was before")
+    os.utime(tmp_path / names[0], ns=(before.st_atime_ns, before.st_mtime_ns))
     os.utime(tmp_path / names[1], ns=(0, 12345))
     (tmp_path / names[2]).unlink()
 

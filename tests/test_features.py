@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 
 from src.errors import UserError
@@ -149,9 +151,10 @@ def test_features_that_do_not_fit_are_named_and_not_kept(
         return dict.fromkeys(hidden_states, values)
 
     monkeypatch.setattr(extractor, "features", features)
-    table = load(tmp_path, paths, extractor, fp16=True)
+    other = MeanColour("other", fingerprint="other")
+    table = load(tmp_path, paths, extractor, other, fp16=True)
 
-    assert table.paths == (paths[2],)
+    assert table.paths == (paths[2],) and other.n_computed == 1
     assert "--fp16_features" in table.failures[paths[0]] and "no finite features" in table.failures[paths[1]]
 
 
@@ -202,9 +205,9 @@ def test_a_damaged_shard_is_computed_again_in_the_same_run(
     paths = make_pictures(tmp_path, 12)
     load(tmp_path, paths, MeanColour())
     damaged = next((tmp_path / CACHE_FOLDER_NAME).rglob("*.safetensors"))
-    content = bytearray(damaged.read_bytes())
-    content[-1 if part == "index" else content.index(b"}}") + 12] ^= 1
-    damaged.write_bytes(content)
+    with safe_open(damaged, framework="numpy") as file:
+        whole = file.get_tensor("features" if part == "features" else "paths").tobytes()
+    damaged.write_bytes(damaged.read_bytes().replace(whole, whole[:-1] + bytes([whole[-1] ^ 1])))
 
     extractor = MeanColour()
     table = load(tmp_path, paths, extractor)
@@ -218,8 +221,9 @@ def test_torch_threads_are_left_as_found(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        load(tmp_path, make_pictures(tmp_path, 3), MeanColour())
-        assert torch.get_num_threads() == 2
+        load(tmp_path, make_pictures(tmp_path, 3), ThreadSafe())
+        with ThreadPoolExecutor(1) as another_thread:
+            assert another_thread.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
