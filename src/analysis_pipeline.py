@@ -1,11 +1,13 @@
 """The analysis, from arguments to statistics lines, score files and the report."""
 
+import contextlib
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import optuna
 
 from src.analysis import statistics_line
 from src.comparison import Comparison, load_comparison
@@ -13,8 +15,8 @@ from src.device import choose_device
 from src.errors import UserError
 from src.report import ReportData, write_report
 from src.scores import ScoreTable, write_csv, write_json
-from src.settings import AnalysisArguments
-from src.storage import load_study
+from src.settings import AnalysisArguments, AnalysisSettings
+from src.storage import opened_study
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,20 @@ def analyse(arguments: AnalysisArguments) -> None:
     """Print a line of statistics for each set asked for; write what was asked for."""
     settings = arguments.analysis
     patterns = [compile_pattern(pattern) for pattern in settings.regex]
-    study = None
-    if settings.report is not None and (settings.database is not None or settings.name is not None):
-        study = load_study(settings.database or DEFAULT_DATABASE, settings.name or DEFAULT_NAME)
+    with _study(settings) as study:
+        _analyse(arguments, patterns, study)
+
+
+def _study(settings: AnalysisSettings) -> contextlib.AbstractContextManager[optuna.Study | None]:
+    """Give the study that the report shows meanwhile: none unless a report and a study are asked for."""
+    if settings.report is None or (settings.database is None and settings.name is None):
+        return contextlib.nullcontext()
+    database = DEFAULT_DATABASE if settings.database is None else settings.database
+    return opened_study(database, DEFAULT_NAME if settings.name is None else settings.name)
+
+
+def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], study: optuna.Study | None) -> None:
+    settings = arguments.analysis
     comparison = load_comparison(
         arguments.images, arguments.model_scores, arguments.features, choose_device(arguments.device.device)
     )

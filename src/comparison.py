@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.features import FeatureTable
 from src.images import find_images
 from src.metrics import Array
-from src.model_file import load_model
+from src.model_file import Model, load_model
 from src.scores import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores
 from src.scoring import score_pictures
 from src.settings import FeatureSettings, ImageSettings, ModelScoreSettings
@@ -137,13 +137,30 @@ def _run_model(
         fp16=features.fp16_features,
     )
     scores, splits = _scores_and_splits(directory / split, table, found.paths)
-    named = {"loss_model": "Loss", "hidden_states_used": "Hidden states", "hidden_states_mode": "Hidden states mode"}
-    extractors = " + ".join(dict.fromkeys(block.extractor for block in found.features.blocks))
-    facts = {"Model": str(file), "Features": extractors}
-    facts |= {words: model.metadata[key] for key, words in named.items() if key in model.metadata}
     return Comparison(
-        directory, found.paths, scores, short_floats(found.scores), splits, found.sigmas, found.features, facts
+        directory,
+        found.paths,
+        scores,
+        short_floats(found.scores),
+        splits,
+        found.sigmas,
+        found.features,
+        model_facts(file, model, found.features),
     )
+
+
+def model_facts(file: Path, model: Model, features: FeatureTable) -> dict[str, str]:
+    """Return what a reader should know of a model, name -> value."""
+    named = {
+        "loss_model": "Loss",
+        "metric_for_scoring": "Chosen by",
+        "hidden_states_used": "Hidden states",
+        "hidden_states_mode": "Hidden states mode",
+        "layers": "Hidden layers",
+    }
+    extractors = " + ".join(dict.fromkeys(block.extractor for block in features.blocks))
+    facts = {"Model": str(file), "Features": extractors}
+    return facts | {words: model.metadata[key] for key, words in named.items() if key in model.metadata}
 
 
 def short_floats(values: Array) -> Array:

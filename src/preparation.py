@@ -1,5 +1,6 @@
 """From arguments to what the search works on: scores matched with images, their split, their features."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from src.features import FeatureTable, load_features
 from src.hidden_states import HeadInput, make_head_input
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
-from src.search import Problem
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
 from src.splits import assign_splits, read_split_file, write_split_file
-from src.training import standardise
+from src.training_data import standardise
+from src.trials import Problem
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,9 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
     return judge
 
 
-def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device) -> Problem:
+def make_problem(
+    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device
+) -> Problem:
     """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
     judge = make_judge(table, scoring)
     data = standardise(
@@ -133,7 +136,34 @@ def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSetti
         weights=None if judge.weights is None else torch.from_numpy(judge.weights),
         mixtures=head_input.mixtures,
     )
-    return Problem(data, judge, scoring)
+    return Problem(data, judge, scoring, identify(table, features, head_input, scoring, judge))
+
+
+def identify(
+    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, judge: Judge
+) -> dict[str, str]:
+    """Return what the scores of a study depend on, by name: readable, or as hashes."""
+    blocks = [f"{block.extractor} {block.hidden_state} {block.view}".strip() for block in features.blocks]
+    fixed = [f"{weights.tolist()} {bias}" for weights, bias, _ in head_input.fixed]
+    mode = "weight" if head_input.mixtures else head_input.mode
+    identity = {
+        "images": _digest(table.paths),
+        "scores": _digest([repr(float(score)) for score in table.scores]),
+        "split": _digest(table.columns["split"]),
+        "features": "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]),
+        "loss_model": scoring.loss_model,
+        "metric_for_scoring": scoring.metric,
+        "set_for_scoring": scoring.set_for_scoring,
+    }
+    if judge.weights is not None:
+        identity["weights"] = _digest([repr(float(weight)) for weight in judge.weights])
+    if scoring.metric == "accuracy":
+        identity["accuracy_divider"] = repr(judge.divider)
+    return identity
+
+
+def _digest(items: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(items).encode()).hexdigest()
 
 
 def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
