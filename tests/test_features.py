@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from src.errors import UserError
-from src.extraction import Extraction, lanes_for
+from src.extraction import Extraction, Lanes, arrangements
 from src.features import FeatureBlock, FeatureTable, load_features
 from src.images import CACHE_FOLDER_NAME, find_images
 from tests.mean_colour import MeanColour, expected, make_pictures
@@ -266,11 +266,34 @@ def test_only_an_extractor_that_says_so_runs_in_several_threads_at_once(tmp_path
     assert torch.allclose(table.values, expected(tmp_path, paths))
 
 
+@pytest.mark.parametrize("seconds_alone", [0.03, 0.3])
+def test_of_one_lane_and_several_the_faster_is_taken(tmp_path: Path, seconds_alone: float) -> None:
+    """A batch takes 0.1 s in a lane of one thread; with all threads it takes a third or three times as much."""
+
+    class Timed(ThreadSafe):
+        def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+            time.sleep(0.1 if torch.get_num_threads() == 1 else seconds_alone)
+            return MeanColour.features(self, pixels, hidden_states)
+
+    paths = make_pictures(tmp_path, 60)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        extraction = Extraction(
+            tmp_path, Timed(), {"centre": (0,)}, on_batch=lambda *batch: None, on_failure=lambda *failure: None
+        )
+        extraction.run(list(enumerate(paths)))
+    finally:
+        torch.set_num_threads(before)
+    assert extraction.lanes.n_lanes == (1 if seconds_alone < 0.1 else 2)
+
+
 def test_an_accelerator_gets_one_lane_and_larger_batches() -> None:
     extractor = ThreadSafe()
     extractor.device = torch.device("meta")
-    assert lanes_for(extractor).n_lanes == 1
-    assert lanes_for(extractor).max_batch_size > lanes_for(MeanColour()).max_batch_size
+    [lanes] = arrangements(extractor)
+    assert lanes.n_lanes == 1 and isinstance(lanes, Lanes)
+    assert lanes.max_batch_size > arrangements(MeanColour())[0].max_batch_size
 
 
 @pytest.mark.parametrize("best", [2, 4, 16])
