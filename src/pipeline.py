@@ -97,8 +97,10 @@ def report(
         log.info("  %s = %s", name, value)
     predictions = model_scores(features, model_file)
     scores, split = np.asarray(scored.table.scores), np.asarray(scored.table.columns["split"])
-    for name, rows in {"Train": split == "train", "Eval": split == "eval", "Full": split != ""}.items():
-        log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
+    sets = {"Train": split == "train", "Eval": split == "eval", "Full": split != "test", "Test": split == "test"}
+    for name, rows in sets.items():
+        if rows.any():
+            log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
     log.info("model written to %s", model_file)
 
 
@@ -129,6 +131,7 @@ def _metadata(
         "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),
         "hidden_states_used": ",".join(map(str, states)),
         "hidden_states_mode": head_input.mode,
+        "views": ",".join(arguments.features.views),
         "n_images": str(len(predictions)),
         "mean_predicted_score": str(float(predictions.mean())),
         "stdev_predicted_score": str(float(predictions.std())),

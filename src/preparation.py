@@ -17,9 +17,10 @@ from src.hidden_states import HeadInput, make_head_input
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src.splits import assign_splits, read_split_file, write_split_file
+from src.splits import NAMES, assign_splits, read_split_file, write_split_file
 from src.training_data import standardise
 from src.trials import Problem
+from src.views import average_views, check_views
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,11 @@ def with_split(table: ScoreTable, file: Path, settings: SplitSettings) -> ScoreT
     own = {} if settings.ignore_existing_split else _split_column(table)
     known = {**recorded, **own}
     splits = assign_splits(
-        table.paths, known, fraction_for_eval=settings.fraction_for_eval, seed=settings.eval_pick_seed
+        table.paths,
+        known,
+        fraction_for_eval=settings.fraction_for_eval,
+        fraction_for_test=settings.fraction_for_test,
+        seed=settings.eval_pick_seed,
     )
     for name in ("train", "eval"):
         if name not in splits.values():
@@ -81,8 +86,8 @@ def _split_column(table: ScoreTable) -> dict[str, str]:
     column = table.columns.get("split", [""] * len(table))
     splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
     for path, name in splits.items():
-        if name not in ("train", "eval"):
-            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train or eval")
+        if name not in NAMES:
+            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train, eval or test")
     return splits
 
 
@@ -96,8 +101,10 @@ def load_head_input(
         scored.table.paths,
         extractors,
         hidden_states=settings.hidden_states_used,
+        views=check_views(settings.views),
         fp16=settings.fp16_features,
     )
+    features = average_views(features)
     table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
     return (
         ScoredImages(scored.directory, table),
@@ -111,8 +118,9 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
     scores = np.asarray(table.scores, dtype=np.float64)
     split = np.asarray(table.columns["split"])
     rows = {name: np.flatnonzero(split == name) for name in ("train", "eval")}
-    divider = float(np.median(scores)) if scoring.accuracy_divider is None else scoring.accuracy_divider
-    judge = Judge(scores, {**rows, "full": np.arange(len(scores))}, divider, _weights(table, scoring))
+    rows["full"] = np.flatnonzero(split != "test")
+    divider = float(np.median(scores[rows["full"]])) if scoring.accuracy_divider is None else scoring.accuracy_divider
+    judge = Judge(scores, rows, divider, _weights(table, scoring))
     check_scores(
         judge,
         loss_model=scoring.loss_model,
@@ -179,5 +187,5 @@ def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
 def describe(table: ScoreTable) -> str:
     """Return how many images there are, and in which split."""
     split: Sequence[str] = table.columns["split"]
-    counts = ", ".join(f"{list(split).count(name)} {name}" for name in ("train", "eval"))
+    counts = ", ".join(f"{list(split).count(name)} {name}" for name in NAMES if name in split)
     return f"{len(table)} scored images: {counts}"
