@@ -16,8 +16,7 @@ import logging
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from src.errors import UserError
+from src.picture_keys import PictureKeys
 
 logger = logging.getLogger(__name__)
 
@@ -39,22 +39,6 @@ _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 class DamagedShard(Exception):
     """The file is there but is no whole shard of the set that was asked for."""
-
-
-@dataclass(frozen=True)
-class PictureKeys:
-    """What a picture file was when its features were made; the arrays are (n_pictures,) int64."""
-
-    paths: Sequence[str]
-    sizes: NDArray[np.int64]
-    mtimes_ns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "PictureKeys":
-        """Return the keys of these rows, in this order."""
-        return PictureKeys([self.paths[row] for row in rows], self.sizes[rows], self.mtimes_ns[rows])
 
 
 def write_shard(

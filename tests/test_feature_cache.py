@@ -17,9 +17,10 @@ import src.feature_cache
 import src.feature_shards
 from src.cache_folders import cache_folders
 from src.errors import UserError
-from src.feature_cache import SHARDS_TO_MERGE, FeatureSet, Pictures, open_feature_set
-from src.feature_shards import DamagedShard, PictureKeys, read_features, read_index, write_shard
+from src.feature_cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
+from src.feature_shards import DamagedShard, read_features, read_index, write_shard
 from src.images import CACHE_FOLDER_NAME
+from src.picture_keys import PictureKeys, Pictures
 
 WIDTH = 3
 KEY = "the set"
@@ -392,6 +393,12 @@ def test_nowhere_to_write_is_the_users_to_mend(tmp_path: Path, monkeypatch: pyte
         cache_folders(tmp_path / "pictures")
     for name in ("pictures", "home"):
         (tmp_path / name).chmod(0o755)
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no directory .*nowhere.*--directory"):
+        cache_folders(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def open_a_set(directory: Path) -> FeatureSet:
