@@ -12,6 +12,7 @@ from src.analysis import statistics_line
 from src.arguments import as_lines
 from src.dashboard import serve_dashboard
 from src.device import choose_device
+from src.domain import find_domain, to_text
 from src.features import FeatureTable
 from src.hidden_states import HeadInput, arrange
 from src.metrics import HIGHER_IS_BETTER, Array
@@ -50,9 +51,12 @@ def train_predictor(arguments: TrainingArguments) -> None:
     )
     study.set_user_attr("arguments", as_lines(arguments))
 
+    domain = find_domain(arrange(features, head_input.mode).float().numpy())
+    known = {} if domain is None else {"domain": to_text(domain)}
+
     def keep_model(head: TrainedHead, trial: FrozenTrial) -> None:
         predictor = head_input.fold(head.predictor)
-        save_model(model_file, predictor, _metadata(arguments, features, head_input, head, trial))
+        save_model(model_file, predictor, _metadata(arguments, features, head_input, head, trial) | known)
 
     with serve_dashboard(arguments.study.server, arguments.study.database):
         search(study, problem, arguments.space, arguments.search, keep_model)

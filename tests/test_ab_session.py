@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.ab_run import open_session
+from src.ab_pipeline import open_session
 from src.ab_session import BadRequest, Session
-from src.ab_settings import ABArguments
 from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
 from src.errors import UserError
+from src.scorer_settings import ABArguments
 from src.scores import read_scores
 from tests.fakes import MeanColour
 
@@ -311,7 +311,7 @@ def test_weights_are_larger_where_scores_are_surer_and_one_on_average(colour_pic
 
 def test_a_choice_and_the_next_pair_take_less_than_50_ms_among_ten_thousand(colour_pictures, monkeypatch):
     names = [f"{i:05}.png" for i in range(10_000)]
-    monkeypatch.setattr("src.ab_run.find_images", lambda directory: names)
+    monkeypatch.setattr("src.ab_pipeline.find_images", lambda directory: names)
     session = session_of(colour_pictures)
     session.start()
     generator, taken = np.random.default_rng(0), []
