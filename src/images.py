@@ -22,8 +22,13 @@ CACHE_FOLDER_NAME = ".aesthetic_features"
 MAX_PIXELS = 178_956_970
 """A picture with more pixels (half a gigabyte as RGB) counts as a decompression bomb; Pillow refuses from here too."""
 
-DRAFT_FACTOR = 2
-"""A JPEG draft's shorter side stays at least this many times the target size."""
+DRAFT_FACTOR = 4
+"""The shorter side of a JPEG decoded at half its size stays at least this many times the target size.
+
+Measured with `efficientnet-lite0`, as the mean change over the mean spread between photos: 1.2 % here, about what
+rounding the resized pixels to 8 bits makes (1 to 3 %). At twice the target it is 1.7 %, at a quarter of the size 2 %,
+at an eighth 6 %.
+"""
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 _ORIENTATION_TAG = 0x0112
@@ -114,8 +119,8 @@ def _directory_identity(folder: str) -> tuple[int, int]:
 def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
     """Return the picture as upright RGB, 8 bits a channel, alpha laid over white; of an animation the first frame.
 
-    With `target_size` (pixels of the shorter side after a later resize) a large JPEG may be decoded at a half, a
-    quarter or an eighth of its size, as long as its shorter side stays at least DRAFT_FACTOR times the target.
+    With `target_size` (pixels of the shorter side after a later resize) a large JPEG is decoded at half its size, if
+    its shorter side stays at least DRAFT_FACTOR times the target.
     Raises BadImage for what cannot be read whole, and for more than MAX_PIXELS pixels.
     """
     _check_is_filled_file(path)
@@ -124,8 +129,8 @@ def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
             n_pixels = image.width * image.height
             if n_pixels > MAX_PIXELS:
                 raise BadImage(path, _bomb_reason(f"{n_pixels / 1e6:.0f} million pixels"))
-            if target_size is not None:
-                image.draft(None, (DRAFT_FACTOR * target_size, DRAFT_FACTOR * target_size))
+            if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
+                image.draft(None, (image.width // 2, image.height // 2))
             image.load()
             orientation = _orientation(image)
             rgb = _to_rgb(image)

@@ -1,29 +1,33 @@
 """The main job, from arguments to a model file and its statistics."""
 
+import contextlib
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import optuna
 import torch
+from optuna import Study
 from optuna.trial import FrozenTrial
 
 from src.analysis import statistics_line
 from src.arguments import as_lines
+from src.best_models import BestModel
 from src.dashboard import serve_dashboard
 from src.device import choose_device
 from src.domain import find_domain, to_text
 from src.features import FeatureTable
 from src.hidden_states import HeadInput, arrange
-from src.metrics import HIGHER_IS_BETTER, Array
-from src.model_file import EXTRACTOR_SEPARATOR, load_model, save_model
+from src.metrics import Array
+from src.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
 from src.predictor import predict
 from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_judge, make_problem
+from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
-from src.search import best_trial, make_sampler, search
-from src.settings import TrainingArguments
-from src.storage import close_storage, open_storage
-from src.training import TrainedHead
+from src.search import Target, search
+from src.settings import StudySettings, TrainingArguments
+from src.storage import opened_study
+from src.study_notes import note_best_trial
 
 log = logging.getLogger(__name__)
 
@@ -38,32 +42,45 @@ def train_predictor(arguments: TrainingArguments) -> None:
     if arguments.search.trials == 0:
         log.info("features are cached; --trials=0, so no search")
         return
-    problem = make_problem(scored.table, head_input, arguments.scoring, device)
+    problem = make_problem(scored.table, features, head_input, arguments.scoring, device)
     torch.set_num_threads(1)
     model_file = scored.directory / arguments.output.model
-    storage = open_storage(arguments.study.database)
-    study = optuna.create_study(
-        study_name=arguments.study.name,
-        storage=storage,
-        sampler=make_sampler(arguments.search.sampler, arguments.search.model_seed),
-        direction="maximize" if HIGHER_IS_BETTER[arguments.scoring.metric] else "minimize",
-        load_if_exists=True,
-    )
-    study.set_user_attr("arguments", as_lines(arguments))
 
     domain = find_domain(arrange(features, head_input.mode).float().numpy())
     known = {} if domain is None else {"domain": to_text(domain)}
 
-    def keep_model(head: TrainedHead, trial: FrozenTrial) -> None:
-        predictor = head_input.fold(head.predictor)
-        save_model(model_file, predictor, _metadata(arguments, features, head_input, head, trial) | known)
+    def make_file(model: BestModel) -> bytes:
+        return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model) | known)
 
+    target = Target(model_file, make_file, tuple(as_lines(arguments)), study_note(arguments, scored, problem.identity))
     with serve_dashboard(arguments.study.server, arguments.study.database):
-        search(study, problem, arguments.space, arguments.search, keep_model)
-    report(study, scored, features, model_file)
+        trials = search(problem, arguments.space, arguments.search, arguments.study, target)
+    report(arguments.study.name, trials, scored, features, model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, model_scores(features, model_file))
-    close_storage(storage)
+    with kept_study(arguments.study) as study:
+        if study is not None:
+            note_best_trial(study, trials[0], model_file)
+        if arguments.output.report is not None:
+            write_run_report(Path(arguments.output.report), study, scored, features, model_file)
+
+
+def kept_study(where: StudySettings) -> contextlib.AbstractContextManager[Study | None]:
+    """Give the study meanwhile; None where it is not kept."""
+    return opened_study(where.database, where.name) if where.database else contextlib.nullcontext()
+
+
+def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Mapping[str, str]) -> str:
+    """Return what the dashboard shows of the study, in Markdown."""
+    command = "\n".join(as_lines(arguments))
+    return (
+        f"Pictures in `{arguments.images.directory}`: {describe(scored.table)}\n\n"
+        f"Features: {identity['features']}\n\n"
+        f"Loss {arguments.scoring.loss_model}; the search improves {arguments.scoring.metric} on the "
+        f"{arguments.scoring.set_for_scoring} set\n\n"
+        f"Model: `{scored.directory / arguments.output.model}`\n\n"
+        f"Arguments of `aesthetic_predictor_training.py`:\n\n```\n{command}\n```\n"
+    )
 
 
 def model_scores(features: FeatureTable, model_file: Path) -> Array:
@@ -72,16 +89,22 @@ def model_scores(features: FeatureTable, model_file: Path) -> Array:
     return predict(model.predictor, arrange(features, model.mode or "join"))[:, 0].double().numpy()
 
 
-def report(study: optuna.Study, scored: ScoredImages, features: FeatureTable, model_file: Path) -> None:
+def report(
+    name: str, trials: Sequence[FrozenTrial], scored: ScoredImages, features: FeatureTable, model_file: Path
+) -> None:
     """Print the best trial, its parameters, and the statistics of the model file on every set."""
-    trial = best_trial(study)
-    log.info("best trial %d of study %s: %.4f", trial.number, study.study_name, trial.value)
+    trial = trials[0]
+    log.info("best trial %d of study %s: %.4f", trial.number, name, trial.value)
+    if len(trials) > 1:
+        log.info("the model averages the heads of trials %s", ", ".join(str(trial.number) for trial in trials))
     for name, value in {**trial.params, **trial.user_attrs}.items():
         log.info("  %s = %s", name, value)
     predictions = model_scores(features, model_file)
     scores, split = np.asarray(scored.table.scores), np.asarray(scored.table.columns["split"])
-    for name, rows in {"Train": split == "train", "Eval": split == "eval", "Full": split != ""}.items():
-        log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
+    sets = {"Train": split == "train", "Eval": split == "eval", "Full": split != "test", "Test": split == "test"}
+    for name, rows in sets.items():
+        if rows.any():
+            log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
     log.info("model written to %s", model_file)
 
 
@@ -99,25 +122,26 @@ def _metadata(
     arguments: TrainingArguments,
     features: FeatureTable,
     head_input: HeadInput,
-    head: TrainedHead,
-    trial: FrozenTrial,
+    model: BestModel,
 ) -> dict[str, str]:
     """Return what the model file says of itself; all strings."""
-    predictions = head.outputs[:, 0]
+    predictions = model.outputs[:, 0]
+    trial = model.trials[0]
     extractors = list(dict.fromkeys(block.extractor for block in features.blocks))
     states = list(dict.fromkeys(block.hidden_state for block in features.blocks))
-    found = {"hidden_state_weights": str(head.state_weights)} if head.state_weights else {}
+    found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
     parameters = {key: str(value) for key, value in {**trial.user_attrs, **trial.params}.items()}
     return {
         "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),
         "hidden_states_used": ",".join(map(str, states)),
         "hidden_states_mode": head_input.mode,
+        "views": ",".join(arguments.features.views),
         "n_images": str(len(predictions)),
         "mean_predicted_score": str(float(predictions.mean())),
         "stdev_predicted_score": str(float(predictions.std())),
         "loss_model": arguments.scoring.loss_model,
         "metric_for_scoring": arguments.scoring.metric,
-        "trial": str(trial.number),
+        **model.origin,
         **parameters,
         **found,
     }

@@ -1,5 +1,6 @@
 """The predictor, a small network from features to scores, and the folding of affine maps and ensembles into it."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -11,25 +12,11 @@ LINEAR_LAYERS = (1, 4, 7)
 ROWS_AT_ONCE = 8192
 
 
-class Dropout(nn.Module):
-    """Dropout whose masks come from its own generator, so that a seed repeats a training whatever else runs."""
-
-    def __init__(self, probability: float, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.probability = probability
-        self.generator = generator
-
-    def forward(self, values: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
-            return values
-        kept = torch.empty_like(values).bernoulli_(1 - self.probability, generator=self.generator)
-        return values * kept.div_(1 - self.probability)
-
-
 class Predictor(nn.Module):
     """Dropout, Linear, ReLU, Dropout, Linear, ReLU, Dropout, Linear: (n_images, n_features) to (n_images, n_outputs).
 
-    Output 0 is the score; output 1, if there is one, its standard deviation. Weights start uniform in
+    Output 0 is the score; output 1, if there is one, its standard deviation. It only predicts, so its dropouts are
+    empty places that keep the layers' numbers; training works on `head_stack.HeadStack`. Weights start uniform in
     +-1/sqrt(fan in), PyTorch's own default for Linear, drawn from `generator`.
     """
 
@@ -39,20 +26,17 @@ class Predictor(nn.Module):
         layers: Sequence[int],
         n_outputs: int = 1,
         *,
-        dropouts: Sequence[float] = (0.0, 0.0, 0.0),
         generator: torch.Generator | None = None,
+        initialised: bool = True,
     ) -> None:
         super().__init__()
         sizes = (n_features, *layers, n_outputs)
         steps: list[nn.Module] = []
-        for index, dropout in enumerate(dropouts):
-            linear = nn.utils.skip_init(nn.Linear, sizes[index], sizes[index + 1])
-            steps += [Dropout(dropout, generator), linear, nn.ReLU()]
+        for n_in, n_out in itertools.pairwise(sizes):
+            steps += [nn.Dropout(0.0), nn.utils.skip_init(nn.Linear, n_in, n_out), nn.ReLU()]
         self.main_process = nn.Sequential(*steps[:-1])
-        for linear in self.linears():
-            bound = linear.in_features**-0.5
-            nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
+        for linear in self.linears() if initialised else ():
+            initialise(linear.weight, linear.bias, generator)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.main_process(features)
@@ -76,6 +60,14 @@ class Predictor(nn.Module):
         return self.linears()[2].out_features
 
 
+@torch.no_grad()
+def initialise(weight: Tensor, bias: Tensor, generator: torch.Generator | None) -> None:
+    """Fill a Linear layer's weight (n_out, n_in) and bias uniformly in +-1/sqrt(n_in), PyTorch's own default."""
+    bound = weight.shape[1] ** -0.5
+    for part in (weight, bias):
+        part.copy_(torch.empty(part.shape, device=part.device).uniform_(-bound, bound, generator=generator))
+
+
 @torch.inference_mode()
 def predict(predictor: nn.Module, features: Tensor) -> Tensor:
     """Return the outputs, (n_images, n_outputs) float32 on the CPU, of features (n_images, n_features)."""
@@ -92,11 +84,11 @@ def predict(predictor: nn.Module, features: Tensor) -> Tensor:
 def from_layers(layers: Sequence[tuple[Tensor, Tensor]]) -> Predictor:
     """Return a predictor of these three (weight, bias) pairs, as float32 on the CPU, in evaluation mode."""
     weights = [weight for weight, _ in layers]
-    predictor = Predictor(weights[0].shape[1], [weight.shape[0] for weight in weights[:2]], weights[2].shape[0])
-    with torch.no_grad():
-        for linear, (weight, bias) in zip(predictor.linears(), layers, strict=True):
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
+    sizes = [weight.shape[0] for weight in weights]
+    predictor = Predictor(weights[0].shape[1], sizes[:2], sizes[2], initialised=False)
+    for linear, (weight, bias) in zip(predictor.linears(), layers, strict=True):
+        linear.weight.detach().copy_(weight)
+        linear.bias.detach().copy_(bias)
     return predictor.eval()
 
 
@@ -112,6 +104,12 @@ def fold_features(predictor: Predictor, mean: Tensor, scale: Tensor) -> Predicto
     (weight, bias), *rest = to_layers(predictor)
     folded = weight / scale.cpu().double()
     return from_layers([(folded, bias - folded @ mean.cpu().double()), *rest])
+
+
+def fold_axes(predictor: Predictor, axes: Tensor) -> Predictor:
+    """Return the predictor of x that equals the given one of x @ axes; `axes` is (n_features, n_axes)."""
+    (weight, bias), *rest = to_layers(predictor)
+    return from_layers([(weight @ axes.T.cpu().double(), bias), *rest])
 
 
 def fold_scores(predictor: Predictor, mean: float, scale: float) -> Predictor:

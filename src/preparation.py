@@ -1,5 +1,6 @@
 """From arguments to what the search works on: scores matched with images, their split, their features."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from src.features import FeatureTable, load_features
 from src.hidden_states import HeadInput, make_head_input
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
-from src.search import Problem
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src.splits import assign_splits, read_split_file, write_split_file
-from src.training import standardise
+from src.splits import NAMES, assign_splits, read_split_file, write_split_file
+from src.training_data import standardise
+from src.trials import Problem
+from src.views import average_views, check_views
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,11 @@ def with_split(table: ScoreTable, file: Path, settings: SplitSettings) -> ScoreT
     own = {} if settings.ignore_existing_split else _split_column(table)
     known = {**recorded, **own}
     splits = assign_splits(
-        table.paths, known, fraction_for_eval=settings.fraction_for_eval, seed=settings.eval_pick_seed
+        table.paths,
+        known,
+        fraction_for_eval=settings.fraction_for_eval,
+        fraction_for_test=settings.fraction_for_test,
+        seed=settings.eval_pick_seed,
     )
     for name in ("train", "eval"):
         if name not in splits.values():
@@ -80,8 +86,8 @@ def _split_column(table: ScoreTable) -> dict[str, str]:
     column = table.columns.get("split", [""] * len(table))
     splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
     for path, name in splits.items():
-        if name not in ("train", "eval"):
-            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train or eval")
+        if name not in NAMES:
+            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train, eval or test")
     return splits
 
 
@@ -95,8 +101,10 @@ def load_head_input(
         scored.table.paths,
         extractors,
         hidden_states=settings.hidden_states_used,
+        views=check_views(settings.views),
         fp16=settings.fp16_features,
     )
+    features = average_views(features)
     table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
     return (
         ScoredImages(scored.directory, table),
@@ -110,8 +118,9 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
     scores = np.asarray(table.scores, dtype=np.float64)
     split = np.asarray(table.columns["split"])
     rows = {name: np.flatnonzero(split == name) for name in ("train", "eval")}
-    divider = float(np.median(scores)) if scoring.accuracy_divider is None else scoring.accuracy_divider
-    judge = Judge(scores, {**rows, "full": np.arange(len(scores))}, divider, _weights(table, scoring))
+    rows["full"] = np.flatnonzero(split != "test")
+    divider = float(np.median(scores[rows["full"]])) if scoring.accuracy_divider is None else scoring.accuracy_divider
+    judge = Judge(scores, rows, divider, _weights(table, scoring))
     check_scores(
         judge,
         loss_model=scoring.loss_model,
@@ -122,7 +131,9 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
     return judge
 
 
-def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device) -> Problem:
+def make_problem(
+    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device
+) -> Problem:
     """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
     judge = make_judge(table, scoring)
     data = standardise(
@@ -133,7 +144,34 @@ def make_problem(table: ScoreTable, head_input: HeadInput, scoring: ScoringSetti
         weights=None if judge.weights is None else torch.from_numpy(judge.weights),
         mixtures=head_input.mixtures,
     )
-    return Problem(data, judge, scoring)
+    return Problem(data, judge, scoring, identify(table, features, head_input, scoring, judge))
+
+
+def identify(
+    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, judge: Judge
+) -> dict[str, str]:
+    """Return what the scores of a study depend on, by name: readable, or as hashes."""
+    blocks = [f"{block.extractor} {block.hidden_state} {block.view}".strip() for block in features.blocks]
+    fixed = [f"{weights.tolist()} {bias}" for weights, bias, _ in head_input.fixed]
+    mode = "weight" if head_input.mixtures else head_input.mode
+    identity = {
+        "images": _digest(table.paths),
+        "scores": _digest([repr(float(score)) for score in table.scores]),
+        "split": _digest(table.columns["split"]),
+        "features": "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]),
+        "loss_model": scoring.loss_model,
+        "metric_for_scoring": scoring.metric,
+        "set_for_scoring": scoring.set_for_scoring,
+    }
+    if judge.weights is not None:
+        identity["weights"] = _digest([repr(float(weight)) for weight in judge.weights])
+    if scoring.metric == "accuracy":
+        identity["accuracy_divider"] = repr(judge.divider)
+    return identity
+
+
+def _digest(items: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(items).encode()).hexdigest()
 
 
 def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
@@ -149,5 +187,5 @@ def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
 def describe(table: ScoreTable) -> str:
     """Return how many images there are, and in which split."""
     split: Sequence[str] = table.columns["split"]
-    counts = ", ".join(f"{list(split).count(name)} {name}" for name in ("train", "eval"))
+    counts = ", ".join(f"{list(split).count(name)} {name}" for name in NAMES if name in split)
     return f"{len(table)} scored images: {counts}"

@@ -1,197 +1,194 @@
-"""The Optuna search: the space, the objective, the progress line, and the best model kept as soon as it is the best."""
+"""The Optuna search: brings a study up to its number of trials, alone or with others, and keeps the best model."""
 
 import logging
-import math
+import os
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+import torch
+from optuna.trial import FrozenTrial
 
+from src.best_models import BestModels, MakeFile
+from src.cost import costly_trial, say_time
 from src.errors import UserError
-from src.evaluation import Judge
-from src.metrics import HIGHER_IS_BETTER
-from src.settings import INTEGER_PARAMETERS, Range, ScoringSettings, SearchSettings, SearchSpace
-from src.training import DivergedError, HeadParameters, TrainedHead, TrainingData, train
+from src.sampling import sampler_seed
+from src.settings import SearchSettings, SearchSpace, StudySettings
+from src.shared_data import share
+from src.space import first_parameters
+from src.storage import close_storage, is_server, open_storage, patiently
+from src.study import Claims, bury_silent, complete_trials, n_finished, open_study, process_name
+from src.trials import Ended, Plan, Problem
+from src.workers import Place, Workers, work
 
 log = logging.getLogger(__name__)
 
-FIRST_TRIAL = HeadParameters(
-    first_layer_size=256,
-    second_layer_size=64,
-    train_epochs=30,
-    warmup_ratio=0.1,
-    log_lr=-3.0,
-    log_weight_lr=-3.0,
-    batch_size=32,
-    input_dropout=0.5,
-    dropout=0.3,
-    output_dropout=0.0,
-)
-"""A sound configuration for some hundred images; brought into the bounds given, it is a study's first trial."""
+HEADS_ON_ACCELERATOR = 16
+"""Heads that `--workers=auto` trains side by side on an accelerator, as stacked matrices."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What every trial works on."""
+class Target:
+    """The model file of a search, and what goes with the study."""
 
-    data: TrainingData
-    judge: Judge
-    scoring: ScoringSettings
-
-    @property
-    def higher_is_better(self) -> bool:
-        return HIGHER_IS_BETTER[self.scoring.metric]
-
-
-KeepModel = Callable[[TrainedHead, FrozenTrial], None]
-"""Called with every head that is the best so far, and its trial."""
-
-
-def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, Range]:
-    """Return name -> range of the parameters of a head; `log_weight_lr` only where hidden states are weighed."""
-    ranges = {field.name: getattr(space, field.name) for field in fields(space)}
-    if not weighs_states:
-        del ranges["log_weight_lr"]
-    return ranges
-
-
-def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> HeadParameters:
-    """Return the trial's parameters; those whose range is a point are not searched."""
-    values: dict[str, float] = {}
-    for name, bounds in searched_parameters(space, weighs_states=weighs_states).items():
-        if bounds.is_fixed:
-            values[name] = bounds.low
-        elif name in INTEGER_PARAMETERS:
-            values[name] = trial.suggest_int(name, int(bounds.low), int(bounds.high))
-        else:
-            values[name] = trial.suggest_float(name, bounds.low, bounds.high)
-    return HeadParameters(**values)  # type: ignore[arg-type]
-
-
-def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
-    """Return the searched parameters of the first trial: FIRST_TRIAL brought into the bounds."""
-    ranges = searched_parameters(space, weighs_states=weighs_states)
-    return {name: bounds.clip(getattr(FIRST_TRIAL, name)) for name, bounds in ranges.items() if not bounds.is_fixed}
-
-
-def make_sampler(name: str, seed: int | None) -> optuna.samplers.BaseSampler:
-    """Return the sampler of that name; a seed makes it repeatable."""
-    match name:
-        case "CmaEs":
-            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-        case "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        case "QMC":
-            return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        case "TPE":
-            return optuna.samplers.TPESampler(seed=seed)
-        case "GP":
-            return optuna.samplers.GPSampler(seed=seed)
-    raise ValueError(f"no such sampler: {name}")
-
-
-def run_trial(
-    problem: Problem,
-    parameters: HeadParameters,
-    *,
-    seed: int,
-    on_epoch: Callable[[int, float], None] | None = None,
-) -> tuple[TrainedHead, dict[str, float]]:
-    """Return the head trained with these parameters, and its metrics by name (`eval_ab`, ...)."""
-    scoring = problem.scoring
-    head = train(
-        problem.data,
-        parameters,
-        loss_model=scoring.loss_model,
-        seed=seed,
-        evaluate=lambda outputs_of: problem.judge.measure(scoring.metric, scoring.set_for_scoring, outputs_of),
-        higher_is_better=problem.higher_is_better,
-        on_epoch=on_epoch,
-    )
-    return head, problem.judge.measure_all(scoring.metrics, head.outputs.double().numpy())
-
-
-def n_finished(study: optuna.Study) -> int:
-    """Return how many trials count towards `--trials`: complete, pruned, or failed by what they were."""
-    return sum(
-        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "failure" in trial.user_attrs
-        for trial in study.get_trials(deepcopy=False)
-    )
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial:
-    """Return the best complete trial; UserError if there is none."""
-    try:
-        return study.best_trial
-    except ValueError:
-        reasons = {trial.user_attrs["failure"] for trial in study.get_trials() if "failure" in trial.user_attrs}
-        why = "; ".join(sorted(reasons)) or "no trial has ended"
-        raise UserError(f"no trial of study {study.study_name} gave a model: {why}") from None
+    file: Path
+    make_file: MakeFile
+    arguments: tuple[str, ...] = ()
+    """The arguments in force, as lines; kept with the study."""
+    note: str = ""
+    """What the dashboard shows of the study, in Markdown."""
 
 
 def search(
-    study: optuna.Study, problem: Problem, space: SearchSpace, settings: SearchSettings, keep_model: KeepModel
-) -> None:
-    """Bring the study up to `settings.trials` finished trials, handing every new best head to `keep_model`."""
-    weighs_states = bool(problem.data.mixtures)
-    if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(first_parameters(space, weighs_states=weighs_states))
-    progress = _Progress(settings.trials, n_finished(study))
+    problem: Problem, space: SearchSpace, settings: SearchSettings, where: StudySettings, target: Target
+) -> tuple[FrozenTrial, ...]:
+    """Bring the study up to `settings.trials` finished trials, and the model file to the best heads of the study.
 
-    def objective(trial: optuna.Trial) -> float:
-        parameters = suggest(trial, space, weighs_states=weighs_states)
-        base = settings.model_seed
-        seed = trial.number + (time.time_ns() % 2**31 if base is None else 1_000_003 * base)
-        trial.set_user_attr("seed", seed)
-        start = time.perf_counter()
+    Returns the trials in the model file, best first. On Ctrl-C the model file holds the best head so
+    far, and no trial stays marked as running.
+    """
+    n_workers, n_at_once = divide_work(
+        where.workers, problem.data.features.device, seeded=settings.model_seed is not None
+    )
+    plan = Plan(space, settings.trials, settings.ensemble, settings.model_seed, n_at_once, settings.pruner != "none")
+    with tempfile.TemporaryDirectory(prefix="aesthetic-", ignore_cleanup_errors=True) as folder:
+        journal = str(Path(folder) / "journal")
+        database = journal if not where.database and n_workers > 1 else where.database
+        storage = open_storage(database)
         try:
-            head, values = run_trial(problem, parameters, seed=seed)
-            if not math.isfinite(head.score):
-                raise DivergedError(f"{problem.scoring.metric} is undefined for what the head predicts")
-        except DivergedError as error:
-            trial.set_user_attr("failure", str(error))
-            raise
-        for name, value in {**asdict(parameters), **values, "best_epoch": head.epoch}.items():
-            if name not in trial.params:
-                trial.set_user_attr(name, value)
-        trial.set_user_attr("seconds", round(time.perf_counter() - start, 3))
-        heads[trial.number] = head
-        return head.score
+            study = open_study(
+                where.name,
+                storage,
+                maximize=problem.higher_is_better,
+                identity=problem.identity,
+                place=where.database or "memory",
+            )
+            _describe(study, target, f"{problem.scoring.set_for_scoring}_{problem.scoring.metric}")
+            models = BestModels(
+                study,
+                problem,
+                n_heads=settings.ensemble,
+                file=target.file,
+                make_file=target.make_file,
+                shared=is_server(database),
+            )
+            place = Place(database, where.name, settings.sampler, settings.pruner)
+            bury_silent(study)
+            _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
+            trials = models.finish()
+            _link(study, trials, target)
+            return trials
+        finally:
+            close_storage(storage)
 
-    heads: dict[int, TrainedHead] = {}
 
-    def after(study: optuna.Study, trial: FrozenTrial) -> None:
-        head = heads.pop(trial.number, None)
-        if head is not None and study.best_trial.number == trial.number:
-            keep_model(head, trial)
-        progress.show(study, trial)
-        if n_finished(study) >= settings.trials:
-            study.stop()
+def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> tuple[int, int]:
+    """Return how many processes run trials, and how many heads each trains at once; UserError for a bad number.
 
-    if n_finished(study) >= settings.trials:
-        log.info("study %s has its %d finished trials already: none to run", study.study_name, n_finished(study))
+    `4` is four processes; `auto` one a core on a CPU, and one that trains many heads on an accelerator; `heads:4` is
+    one process that trains four heads as stacked matrices, on any device. A search that is seeded is to repeat itself
+    exactly, which several heads at once cannot: `auto` is then one process with one head.
+    """
+    if workers == "auto" and seeded:
+        return 1, 1
+    if workers == "auto":
+        return (1, HEADS_ON_ACCELERATOR) if device.type != "cpu" else (_n_cores(), 1)
+    name, _, number = workers.rpartition(":")
+    if name not in ("", "heads") or not number.isdecimal() or int(number) < 1:
+        raise UserError(
+            f"--workers={workers} is none of auto, a whole number from 1 on, or heads:N; choose one of them"
+        )
+    if name == "heads":
+        return 1, int(number)
+    if device.type != "cpu" and int(number) > 1:
+        raise UserError(f"--workers={workers} works on a CPU; on {device} use auto, 1, or heads:{number}")
+    return int(number), 1
+
+
+def _n_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _describe(study: optuna.Study, target: Target, metric: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        patiently(study.set_metric_names, [metric])
+    patiently(study.set_user_attr, "arguments", list(target.arguments))
+    if target.note:
+        from optuna_dashboard import save_note
+
+        patiently(save_note, study, target.note)
+
+
+def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) -> None:
+    """Name the model file with the trials whose heads it holds, on the dashboard."""
+    if target.note:
+        from optuna_dashboard import save_note
+
+        for trial in trials:
+            # What save_note reads of a trial; Optuna has no other way to write to one that has ended.
+            writable: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)
+            patiently(save_note, writable, f"In the model file `{target.file}`")
+
+
+def _search(
+    study: optuna.Study,
+    problem: Problem,
+    plan: Plan,
+    place: Place,
+    models: BestModels,
+    *,
+    n_workers: int,
+    folder: Path,
+) -> None:
+    n_done = n_finished(study)
+    if n_done >= plan.n_trials:
+        log.info(
+            "study %s has %d finished trials already, of --trials=%d: none to run", place.name, n_done, plan.n_trials
+        )
         return
-    study.optimize(objective, callbacks=[after], catch=(DivergedError,))
+    if not study.get_trials(deepcopy=False):
+        first = first_parameters(plan.space, weighs_states=bool(problem.data.mixtures))
+        patiently(study.enqueue_trial, first, skip_if_exists=True)
+    costly = costly_trial(problem, plan.space)
+    if costly is not None:
+        log.warning("%s", costly)
+    progress = _Progress(study, plan.n_trials, n_done)
+
+    def on_end(ended: Ended) -> None:
+        models.take(ended)
+        progress.show(ended)
+
+    if n_workers > 1:
+        shared = share(problem, folder)
+        Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end)
+        return
+    seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
+    own = place.load(study._storage, seed)
+    work(Claims(own, plan.n_trials, process_name()), problem, plan, stopped=lambda: False, on_end=on_end)
 
 
 class _Progress:
     """The line a trial: number, score, best so far, time left."""
 
-    def __init__(self, n_trials: int, n_done: int) -> None:
-        self.n_trials = n_trials
-        self.n_done_before = n_done
+    def __init__(self, study: optuna.Study, n_trials: int, n_done: int) -> None:
+        self.study, self.n_trials, self.n_done_before = study, n_trials, n_done
         self.start = time.perf_counter()
 
-    def show(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        done = n_finished(study)
+    def show(self, ended: Ended) -> None:
+        done = n_finished(self.study)
         spent = time.perf_counter() - self.start
-        left = (self.n_trials - done) * spent / max(done - self.n_done_before, 1)
-        if trial.value is None:
-            outcome = str(trial.user_attrs.get("failure", trial.state.name.lower()))
-        else:
-            outcome = f"{trial.value:.4f}"
-        complete = [other for other in study.get_trials(deepcopy=False) if other.state == TrialState.COMPLETE]
-        best = f"best {study.best_value:.4f} (trial {study.best_trial.number})" if complete else "no model yet"
-        log.info("trial %d: %s, %s, %d of %d, %.0f s left", trial.number, outcome, best, done, self.n_trials, left)
+        left = max(0, self.n_trials - done) * spent / max(done - self.n_done_before, 1)
+        outcome = f"{ended.value:.4f}" if ended.value is not None else ended.failure or ended.state.name.lower()
+        best = complete_trials(self.study)[:1]
+        so_far = f"best {best[0].value:.4f} (trial {best[0].number})" if best else "no model yet"
+        log.info(
+            "trial %d: %s, %s, %d of %d, %s left", ended.number, outcome, so_far, done, self.n_trials, say_time(left)
+        )

@@ -69,6 +69,7 @@ class OutputSettings:
     savefile: str | None = setting(
         None, "CSV of score, model_score, split (and every other column of the score file)", short="-s"
     )
+    report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails, written at the end")
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,16 @@ class StudySettings:
 
     name: str = setting("aesthetic", "study name; the same name continues that study")
     workers: str = setting(
-        "auto", "processes that run trials side by side: auto = one a core on a CPU, one on an accelerator; or a number"
+        "auto",
+        "processes that run trials side by side on this machine: auto = one a core on a CPU (a single one where a "
+        "seed is given, as several could not repeat it), one that trains 16 heads at once on an accelerator; or a "
+        "number; or heads:N, one process that trains N heads at once on any device. Further machines join by running "
+        "the same command on a shared --database",
     )
     database: str = setting(
         "sqlite:///db.sqlite",
-        "any Optuna storage URL (SQLite, PostgreSQL, MySQL) or a journal file; empty = keep nothing",
+        "any Optuna storage URL (SQLite, PostgreSQL, MySQL), grpc://host:port of Optuna's proxy in front of one, or "
+        "the path of a journal file; empty = keep nothing",
     )
     server: str = setting(
         "off",
@@ -124,6 +130,11 @@ class FeatureSettings:
         None, "weights in the order of --hidden_states_used, then the bias: not trained"
     )
     fp16_features: bool = setting(False, "keep features in half precision")
+    views: tuple[str, ...] = setting(
+        ("centre",),
+        "comma-separated; how each picture is shown to the extractor, the features being the mean of all: centre (the "
+        "extractor's own crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
+    )
 
 
 @dataclass(frozen=True)
@@ -170,6 +181,9 @@ class SplitSettings:
     """Training constants: split"""
 
     fraction_for_eval: float = setting(0.25, "share kept for evaluation", low=0, high=1)
+    fraction_for_test: float = setting(
+        0.0, "share kept apart for the closing statistics: it never chooses anything", low=0, high=1
+    )
     eval_pick_seed: int = setting(42, "seed of that choice")
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
 
@@ -208,8 +222,18 @@ class SearchSettings:
         "after the end. 0 = extract and cache the features, then stop",
         low=0,
     )
-    sampler: str = setting("CmaEs", "how the next parameters are chosen", choices=SAMPLERS)
-    pruner: str = setting("none", "ends hopeless trials early", choices=("none", "median", "hyperband"))
+    sampler: str = setting(
+        "CmaEs",
+        "how the next parameters are chosen. CmaEs: the usual choice, for some dozens of trials or more. TPE: where "
+        "much is fixed or there are few trials, costs 3 ms a trial. GP: costs about 0.6 s a trial after 200, so only "
+        "where a trial takes many seconds. random and QMC: to map the space evenly, and as a baseline",
+        choices=SAMPLERS,
+    )
+    pruner: str = setting(
+        "none",
+        "ends hopeless trials early, by their best score at each tenth of their training",
+        choices=("none", "median", "hyperband"),
+    )
     ensemble: int = setting(1, "average the best N heads into the one model file", low=1)
     model_seed: int | None = setting(
         None,
@@ -231,3 +255,63 @@ class TrainingArguments:
     split: SplitSettings
     space: SearchSpace
     search: SearchSettings
+
+
+@dataclass(frozen=True)
+class ModelScoreSettings:
+    """Model scores, from a model or a file"""
+
+    model: str | None = setting(
+        None, "a trained model to run on the images, relative to the directory or a path", short="-m"
+    )
+    model_scores: str | None = setting(
+        None, "a score file written by a model, or the savefile of a training; ignored if --model is given"
+    )
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """What is reported and written"""
+
+    include_train_split: bool = setting(False, "all images; otherwise those that did not train the model")
+    regex: tuple[str, ...] = setting(
+        (), "also report the images whose relative path matches; may be given several times"
+    )
+    directories: bool = setting(False, "also report each sub-directory")
+    save_scores_and_errors: bool = setting(False, "write the next two")
+    save_model_scorefile: str = setting("model_scores.json", "model scores")
+    save_error_scorefile: str = setting("error_scores.json", "absolute errors")
+    report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails")
+    database: str | None = setting(None, "for the report: the Optuna storage of the training")
+    name: str | None = setting(None, "for the report: the name of its study")
+
+
+@dataclass(frozen=True)
+class AnalysisArguments:
+    """Everything `aesthetic_data_analysis.py` is told."""
+
+    images: ImageSettings
+    model_scores: ModelScoreSettings
+    analysis: AnalysisSettings
+    features: FeatureSettings
+    device: DeviceSettings
+
+
+@dataclass(frozen=True)
+class ViewerSettings:
+    """What is shown and written"""
+
+    save: str | None = setting(None, "write the table as CSV")
+    no_browser: bool = setting(False, "serve only; open the address printed in a browser yourself")
+    port: int | None = setting(None, "port to serve at; a free one if not given", low=1, high=65535)
+
+
+@dataclass(frozen=True)
+class ViewerArguments:
+    """Everything `aesthetic_spotlight.py` is told."""
+
+    images: ImageSettings
+    model_scores: ModelScoreSettings
+    viewer: ViewerSettings
+    features: FeatureSettings
+    device: DeviceSettings

@@ -1,27 +1,188 @@
-"""Where a study is kept: any Optuna storage URL, a journal file, or nothing."""
+"""Where a study is kept: a database, a journal file, a gRPC proxy in front of a database, or nothing."""
 
+import contextlib
+import functools
+import json
 import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import optuna
+import sqlalchemy.event
 import sqlalchemy.exc
-from optuna.storages import BaseStorage
+import sqlalchemy.orm
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._rdb import models
 from optuna.storages.journal import JournalFileBackend
 
 from src.errors import UserError
 
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+HEARTBEAT_SECONDS = 20
+GRACE_SECONDS = 60
+"""A trial whose process gave no sign for this long has died with it."""
+
+BUSY_SECONDS = 60
+"""How long SQLite waits for another process that writes."""
+
+PATIENCE_SECONDS = 120
+"""How long a search waits for a database that does not answer: long enough for a restart."""
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    retry_once = RetryHeartbeatStaleTrialCallback(max_retry=1)
+"""What happens to a trial that died with its process: it is queued again, once."""
+
+DRIVERS = {
+    "postgresql": "psycopg2-binary (pip install psycopg2-binary)",
+    "mysql": "PyMySQL (pip install PyMySQL, and write the URL as mysql+pymysql://...)",
+    "grpc": "grpcio (pip install grpcio)",
+}
+
 
 def open_storage(database: str) -> BaseStorage:
     """Return the Optuna storage for the value of `--database`; UserError if it cannot be opened."""
-    optuna.logging.set_verbosity(logging.WARNING)
+    optuna.logging.set_verbosity(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _open(database)
+
+
+def _open(database: str) -> BaseStorage:
     if not database:
         return optuna.storages.InMemoryStorage()
     if "://" not in database:
-        return optuna.storages.JournalStorage(JournalFileBackend(database))
+        return _open_journal(database)
+    if database.startswith("grpc://"):
+        return _open_proxy(database)
+    return _open_database(database)
+
+
+def is_server(database: str) -> bool:
+    """Return whether the database is one that several machines may share over a network."""
+    return "://" in database and not database.startswith("sqlite")
+
+
+def _open_journal(file: str) -> BaseStorage:
     try:
-        return optuna.storages.RDBStorage(database)
-    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        with Path(file).open("ab"):
+            pass
+        return optuna.storages.JournalStorage(JournalFileBackend(file))
+    except OSError as error:
+        raise UserError(f"--database={file} cannot be opened: {error.strerror}; choose another place") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--database={file} is no journal file of Optuna ({error}); name another file") from None
+
+
+def _open_proxy(database: str) -> BaseStorage:
+    address = urlsplit(database)
+    try:
+        from optuna.storages import GrpcStorageProxy
+
+        storage = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)
+        storage.wait_server_ready(timeout=15)
+    except ImportError:
+        raise UserError(f"--database={database} needs the package {DRIVERS['grpc']}") from None
+    except ConnectionError:
+        raise UserError(
+            f"--database={database}: no gRPC proxy of Optuna answers there; start one by "
+            "optuna.storages.run_grpc_proxy_server in front of a database (it does not work on a journal file)"
+        ) from None
+    return storage
+
+
+def _open_database(database: str) -> BaseStorage:
+    sqlite = database.startswith("sqlite")
+    options: dict[str, Any] = (
+        {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True, "pool_recycle": 1800}
+    )
+    try:
+        storage = RDBStorage(
+            database,
+            engine_kwargs=options,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=retry_once,
+        )
+    except ImportError as error:
+        kind = database.split(":")[0].split("+")[0]
+        raise UserError(f"--database={kind}://... needs the package {DRIVERS.get(kind, error)}") from None
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"--database={database} cannot be opened: {reason}; check the URL, or choose another") from None
+    if sqlite and ":memory:" not in database and database != "sqlite://":
+        storage.engine.dispose()
+        sqlalchemy.event.listen(storage.engine, "connect", _set_up_sqlite)
+    return storage
+
+
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    """Write ahead, and leave it to the checkpoints to wait for the disk: a power cut loses the last trials at most."""
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+
+
+def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    """Return what the call returns; a database that does not answer is asked again for a while, then UserError."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    pause = 0.2
+    while True:
+        try:
+            return call(*arguments, **options)
+        except _outages() as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"the database of the study does not answer: {reason}; what was finished is kept, and the same "
+                    "command goes on from there"
+                ) from None
+            log.debug("the database does not answer, trying again: %s", reason)
+            time.sleep(pause)
+            pause = min(2 * pause, 3.0)
+
+
+@functools.cache
+def _outages() -> tuple[type[Exception], ...]:
+    """Return the errors that a database gives while it is down or busy."""
+    try:
+        from grpc import RpcError
+    except ImportError:
+        return (sqlalchemy.exc.DBAPIError, StorageInternalError)
+    return (sqlalchemy.exc.DBAPIError, StorageInternalError, RpcError)
+
+
+def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    """Keep the user attributes of a running trial; in a database in one transaction, where each costs a wait."""
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    if engine is None:
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(trial_id, name, value)
+        return
+    with sqlalchemy.orm.Session(engine) as session, session.begin():
+        own = session.query(models.TrialUserAttributeModel).filter_by(trial_id=trial_id)
+        own.filter(models.TrialUserAttributeModel.key.in_(list(attributes))).delete(synchronize_session=False)
+        session.add_all(
+            models.TrialUserAttributeModel(trial_id=trial_id, key=name, value_json=json.dumps(value))
+            for name, value in attributes.items()
+        )
+
+
+@contextlib.contextmanager
+def as_user_errors() -> Iterator[None]:
+    """Turn what a lasting outage raises outside `patiently` into a UserError."""
+    try:
+        yield
+    except _outages() as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"the database of the study failed: {reason}; the same command goes on from here") from None
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -30,3 +191,18 @@ def close_storage(storage: BaseStorage) -> None:
     engine = getattr(getattr(storage, "_backend", storage), "engine", None)
     if engine is not None:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def opened_study(database: str, name: str) -> Iterator[optuna.Study]:
+    """Give the study of that name meanwhile; UserError if the storage is not there or has no such study."""
+    if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
+        raise UserError(f"--database={database} is not there; give the one of the training")
+    storage = open_storage(database)
+    try:
+        names = patiently(optuna.get_all_study_names, storage)
+        if name not in names:
+            raise UserError(f"--name={name}: no such study in {database}; there are: {', '.join(names) or 'none'}")
+        yield optuna.load_study(study_name=name, storage=storage)
+    finally:
+        close_storage(storage)

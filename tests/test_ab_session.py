@@ -15,7 +15,7 @@ from src.comparisons import ComparisonLog
 from src.errors import UserError
 from src.scorer_settings import ABArguments
 from src.scores import read_scores
-from tests.fakes import MeanColour
+from tests.mean_colour import MeanColour
 
 
 def session_of(directory: Path, *options: str) -> Session:

@@ -1,29 +1,26 @@
 """AIM v1 against the features that the reference implementation gives, and against its definition."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoints import AIM, save_aim
 
 from src.errors import UserError
 from src.extractors import build_extractor
 from src.extractors.aim import AimConfig, sin_cos_positions
+from tests.tiny_checkpoints import AIM, save_aim
 
 CPU = torch.device("cpu")
-DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@pytest.mark.skipif(not (DATA / "aim-tiny").is_dir(), reason="no reference features: set AESTHETIC_TEST_DATA")
-def test_every_hidden_state_agrees_with_the_reference_implementation():
-    extractor = build_extractor(str(DATA / "aim-tiny"), CPU)
-    reference = json.loads((DATA / "aim-tiny" / "reference_features.json").read_text())["features"]
+def test_every_hidden_state_agrees_with_the_reference_implementation(data_folder: Path):
+    extractor = build_extractor(str(data_folder / "aim-tiny"), CPU)
+    reference = json.loads((data_folder / "aim-tiny" / "reference_features.json").read_text())["features"]
     assert len(reference) == 3
     for path, expected in reference.items():
-        with Image.open(DATA / "photos" / path) as image:
+        with Image.open(data_folder / "photos" / path) as image:
             pixels = extractor.transform(image.convert("RGB"))
         found = extractor.features(pixels[None], range(extractor.n_hidden_states))
         assert {str(k) for k in found} == set(expected)

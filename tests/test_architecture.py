@@ -16,8 +16,8 @@ OWNERS = {
     "transformers": {"extractors"},
     "efficientnet_lite_pytorch": {"extractors"},
     "renumics": {"viewer"},
-    "matplotlib": {"plots"},
-    "sklearn": {"baselines", "duplicates", "viewer", "bradley_terry"},
+    "matplotlib": {"study_plots"},
+    "sklearn": {"baselines", "duplicates", "suspects", "bradley_terry"},
     "tqdm": {"features"},
 }
 """Heavy or delicate libraries, and the modules of src/ that alone may import them."""

@@ -11,11 +11,11 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import save_aim, save_checkpoint
 
 from src.errors import UserError
 from src.extractors import build_extractor, checkpoint
 from src.extractors.checkpoint import open_checkpoint, within
+from tests.tiny_checkpoints import save_aim, save_checkpoint
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -133,6 +133,38 @@ def test_weights_that_cannot_be_downloaded_are_an_error(hub_cache, monkeypatch):
         extractor.features(torch.randn(1, 3, 28, 28), [0])
 
 
+def test_a_small_file_that_never_comes_is_an_error_at_the_deadline(hub_cache, monkeypatch):
+    """Guessing the image processor instead would change the features without a word."""
+    snapshot = put_in_cache(hub_cache, "somebody/clip")
+    (snapshot / "config.json").write_text('{"model_type": "clip_vision_model"}')
+    released = threading.Event()
+    monkeypatch.setattr(checkpoint, "HUB_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(checkpoint, "_hub_commit", lambda _name: COMMIT)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_a, **_o: released.wait(30))
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"preprocessor_config\.json"):
+        build_extractor("somebody/clip", CPU)
+    assert time.monotonic() - start < 3
+    released.set()
+
+
+def test_every_file_is_of_the_commit_the_hub_named(hub_cache, monkeypatch):
+    newer = "f" * 40
+    put_in_cache(hub_cache, "somebody/aim")
+    snapshot = hub_cache / "models--somebody--aim" / "snapshots" / newer
+    snapshot.mkdir()
+    save_aim(snapshot)
+    tensors = load_file(snapshot / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, snapshot / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_a, **_o: pytest.fail("a file was downloaded again"))
+    pixels, found = torch.randn(1, 3, 28, 28), []
+    for commit in (COMMIT, newer):
+        monkeypatch.setattr(checkpoint, "_hub_commit", lambda _name, commit=commit: commit)
+        found.append(build_extractor("somebody/aim", CPU).features(pixels, [0])[0])
+    assert torch.equal(found[1], build_extractor(str(snapshot), CPU).features(pixels, [0])[0])
+    assert not torch.allclose(found[0], found[1])
+
+
 def test_the_processor_of_the_original_is_taken_where_the_copy_has_none(hub_cache, monkeypatch):
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -152,7 +184,7 @@ def test_the_processor_of_the_original_is_taken_where_the_copy_has_none(hub_cach
     assert build_extractor(copy, CPU).target_size == 40
 
 
-def test_a_full_waiting_line_hands_errors_and_results_over():
+def test_a_call_with_a_deadline_hands_over_its_result_or_its_error_or_gives_up():
     assert within(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 // 0)

@@ -31,7 +31,7 @@ def test_it_survives_the_metadata_and_is_small():
     text = to_text(domain)
     assert len(text) < 60_000
     again = from_text(text, 1280)
-    np.testing.assert_allclose(distances(known, again), distances(known, domain), atol=0.02)
+    np.testing.assert_allclose(distances(known, again), distances(known, domain), atol=0.05)
 
 
 def test_wide_features_get_fewer_centres():

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from tiny_checkpoints import KINDS, make_picture, save_checkpoint
 
 from src.errors import UserError
 from src.extractors import VIEWS, FeatureExtractor, build_extractor, build_extractors
+from tests.tiny_checkpoints import KINDS, make_picture, save_checkpoint
 
 CPU = torch.device("cpu")
 PACKAGED = "efficientnet-lite0"

@@ -4,13 +4,16 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from src.errors import UserError
+from src.extractors import FeatureExtractor, build_extractor
 from src.images import CACHE_FOLDER_NAME, DRAFT_FACTOR, BadImage, find_images, open_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -177,7 +180,7 @@ def test_very_narrow_and_very_wide_pictures_work(tmp_path: Path, size: tuple[int
     image = open_image(tmp_path / f"x{suffix}", target_size=64)
 
     assert image.getpixel((0, 0)) == WHITE
-    assert image.size == size or (suffix == ".jpg" and min(image.size) >= DRAFT_FACTOR * 64)
+    assert image.size == size
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
@@ -218,14 +221,51 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
     assert "decompression bomb" in reason(tmp_path / "x.png")
 
 
-def test_a_jpeg_is_decoded_smaller_only_while_it_stays_twice_the_target(tmp_path: Path) -> None:
-    Image.new("RGB", (1600, 1200)).save(tmp_path / "x.jpg")
+@pytest.mark.parametrize("size", [(1600, 1200), (1201, 2001)])
+def test_a_jpeg_is_decoded_at_half_its_size_only_while_that_is_well_above_the_target(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "x.jpg")
+    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
 
-    assert open_image(tmp_path / "x.jpg").size == (1600, 1200)
-    for target, shorter in ((75, 150), (76, 300), (150, 300), (151, 600), (300, 600), (301, 1200), (5000, 1200)):
-        image = open_image(tmp_path / "x.jpg", target_size=target)
-        assert min(image.size) == shorter
-        assert shorter >= min(1200, DRAFT_FACTOR * target)
+    assert open_image(tmp_path / "x.jpg").size == size
+    assert open_image(tmp_path / "x.jpg", target_size=10).size == half
+    assert open_image(tmp_path / "x.jpg", target_size=600 // DRAFT_FACTOR).size == half
+    assert open_image(tmp_path / "x.jpg", target_size=600 // DRAFT_FACTOR + 1).size == size
+
+
+def test_decoding_at_half_the_size_moves_features_about_as_much_as_rounding_to_8_bits(
+    tmp_path: Path, data_folder: Path
+) -> None:
+    extractor = build_extractor("efficientnet-lite0", torch.device("cpu"))
+    photos = [data_folder / "photos" / path for path in find_images(data_folder / "photos")[::30]]
+    spread = features(extractor, pixels(extractor, [open_image(photo) for photo in photos])).std(dim=0).mean()
+    files = [tmp_path / f"{i}.jpg" for i in range(3)]
+    for photo, file in zip(photos, files, strict=False):
+        image = open_image(photo)
+        scale = 2 * DRAFT_FACTOR * extractor.target_size / min(image.size)
+        image.resize((round(scale * image.width), round(scale * image.height))).save(file, quality=92)
+
+    whole = [open_image(file) for file in files]
+    drafts = [open_image(file, extractor.target_size) for file in files]
+
+    assert [image.width // 2 for image in whole] == [draft.width for draft in drafts]
+    exact, drafted = pixels(extractor, whole), pixels(extractor, drafts)
+    half_a_level = (torch.rand(exact.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 128
+    by_draft, by_rounding = (
+        (features(extractor, exact) - features(extractor, other)).abs().mean() / spread
+        for other in (drafted, exact + half_a_level)
+    )
+    assert 0 < by_draft < 1.5 * by_rounding
+    assert by_draft < 0.02
+
+
+def pixels(extractor: FeatureExtractor, images: Sequence[Image.Image]) -> torch.Tensor:
+    return torch.stack([extractor.transform(image) for image in images])
+
+
+def features(extractor: FeatureExtractor, batch: torch.Tensor) -> torch.Tensor:
+    return extractor.features(batch, [0])[0]
 
 
 def png_bytes(*, width: int, height: int, bits: int, colour_type: int, rows: bytes) -> bytes:

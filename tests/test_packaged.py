@@ -1,20 +1,18 @@
 """The packaged extractor: its transform, its hidden states, and the scores of a model trained on it elsewhere."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoints import make_picture
 
 from src.extractors import build_extractor
 from src.extractors.packaged import load_model
+from tests.tiny_checkpoints import make_picture
 
 CPU = torch.device("cpu")
-DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +48,15 @@ def test_feature_0_feeds_the_classifier_of_the_network(extractor):
         torch.testing.assert_close(model._fc(extractor.features(pixels, [0])[0]), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not (DATA / "older-models").is_dir(), reason="no trained models: set AESTHETIC_TEST_DATA")
-def test_a_model_trained_on_these_features_elsewhere_gives_its_scores(extractor):
+def test_a_model_trained_on_these_features_elsewhere_gives_its_scores(extractor, data_folder: Path):
     from safetensors.torch import load_file
 
-    tensors = load_file(DATA / "older-models" / "newer.safetensors")
-    expected = json.loads((DATA / "older-models" / "expected_scores.json").read_text())["newer"]
+    tensors = load_file(data_folder / "older-models" / "newer.safetensors")
+    expected = json.loads((data_folder / "older-models" / "expected_scores.json").read_text())["newer"]
     paths = sorted(expected)[::40]
     assert len(paths) >= 6
     for path in paths:
-        with Image.open(DATA / "photos" / path) as image:
+        with Image.open(data_folder / "photos" / path) as image:
             layer = extractor.features(extractor.transform(image.convert("RGB"))[None], [0])[0]
         for i in (1, 4, 7):
             weight, bias = tensors[f"main_process.{i}.weight"], tensors[f"main_process.{i}.bias"]

@@ -9,16 +9,10 @@ from torch import Tensor
 
 from src.hidden_states import Mixture
 from src.predictor import predict
-from src.training import (
-    DivergedError,
-    Evaluate,
-    HeadParameters,
-    TrainedHead,
-    TrainingData,
-    learning_rate_factor,
-    standardise,
-    train,
-)
+from src.schedule import learning_rate_factor
+from src.trained_head import TrainedHead
+from src.training import DivergedError, Evaluate, HeadParameters, train
+from src.training_data import TrainingData, standardise
 
 PARAMETERS = HeadParameters(
     first_layer_size=24,
@@ -146,7 +140,7 @@ def test_only_the_training_images_set_the_scales() -> None:
 def test_a_constant_feature_counts_as_nothing() -> None:
     features = torch.tensor([[1.0, 3.0], [2.0, 3.0], [1.5, 1e6]])
     data = standardise(features, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 1]), device=CPU)
-    assert data.features[:, 1].tolist() == [0, 0, 0]
+    assert data.features.tolist() == [[-1], [1], [0]]
 
 
 def test_equal_scores_train_without_a_fault() -> None:

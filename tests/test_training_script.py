@@ -23,7 +23,7 @@ from src.console import run_script
 from src.errors import UserError
 from src.storage import close_storage, open_storage
 from tests.conftest import ROOT
-from tests.fakes import MeanColour
+from tests.mean_colour import MeanColour
 from tests.test_analysis import FORM
 
 SMALL = ["--max_first_layer_size=20", "--max_second_layer_size=12", "--min_batch_size=8", "--max_train_epochs=8"]
@@ -68,7 +68,7 @@ def plain_scores(file: Path, features: np.ndarray) -> np.ndarray:
 
 def colours(folder: Path, paths: list[str]) -> np.ndarray:
     numbers = np.array([int(Path(path).stem) for path in paths])
-    return np.stack([10 * numbers, 128 - numbers, 255 - 10 * numbers], axis=1) / 255
+    return np.stack([10 * numbers, 128 - numbers, 255 - 10 * numbers], axis=1)
 
 
 def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
@@ -141,7 +141,7 @@ def test_every_mode_of_hidden_states_gives_a_plain_model(scored_pictures: Path, 
     train("--hidden_states_used=0,2", f"--hidden_states_mode={mode}", "--savefile=out.csv", "--database=")
     rows = savefile_rows()
     mean = colours(scored_pictures, [row["relative_path"] for row in rows])
-    features = (mean + mean**3) / 2 if mode == "average" else np.concatenate([mean, mean**3], axis=1)
+    features = 2 * mean if mode == "average" else np.concatenate([mean, 3 * mean], axis=1)
     expected = plain_scores(scored_pictures / "model.safetensors", features)
     np.testing.assert_allclose([float(row["model_score"]) for row in rows], expected, atol=1e-4)
 
@@ -150,7 +150,7 @@ def test_fixed_weights_give_a_plain_model_of_joined_states(scored_pictures: Path
     train("--hidden_states_used=0,2", "--fixed_hidden_state_weights=1,-0.5,0.1", "--savefile=out.csv", "--database=")
     rows = savefile_rows()
     mean = colours(scored_pictures, [row["relative_path"] for row in rows])
-    expected = plain_scores(scored_pictures / "model.safetensors", np.concatenate([mean, mean**3], axis=1))
+    expected = plain_scores(scored_pictures / "model.safetensors", np.concatenate([mean, 3 * mean], axis=1))
     np.testing.assert_allclose([float(row["model_score"]) for row in rows], expected, atol=1e-4)
 
 

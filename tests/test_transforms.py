@@ -6,12 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_checkpoints import make_picture
 
 from src.errors import UserError
+from src.extractors import VIEWS
 from src.extractors.naflex import NaflexTransform, naflex_transform, patch_grid
 from src.extractors.processors import DEFAULTS, processor_transform
 from src.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
+from tests.tiny_checkpoints import make_picture
 
 SETTINGS = {
     "clip": {"image_processor_type": "CLIPImageProcessor"},
@@ -65,6 +66,15 @@ def test_the_whole_picture_is_what_the_processor_gives_when_told_to_squeeze(name
     options = {"size": {"height": 224, "width": 224}, "do_center_crop": False, "return_tensors": "pt"}
     expected = processor(images=picture, **options)["pixel_values"][0]
     assert torch.equal(our_transform(SETTINGS[name])(picture, "whole"), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1), (3, 20_000)], ids=str)
+def test_a_line_of_a_picture_takes_no_more_than_a_moment(shape):
+    """Whole, it would be 256 x 5,120,000 pixels after the resize."""
+    colour = Image.new("RGB", shape, (10, 200, 90))
+    transform = our_transform(SETTINGS["bit"])
+    for view in VIEWS:
+        assert torch.equal(transform(colour, view), transform(Image.new("RGB", (300, 300), (10, 200, 90)), view))
 
 
 def test_mirrors_are_flipped_left_to_right():

@@ -61,7 +61,10 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 
 def optional_json(checkpoint: Checkpoint, filename: str) -> dict[str, Any] | None:
-    """Return the content of one of the checkpoint's small files, None if it has no such file or it cannot be had."""
+    """Return the content of one of the checkpoint's small files, None if it has no such file.
+
+    Where the hub is out of reach, what is not in its cache counts as not there.
+    """
     path = _file(checkpoint, filename, hurry=True)
     return None if path is None else _read_json(path, checkpoint.name)
 
@@ -138,7 +141,7 @@ def _open_hub(name: str) -> Checkpoint:
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
     try:
-        commit = within(HUB_DEADLINE_SECONDS, lambda: _hub_commit(name))
+        commit, path = within(HUB_DEADLINE_SECONDS, lambda: _hub_config(name))
     except Exception as error:
         if not _is_hub_trouble(error):
             raise
@@ -155,10 +158,18 @@ def _open_hub(name: str) -> Checkpoint:
         else:
             reason = f"the hub is out of reach ({type(error).__name__})"
         raise UserError(f"feature extractor {name}: {reason}; {CHOICES}") from error
-    path = _file(Checkpoint(name, None, commit, {}, online=True), "config.json", hurry=True)
-    if path is None:
-        raise UserError(f"feature extractor {name}: config.json cannot be had from the hub; {CHOICES}")
     return Checkpoint(name, None, commit, _read_json(path, name), online=True)
+
+
+def _hub_config(name: str) -> tuple[str, Path]:
+    """The newest commit of a hub repository and its config.json."""
+    from huggingface_hub import hf_hub_download
+
+    commit = _hub_commit(name)
+    cached = _cached(name, "config.json", commit)
+    if cached is not None:
+        return commit, cached
+    return commit, Path(hf_hub_download(name, "config.json", revision=commit, etag_timeout=HUB_ANSWER_SECONDS))
 
 
 def _hub_commit(name: str) -> str:
@@ -196,9 +207,6 @@ def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
     except Exception as error:
         if not _is_hub_trouble(error):
             raise
-        if hurry:
-            logger.warning("%s: %s cannot be had from the hub (%s)", checkpoint.name, filename, type(error).__name__)
-            return None
         raise UserError(
             f"feature extractor {checkpoint.name}: the download of {filename} broke off ({error}); "
             f"run the same command again to go on, or {CHOICES}"

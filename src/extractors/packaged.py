@@ -30,6 +30,7 @@ class PackagedExtractor:
     default_hidden_states: tuple[int, ...] = (0,)
     default_mode = "join"
     target_size = TRANSFORM.target_size
+    features_thread_safe = True
 
     def __init__(self, device: torch.device, fp16: bool = False) -> None:
         """`fp16` computes in float16 where `device` is an accelerator; a CPU always computes in float32."""

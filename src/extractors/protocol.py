@@ -33,7 +33,7 @@ class FeatureExtractor(Protocol):
     """`join` or `average`: what `--hidden_states_mode=default` stands for."""
 
     target_size: int
-    """Pixels of the shorter side after the transform's resize; a JPEG draft must stay at least twice this."""
+    """Pixels of the shorter side after the transform's resize; a JPEG draft stays well above it (`src.images`)."""
 
     def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
         """Return the pixels the network wants, (3, height, width) float32, for an upright RGB image.
@@ -49,4 +49,7 @@ class FeatureExtractor(Protocol):
 
         `pixels` is a batch of transformed pictures, (n_images, 3, height, width), on any device. All the hidden
         states come from one forward pass. Widths may differ between hidden states.
+
+        Called from one thread at a time, unless the extractor has an attribute `features_thread_safe` that is true:
+        then on a CPU several batches go through it at once, each with one torch thread.
         """

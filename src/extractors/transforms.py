@@ -15,6 +15,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF_MEAN = HALF_STD = (0.5, 0.5, 0.5)
 
+MOST_RESIZED = 16
+"""A resized picture larger than this many crops is never made whole, only the part that is cut out of it: a picture of
+1 x 20,000 pixels would fill the memory."""
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -51,12 +55,14 @@ class Transform:
         """Return (3, height, width) float32 for an upright RGB picture; `view` is one of VIEWS."""
         kind, flip = without_mirror(view)
         if kind == "whole":
-            pixels = self._resized(image, self.crop)
+            size, place = self.crop, (0, 0)
         elif kind == "centre":
-            pixels = centre_crop(self._resized(image, self._resize_to(image)), self.crop)
+            size = self._resize_to(image)
+            place = centre_place(size, self.crop)
         else:
-            corner = int(kind.removeprefix("corner_"))
-            pixels = corner_crop(self._resized(image, self._corner_resize_to(image)), self.crop, corner)
+            size = self._corner_resize_to(image)
+            place = corner_place(size, self.crop, int(kind.removeprefix("corner_")))
+        pixels = self._cut(image, size, place)
         return pixels.flip(-1) if flip else pixels.contiguous()
 
     @cached_property
@@ -81,15 +87,24 @@ class Transform:
             return math.ceil(height * 8 / 7), math.ceil(width * 8 / 7)
         return height, width
 
-    def _resized(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        """(3, height, width) float32, normalised, of the picture resized to `size` = (height, width)."""
-        height, width = size
-        if not self.float_resize:
-            levels = np.asarray(image.resize((width, height), self.resample))
-            return torch.from_numpy(np.stack([self._levels[i][levels[:, :, i]] for i in range(3)]))
+    def _cut(self, image: Image.Image, size: tuple[int, int], place: tuple[int, int]) -> Tensor:
+        """(3, crop height, crop width) float32, normalised: the picture resized to `size`, cut out at (top, left)."""
+        (height, width), (top, left), (crop_height, crop_width) = size, place, self.crop
+        if self.float_resize:
+            return self._resized_floats(image, size)[:, top : top + crop_height, left : left + crop_width]
+        if height * width > MOST_RESIZED * crop_height * crop_width:
+            across, down = image.width / width, image.height / height
+            box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
+            cut = image.resize((crop_width, crop_height), self.resample, box=box)
+        else:
+            cut = image.resize((width, height), self.resample).crop((left, top, left + crop_width, top + crop_height))
+        levels = np.asarray(cut)
+        return torch.from_numpy(np.stack([self._levels[i][levels[:, :, i]] for i in range(3)]))
+
+    def _resized_floats(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
         scaled = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) * self.scale
         resized = torch.nn.functional.interpolate(
-            scaled[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
+            scaled[None], size=size, mode="bilinear", align_corners=False, antialias=True
         )[0]
         return (resized - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
@@ -107,14 +122,11 @@ def shorter_side_to(image: Image.Image, size: int) -> tuple[int, int]:
     return (int(size * height / width), size) if width <= height else (size, int(size * width / height))
 
 
-def centre_crop(pixels: Tensor, crop: tuple[int, int]) -> Tensor:
-    """The middle (3, crop height, crop width); an odd difference leaves the extra row or column at the end."""
-    top, left = (pixels.shape[1] - crop[0]) // 2, (pixels.shape[2] - crop[1]) // 2
-    return pixels[:, top : top + crop[0], left : left + crop[1]]
+def centre_place(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of the middle; an odd difference leaves the extra row or column at the end."""
+    return (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
 
 
-def corner_crop(pixels: Tensor, crop: tuple[int, int], corner: int) -> Tensor:
-    """The crop at a corner: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
-    top = pixels.shape[1] - crop[0] if corner >= 2 else 0
-    left = pixels.shape[2] - crop[1] if corner % 2 else 0
-    return pixels[:, top : top + crop[0], left : left + crop[1]]
+def corner_place(size: tuple[int, int], crop: tuple[int, int], corner: int) -> tuple[int, int]:
+    """(top, left) of the crop at a corner: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
+    return (size[0] - crop[0] if corner >= 2 else 0), (size[1] - crop[1] if corner % 2 else 0)

@@ -1,0 +1,30 @@
+"""Say how well a model's scores follow the scores given: a line of statistics a test, score files, a report.
+
+python aesthetic_data_analysis.py -d DIRECTORY (-m MODEL | --model_scores FILE | a score file with model_score)
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from src.arguments import parse_arguments
+from src.console import run_script
+from src.settings import AnalysisArguments
+
+log = logging.getLogger("src.analysis_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Analyse as the arguments say; raises UserError for what the user can mend."""
+    arguments, ignored = parse_arguments(
+        AnalysisArguments, argv, description="Compare a model's scores with the scores given.", ignore_unknown=True
+    )
+    if ignored:
+        log.info("arguments ignored, they are none of the analysis's: %s", " ".join(ignored))
+    from src.analysis_pipeline import analyse
+
+    analyse(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(run))

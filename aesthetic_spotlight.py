@@ -1,0 +1,30 @@
+"""Look at pictures, scores and errors in Renumics Spotlight.
+
+python aesthetic_spotlight.py -d DIRECTORY [-m MODEL | --model_scores FILE] [--save FILE]
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from src.arguments import parse_arguments
+from src.console import run_script
+from src.settings import ViewerArguments
+
+log = logging.getLogger("src.spotlight_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Show the pictures as the arguments say; raises UserError for what the user can mend."""
+    arguments, ignored = parse_arguments(
+        ViewerArguments, argv, description="Look at pictures, scores and errors in Spotlight.", ignore_unknown=True
+    )
+    if ignored:
+        log.info("arguments ignored, they are none of the viewer's: %s", " ".join(ignored))
+    from src.viewer_pipeline import view
+
+    view(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(run))

@@ -1,0 +1,176 @@
+"""The model file of a search: the best head as soon as there is one, the best N averaged at the end.
+
+Every trial records its parameters and its seed, so that any machine can train any head of the study again. On a
+database server the machine that ends first also publishes its file there, in a study of its own, and the others take
+that one: so all end with the same file, bit by bit, though their processors may round differently.
+"""
+
+import base64
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+from torch import Tensor
+
+from src.errors import UserError
+from src.files import write_atomically
+from src.model_file import load_model
+from src.predictor import Predictor, average
+from src.storage import patiently
+from src.study import FAILURE, complete_trials
+from src.trained_head import TrainedHead
+from src.trials import Ended, Problem, recorded_parameters, retrain
+
+log = logging.getLogger(__name__)
+
+CHUNK_CHARACTERS = 60_000
+"""A published file is cut into attributes that also fit MySQL's text columns, of 65,535 bytes."""
+
+TRIALS_KEY, STUDY_KEY = "trial", "study"
+"""What a model file says of its origin, in its metadata."""
+
+
+@dataclass(frozen=True)
+class BestModel:
+    """A model to be written to a file."""
+
+    predictor: Predictor
+    outputs: Tensor
+    """(n_images, n_outputs) of all images, in the units of the scores."""
+    state_weights: tuple[tuple[float, ...], ...]
+    """As in TrainedHead; of the best head alone."""
+    trials: tuple[FrozenTrial, ...]
+    """Whose heads it is the mean of, best first."""
+    origin: dict[str, str]
+    """The metadata by which the file is known again."""
+
+
+MakeFile = Callable[[BestModel], bytes]
+"""Returns the bytes of the model file."""
+
+
+class BestModels:
+    """Keeps the heads of the best trials, and the model file."""
+
+    def __init__(
+        self, study: optuna.Study, problem: Problem, *, n_heads: int, file: Path, make_file: MakeFile, shared: bool
+    ) -> None:
+        self.study, self.problem, self.n_heads = study, problem, n_heads
+        self.file, self.make_file, self.shared = file, make_file, shared
+        self._heads: dict[int, TrainedHead] = {}
+
+    def take(self, ended: Ended) -> None:
+        """Keep the head of a trial that is one of the best so far; write it to the file if it is the best."""
+        if ended.head is None:
+            return
+        best = complete_trials(self.study)[: self.n_heads]
+        self._heads[ended.number] = ended.head
+        self._heads = {trial.number: self._heads[trial.number] for trial in best if trial.number in self._heads}
+        if best and best[0].number == ended.number:
+            write_atomically(self.file, self.make_file(self._combine(best[:1])))
+
+    def finish(self) -> tuple[FrozenTrial, ...]:
+        """Bring the model file to the best heads of the whole study; return their trials, best first.
+
+        UserError where no trial is complete.
+        """
+        trials = complete_trials(self.study)[: self.n_heads]
+        if not trials:
+            raise UserError(f"no trial of study {self.study.study_name} gave a model: {_failures(self.study)}")
+        published = _published(self.study, trials) if self.shared else None
+        if published is not None:
+            if not self.file.exists() or self.file.read_bytes() != published:
+                write_atomically(self.file, published)
+        elif not self._is_current(trials):
+            write_atomically(self.file, self.make_file(self._combine(trials)))
+        if self.shared and published is None:
+            content = _publish(self.study, trials, self.file.read_bytes())
+            if content != self.file.read_bytes():
+                write_atomically(self.file, content)
+        return tuple(trials)
+
+    def _combine(self, trials: list[FrozenTrial]) -> BestModel:
+        heads = [self._head(trial) for trial in trials]
+        return BestModel(
+            predictor=average([head.predictor for head in heads]) if len(heads) > 1 else heads[0].predictor,
+            outputs=torch.stack([head.outputs for head in heads]).mean(0),
+            state_weights=heads[0].state_weights,
+            trials=tuple(trials),
+            origin=_origin(self.study, trials),
+        )
+
+    def _head(self, trial: FrozenTrial) -> TrainedHead:
+        if trial.number not in self._heads:
+            log.info("training the head of trial %d again, which was not trained here", trial.number)
+            seed = int(trial.user_attrs["seed"])
+            self._heads[trial.number] = retrain(self.problem, recorded_parameters(trial), seed)
+        return self._heads[trial.number]
+
+    def _is_current(self, trials: list[FrozenTrial]) -> bool:
+        """Return whether the file holds the model of these trials already."""
+        if not self.file.exists():
+            return False
+        with contextlib.suppress(UserError):
+            metadata = load_model(self.file).metadata
+            return all(metadata.get(key) == value for key, value in _origin(self.study, trials).items())
+        return False
+
+
+def _failures(study: optuna.Study) -> str:
+    trials = patiently(study.get_trials, deepcopy=False)
+    reasons = sorted({str(trial.user_attrs[FAILURE]) for trial in trials if FAILURE in trial.user_attrs})
+    return "; ".join(reasons) or "no trial has ended"
+
+
+def _origin(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, str]:
+    """Return what names a model: the study, by its name and when its best trial ended, and the trials' numbers."""
+    ended = trials[0].datetime_complete
+    return {
+        STUDY_KEY: f"{study.study_name} {ended.isoformat() if ended else ''}",
+        TRIALS_KEY: ",".join(str(trial.number) for trial in trials),
+    }
+
+
+def _shelf(study: optuna.Study) -> optuna.Study:
+    """Return the study beside a study that its published model files lie in, one a trial."""
+    name = f"{study.study_name} - model files"
+    return patiently(optuna.create_study, study_name=name, storage=study._storage, load_if_exists=True)
+
+
+def _published(study: optuna.Study, trials: list[FrozenTrial]) -> bytes | None:
+    """Return the file that was published first for the mean of these trials, if any."""
+    origin = _origin(study, trials)
+    for shelved in patiently(_shelf(study).get_trials, deepcopy=False, states=(TrialState.COMPLETE,)):
+        attributes = shelved.user_attrs
+        if all(attributes.get(key) == value for key, value in origin.items()):
+            text = "".join(attributes[f"part {index}"] for index in range(int(attributes["parts"])))
+            content = base64.b64decode(text)
+            if hashlib.sha256(content).hexdigest() == attributes["sha256"]:
+                return content
+    return None
+
+
+def _publish(study: optuna.Study, trials: list[FrozenTrial], content: bytes) -> bytes:
+    """Publish a file for these trials; return the one that counts, the first if two machines did so at once."""
+    text = base64.b64encode(content).decode()
+    parts = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)]
+    attributes = {f"part {index}": part for index, part in enumerate(parts)}
+    # One transaction: the file is there whole or not at all.
+    published = optuna.create_trial(
+        value=0.0,
+        user_attrs={
+            **_origin(study, trials),
+            "parts": len(parts),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            **attributes,
+        },
+    )
+    patiently(_shelf(study).add_trial, published)
+    first = _published(study, trials)
+    return content if first is None else first

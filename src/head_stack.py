@@ -1,0 +1,179 @@
+"""K heads held as stacked matrices, and their gradients written out as matrix products.
+
+Smaller heads are padded with zeros, which stay zeros: their gradients are exactly zero. One head alone is a stack of
+one, without padding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src.hidden_states import Mixture
+from src.predictor import initialise
+
+Masks = Sequence[Tensor | None]
+"""What dropout multiplies inputs, first and second hidden layer by, (heads, rows, width) each; None: nothing."""
+
+
+@dataclass(frozen=True)
+class HeadSizes:
+    """Widths of a head, and the number of hidden-state weights before it (0 without mixtures)."""
+
+    n_inputs: int
+    first: int
+    second: int
+    n_outputs: int
+    n_mixing: int = 0
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of weight and bias of the three layers, then of the hidden-state weights and biases."""
+        widths = (self.n_inputs, self.first, self.second, self.n_outputs)
+        layers = [shape for index in range(3) for shape in ((widths[index + 1], widths[index]), (widths[index + 1],))]
+        return [*layers, (self.n_mixing,)]
+
+    def n_numbers(self) -> int:
+        return sum(torch.Size(shape).numel() for shape in self.shapes())
+
+
+@dataclass
+class _Views:
+    """The parts of a flat buffer (heads, n_numbers), each (heads, *shape)."""
+
+    parts: list[Tensor]
+
+    @classmethod
+    def of(cls, flat: Tensor, sizes: HeadSizes) -> "_Views":
+        lengths = [torch.Size(shape).numel() for shape in sizes.shapes()]
+        pieces = zip(flat.split(lengths, dim=1), sizes.shapes(), strict=True)
+        return cls([piece.unflatten(1, shape) if len(shape) > 1 else piece for piece, shape in pieces])
+
+    def weight(self, layer: int) -> Tensor:
+        return self.parts[2 * layer]
+
+    def bias(self, layer: int) -> Tensor:
+        return self.parts[2 * layer + 1]
+
+    @property
+    def mixing(self) -> Tensor:
+        return self.parts[6]
+
+
+class HeadStack:
+    """Up to `n_heads` heads of at most these sizes, in flat buffers (n_heads, n_numbers), one row a head."""
+
+    def __init__(self, n_heads: int, sizes: HeadSizes, mixtures: Sequence[Mixture], device: torch.device) -> None:
+        self.sizes, self.mixtures = sizes, tuple(mixtures)
+        self.numbers = torch.zeros(n_heads, sizes.n_numbers(), device=device)
+        self.gradients = torch.zeros_like(self.numbers)
+        self.moments = (torch.zeros_like(self.numbers), torch.zeros_like(self.numbers))
+        self._use(n_heads)
+
+    def _use(self, n_heads: int) -> None:
+        self._n_used = n_heads
+        self._views = _Views.of(self.numbers[:n_heads], self.sizes)
+        self._gradient_views = _Views.of(self.gradients[:n_heads], self.sizes)
+
+    def start(self, slot: int, sizes: HeadSizes, generator: torch.Generator, *, first_sigma: bool) -> None:
+        """Put a new head of these sizes there: weights uniform in +-1/sqrt(fan in), PyTorch's default for Linear.
+
+        Hidden-state weights start as a plain mean. `first_sigma`: the bias of output 1 starts as one.
+        """
+        for buffer in (self.numbers, *self.moments):
+            buffer[slot].zero_()
+        views = self.head(slot, sizes)
+        for weight, bias in zip(views[0:6:2], views[1:6:2], strict=True):
+            initialise(weight, bias, generator)
+        if first_sigma:
+            views[5][1:] = 1.0
+        for index, mixture in enumerate(self.mixtures):
+            self._state_weights(views[6], index)[:-1] = 1 / mixture.n_states
+
+    def head(self, slot: int, sizes: HeadSizes) -> list[Tensor]:
+        """Return weight and bias of the three layers of a head, then its hidden-state weights: views, unpadded."""
+        return unpad(self.numbers[slot], self.sizes, sizes)
+
+    def move(self, source: int, target: int) -> None:
+        """Put the head of one slot into another one."""
+        for buffer in (self.numbers, *self.moments):
+            buffer[target] = buffer[source]
+
+    def compute_gradients(self, features: Tensor, masks: Masks, output_gradients: Callable[[Tensor], Tensor]) -> None:
+        """Fill in the gradients of the first heads, for features (heads, rows, n_columns) as many as heads.
+
+        `output_gradients` is given the outputs (heads, rows, n_outputs) and returns the gradient for each of them.
+        """
+        if len(features) != self._n_used:
+            self._use(len(features))
+        views, gradients = self._views, self._gradient_views
+        inputs = _dropped(self._mixed(features), masks[0])
+        first = _dropped(_linear(inputs, views, 0).relu_(), masks[1])
+        second = _dropped(_linear(first, views, 1).relu_(), masks[2])
+        outer = output_gradients(_linear(second, views, 2))
+        _fill(gradients, 2, outer, second)
+        outer = _through(torch.bmm(outer, views.weight(2)), second, masks[2])
+        _fill(gradients, 1, outer, first)
+        outer = _through(torch.bmm(outer, views.weight(1)), first, masks[1])
+        _fill(gradients, 0, outer, inputs)
+        if self.mixtures:
+            self._fill_mixing(_dropped(torch.bmm(outer, views.weight(0)), masks[0]), features)
+
+    def _mixed(self, features: Tensor) -> Tensor:
+        """Return the inputs (heads, rows, n_inputs) of features (heads, rows, n_columns), in a tensor of their own."""
+        if not self.mixtures:
+            return features
+        sums = []
+        for index, mixture in enumerate(self.mixtures):
+            weights = self._state_weights(self._views.mixing, index)
+            states = features[..., mixture.start : mixture.stop].unflatten(-1, (mixture.n_states, mixture.width))
+            sums.append(torch.einsum("nbkw,nk->nbw", states, weights[:, :-1]) + weights[:, -1, None, None])
+        return torch.cat(sums, dim=-1)
+
+    def _fill_mixing(self, outer: Tensor, features: Tensor) -> None:
+        parts = outer.split([mixture.width for mixture in self.mixtures], dim=-1)
+        for index, (mixture, part) in enumerate(zip(self.mixtures, parts, strict=True)):
+            gradients = self._state_weights(self._gradient_views.mixing, index)
+            states = features[..., mixture.start : mixture.stop].unflatten(-1, (mixture.n_states, mixture.width))
+            gradients[:, :-1] = torch.einsum("nbkw,nbw->nk", states, part)
+            gradients[:, -1] = part.sum((1, 2))
+
+    def _state_weights(self, mixing: Tensor, index: int) -> Tensor:
+        start = sum(mixture.n_states + 1 for mixture in self.mixtures[:index])
+        return mixing[..., start : start + self.mixtures[index].n_states + 1]
+
+
+def unpad(flat: Tensor, padded: HeadSizes, sizes: HeadSizes) -> list[Tensor]:
+    """Return the parts of one head's numbers (n_numbers,) in their own sizes, as views."""
+    parts = [part[0] for part in _Views.of(flat[None], padded).parts]
+    return [part[tuple(slice(length) for length in shape)] for part, shape in zip(parts, sizes.shapes(), strict=True)]
+
+
+def mix(features: Tensor, mixtures: Sequence[Mixture], mixing: Tensor) -> Tensor:
+    """Return the inputs (n_images, n_inputs) of one head, of features (n_images, n_columns)."""
+    if not mixtures:
+        return features
+    sums, start = [], 0
+    for mixture in mixtures:
+        weights = mixing[start : start + mixture.n_states + 1]
+        sums.append(torch.einsum("nkw,k->nw", mixture.states(features), weights[:-1]) + weights[-1])
+        start += mixture.n_states + 1
+    return torch.cat(sums, dim=1)
+
+
+def _linear(values: Tensor, views: _Views, layer: int) -> Tensor:
+    return torch.baddbmm(views.bias(layer)[:, None], values, views.weight(layer).mT)
+
+
+def _fill(gradients: _Views, layer: int, outer: Tensor, values: Tensor) -> None:
+    torch.bmm(outer.mT, values, out=gradients.weight(layer))
+    torch.sum(outer, 1, out=gradients.bias(layer))
+
+
+def _dropped(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else values.mul_(mask)
+
+
+def _through(outer: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the gradient before dropout and ReLU: zero where the ReLU gave zero."""
+    return _dropped(torch.ops.aten.threshold_backward(outer, values, 0), mask)

@@ -1,0 +1,193 @@
+"""The report: one HTML page that shows how well a model's scores follow the scores given. It needs no network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from src import metrics
+from src.files import write_atomically
+from src.intervals import Interval, Intervals, bootstrap_intervals
+from src.metrics import Array
+from src.report_charts import chart_sections
+from src.report_strips import strip_sections
+
+if TYPE_CHECKING:
+    import optuna
+
+PAGE_FOLDER = Path(__file__).parent / "report_page"
+SET_NAMES = {"eval": "Evaluation", "train": "Training", "test": "Test"}
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the report shows. Arrays are (n_images,), in the units of the scores, and rows go together."""
+
+    directory: Path
+    """The image directory, for the thumbnails."""
+    paths: Sequence[str]
+    scores: Array
+    """The scores given; nan where a picture has none."""
+    model_scores: Array
+    splits: Sequence[str]
+    """`train`, `eval` or `test` of each picture."""
+    sigmas: Array | None = None
+    """The standard deviations that an nll model predicts."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the reader should know of the run, name -> value: model, features, loss, ..."""
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Further sets of rows for the table of statistics, by name."""
+
+
+def write_report(file: Path, data: ReportData, *, study: "optuna.Study | None" = None) -> None:
+    """Write the report aside, then rename; UserError where it cannot be written.
+
+    With a study, Optuna's plots of it are added.
+    """
+    write_atomically(file, report_page(data, study=study).encode())
+
+
+def report_page(data: ReportData, *, study: "optuna.Study | None" = None) -> str:
+    """Return the report as HTML."""
+    known = np.isfinite(data.scores)
+    sets = _sets(data, known)
+    intervals = {name: bootstrap_intervals(data.scores[rows], data.model_scores[rows]) for name, rows in sets.items()}
+    sections = []
+    if known.any():
+        sections.append(_statistics_section(data, sets, intervals))
+        sections += chart_sections(data.paths, data.scores, data.model_scores, data.splits, data.sigmas)
+    sections += strip_sections(data.directory, data.paths, data.scores, data.model_scores, data.splits)
+    if study is not None:
+        sections.append(_study_section(study))
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in data.facts.items())
+    return Template((PAGE_FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"Model scores of {data.directory.resolve().name}"),
+        style=(PAGE_FOLDER / "style.css").read_text(encoding="utf-8"),
+        headline=_headline(data, sets, intervals),
+        facts=facts,
+        sections="\n".join(sections),
+    )
+
+
+def _sets(data: ReportData, known: Array) -> dict[str, Array]:
+    """Return set name -> rows with a score: each split that has any, all, and the groups asked for."""
+    splits = np.array(data.splits)
+    sets = {SET_NAMES[name]: np.flatnonzero(known & (splits == name)) for name in SET_NAMES}
+    sets = {name: rows for name, rows in sets.items() if len(rows)}
+    if len(sets) != 1:
+        sets["All"] = np.flatnonzero(known)
+    return sets | {name: np.array([row for row in rows if known[row]], int) for name, rows in data.groups.items()}
+
+
+def _headline(data: ReportData, sets: Mapping[str, Array], intervals: Mapping[str, Intervals]) -> str:
+    n_images = len(data.paths)
+    if not any(len(rows) for rows in sets.values()):
+        return (
+            f'<p class="headline">The model scores {n_images:,} pictures; none of them has a score to compare with.</p>'
+        )
+    name = "Evaluation" if "Evaluation" in sets else next(iter(sets))
+    rows = sets[name]
+    share = metrics.ab(data.scores[rows], data.model_scores[rows])
+    unseen = " that it did not learn from" if name == "Evaluation" else ""
+    if not math.isfinite(share):
+        return f'<p class="headline">The model scores {n_images:,} pictures; too few scores differ to judge it.</p>'
+    return (
+        f'<p class="headline">Of two pictures{unseen}, the model prefers the one you prefer '
+        f"<strong>{100 * share:.0f} times in 100</strong>{_between(intervals[name].ab)}; by chance it would be 50. "
+        f"Judged on {len(rows):,} of {n_images:,} pictures.</p>"
+    )
+
+
+def _between(interval: Interval) -> str:
+    if not math.isfinite(interval.low):
+        return ""
+    return f" (between {100 * interval.low:.0f} and {100 * interval.high:.0f} with 95 % confidence)"
+
+
+def _statistics_section(data: ReportData, sets: Mapping[str, Array], intervals: Mapping[str, Intervals]) -> str:
+    columns = [
+        _statistics_cells(data.scores[rows], data.model_scores[rows], intervals[name]) for name, rows in sets.items()
+    ]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in sets)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cells[name]}</td>" for cells in columns)}</tr>'
+        for name in columns[0]
+    )
+    return (
+        '<section><h2 id="statistics">Statistics</h2>'
+        "<p>AB is the share of pairs of pictures that the model puts in your order: 50 % is chance, 100 % perfect. "
+        "Small print: 95 % bootstrap intervals, and p-values of no correlation. A model flatters itself on its "
+        "training pictures; trust the evaluation pictures.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-labelledby="statistics">'
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _statistics_cells(scores: Array, model_scores: Array, intervals: Intervals) -> dict[str, str]:
+    """Return row name -> cell of one column of the table."""
+    errors = model_scores - scores
+    return {
+        "Pictures": f"{len(scores):,}",
+        "AB": _share_cell(metrics.ab(scores, model_scores), intervals.ab),
+        "Spearman correlation": _correlation_cell(metrics.spearman(scores, model_scores), intervals.spearman),
+        "Pearson correlation": _correlation_cell(metrics.pearson(scores, model_scores), intervals.pearson),
+        "Root mean squared error": _number(math.sqrt(metrics.mse(scores, model_scores)) if len(scores) else math.nan),
+        "Mean absolute error": _number(float(np.mean(np.abs(errors))) if len(scores) else math.nan),
+        "Your scores, mean ± deviation": _spread(scores),
+        "Model scores, mean ± deviation": _spread(model_scores),
+    }
+
+
+def _share_cell(share: float, interval: Interval) -> str:
+    if not math.isfinite(share):
+        return "undefined"
+    bounds = (
+        f"<small>{100 * interval.low:.1f} … {100 * interval.high:.1f} %</small>" if math.isfinite(interval.low) else ""
+    )
+    return f"{100 * share:.1f} %{bounds}"
+
+
+def _correlation_cell(correlation: metrics.Correlation, interval: Interval) -> str:
+    if not math.isfinite(correlation.statistic):
+        return "undefined"
+    bounds = f"<small>{interval.low:.3f} … {interval.high:.3f}</small>" if math.isfinite(interval.low) else ""
+    return f"{correlation.statistic:.3f}{bounds}<small>p = {correlation.p_value:.1e}</small>"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
+
+
+def _spread(values: Array) -> str:
+    if len(values) < 2:
+        return "undefined"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def _study_section(study: "optuna.Study") -> str:
+    from src.study_plots import finished_trials, optimised_metric, study_plots
+
+    plots = study_plots(study)
+    n_trials = len(finished_trials(study))
+    if not plots:
+        words = f"The study {study.study_name} has {n_trials} finished trial(s): too few to plot."
+        return f"<section><h2>Search</h2><p>{escape(words)}</p></section>"
+    words = (
+        f"The study {study.study_name} has {n_trials:,} finished trials; trial {study.best_trial.number} is the best, "
+        f"with {optimised_metric(study)} {study.best_value:.4g}."
+    )
+    cards = "".join(
+        f'<figure role="group"><figcaption><h3>{escape(plot.title)}</h3></figcaption>'
+        f"{plot.svg.replace('<svg', _labelled_svg(plot.description), 1)}</figure>"
+        for plot in plots
+    )
+    return f'<section><h2>Search</h2><p>{escape(words)}</p><div class="cards study">{cards}</div></section>'
+
+
+def _labelled_svg(description: str) -> str:
+    return f'<svg role="img" aria-label="{escape(description)}"'

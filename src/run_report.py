@@ -1,0 +1,36 @@
+"""The report at the end of a training."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from src.comparison import model_facts
+from src.features import FeatureTable
+from src.hidden_states import arrange
+from src.model_file import load_model
+from src.predictor import predict
+from src.preparation import ScoredImages
+from src.report import ReportData, write_report
+
+log = logging.getLogger(__name__)
+
+
+def write_run_report(
+    file: Path, study: optuna.Study | None, scored: ScoredImages, features: FeatureTable, model_file: Path
+) -> None:
+    """Write the report of the model file on the scored images, whose features these are; of the study too if kept."""
+    model = load_model(model_file)
+    outputs = predict(model.predictor, arrange(features, model.mode or "join")).double().numpy()
+    data = ReportData(
+        scored.directory,
+        scored.table.paths,
+        np.asarray(scored.table.scores, dtype=np.float64),
+        outputs[:, 0],
+        scored.table.columns["split"],
+        np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None,
+        model_facts(model_file, model, features),
+    )
+    write_report(file, data, study=study)
+    log.info("report written to %s", file)

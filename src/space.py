@@ -1,0 +1,49 @@
+"""The searched parameters of a head: their ranges, a sound first choice, and what a trial draws."""
+
+from dataclasses import fields
+
+import optuna
+
+from src.settings import INTEGER_PARAMETERS, Range, SearchSpace
+from src.training import HeadParameters
+
+FIRST_TRIAL = HeadParameters(
+    first_layer_size=256,
+    second_layer_size=64,
+    train_epochs=30,
+    warmup_ratio=0.1,
+    log_lr=-2.8,
+    log_weight_lr=-3.0,
+    batch_size=32,
+    input_dropout=0.2,
+    dropout=0.1,
+    output_dropout=0.0,
+)
+"""A sound configuration for some hundred images; brought into the bounds given, it is a study's first trial."""
+
+
+def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, Range]:
+    """Return name -> range of the parameters of a head; `log_weight_lr` only where hidden states are weighed."""
+    ranges = {field.name: getattr(space, field.name) for field in fields(space)}
+    if not weighs_states:
+        del ranges["log_weight_lr"]
+    return ranges
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> HeadParameters:
+    """Return the trial's parameters; those whose range is a point are not searched."""
+    values: dict[str, float] = {}
+    for name, bounds in searched_parameters(space, weighs_states=weighs_states).items():
+        if bounds.is_fixed:
+            values[name] = bounds.low
+        elif name in INTEGER_PARAMETERS:
+            values[name] = trial.suggest_int(name, int(bounds.low), int(bounds.high))
+        else:
+            values[name] = trial.suggest_float(name, bounds.low, bounds.high)
+    return HeadParameters(**values)  # type: ignore[arg-type]
+
+
+def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
+    """Return the searched parameters of the first trial: FIRST_TRIAL brought into the bounds."""
+    ranges = searched_parameters(space, weighs_states=weighs_states)
+    return {name: bounds.clip(getattr(FIRST_TRIAL, name)) for name, bounds in ranges.items() if not bounds.is_fixed}

@@ -1,0 +1,214 @@
+"""A study that many processes and machines fill together: whose trials count, who runs the next, who has died."""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from src.errors import UserError
+from src.storage import HEARTBEAT_SECONDS, patiently, retry_once
+
+log = logging.getLogger(__name__)
+
+IDENTITY = "identity"
+PROCESS = "process"
+FAILURE = "failure"
+"""User attributes: what a study's scores depend on; which process runs a trial; why a trial failed by itself."""
+
+SILENCE_LIMIT = timedelta(hours=1)
+"""In a storage without heartbeats, a running trial of another machine is waited for this long at most."""
+
+
+def open_study(
+    name: str, storage: BaseStorage, *, maximize: bool, identity: Mapping[str, str], place: str
+) -> optuna.Study:
+    """Return the study of that name, new or continued.
+
+    UserError where it was made with something else than `identity` says: its scores could not be compared.
+    """
+    study = patiently(
+        optuna.create_study,
+        study_name=name,
+        storage=storage,
+        direction="maximize" if maximize else "minimize",
+        load_if_exists=True,
+    )
+    recorded = study.user_attrs.get(IDENTITY)
+    if recorded is None and study.get_trials(deepcopy=False):
+        raise UserError(f"study {name} in {place} was not made by this program; choose another --name")
+    if recorded is None:
+        patiently(study.set_user_attr, IDENTITY, dict(identity))
+        return study
+    differing = [key for key in identity if recorded.get(key) != identity[key]]
+    if differing:
+        named = ", ".join(_difference(key, recorded, identity) for key in differing)
+        raise UserError(
+            f"study {name} in {place} was made with other {named}; go on with those, or choose another --name for a "
+            "new study"
+        )
+    return study
+
+
+def _difference(key: str, recorded: Mapping[str, str], identity: Mapping[str, str]) -> str:
+    """Return the name of what differs, and both values where they are short enough to read."""
+    before, now = str(recorded.get(key, "none")), identity[key]
+    is_hash = len(now) == 64 and " " not in now
+    return key if is_hash else f"{key} ({before}; now {now})"
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Return whether a trial counts towards `--trials`: complete, pruned, or failed by what it was."""
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or FAILURE in trial.user_attrs
+
+
+def n_finished(study: optuna.Study) -> int:
+    """Return how many trials count towards `--trials`."""
+    return sum(map(counts, patiently(study.get_trials, deepcopy=False)))
+
+
+def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials, best first; of equal ones the older first."""
+    trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+
+@dataclass
+class Claims:
+    """Trials that this process runs in a study that is to reach `n_trials` finished ones."""
+
+    study: optuna.Study
+    n_trials: int
+    process: str
+
+    def is_done(self) -> bool:
+        return n_finished(self.study) >= self.n_trials
+
+    def claim(self) -> optuna.Trial | None:
+        """Return a trial to run; None while those that others run may be all that is missing."""
+        if self._n_taken() >= self.n_trials:
+            return None
+        trial = patiently(_ask, self.study)
+        if self._n_taken(below=trial.number) >= self.n_trials:
+            # Another process took the last one at the same moment; the older trials go first.
+            patiently(self.study.tell, trial, state=TrialState.FAIL)
+            return None
+        patiently(trial.set_user_attr, PROCESS, self.process)
+        beat(self.study, trial._trial_id)
+        return trial
+
+    def _n_taken(self, below: int | None = None) -> int:
+        """Return how many trials are finished, or running and alive; of the running ones those below a number."""
+        trials = patiently(self.study.get_trials, deepcopy=False)
+        return sum(
+            counts(trial) or (_may_be_alive(trial) and (below is None or trial.number < below)) for trial in trials
+        )
+
+
+def _ask(study: optuna.Study) -> optuna.Trial:
+    with warnings.catch_warnings():
+        # Optuna gives signs of life only inside Study.optimize; here `heartbeats` does.
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        return study.ask()
+
+
+def _may_be_alive(trial: FrozenTrial) -> bool:
+    if trial.state != TrialState.RUNNING or trial.datetime_start is None:
+        return False
+    return datetime.now() - trial.datetime_start < SILENCE_LIMIT
+
+
+def process_name() -> str:
+    """Return a name for this process that no other one has: machine, process id, and when it began."""
+    return f"{machine_name()} {os.getpid()} {uuid.uuid4().hex[:8]}"
+
+
+def machine_name() -> str:
+    return f"{socket.gethostname()}-{uuid.getnode():x}"
+
+
+def bury(study: optuna.Study, is_dead: "Dead", *, retry: bool) -> list[FrozenTrial]:
+    """Fail the running trials of dead processes, queue them again once if asked, and return them."""
+    buried = []
+    for trial in patiently(study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get(PROCESS, "")
+        if not owner or not is_dead(owner):
+            continue
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            patiently(study._storage.set_trial_state_values, trial._trial_id, state=TrialState.FAIL)
+            buried.append(trial)
+            if retry:
+                retry_once(study, patiently(study._storage.get_trial, trial._trial_id))
+    return buried
+
+
+class Dead:
+    """Says of a process name whether that process is known to have ended."""
+
+    def __init__(self, names: set[str] | None = None) -> None:
+        self.names = names
+
+    def __call__(self, name: str) -> bool:
+        if self.names is not None:
+            return name in self.names
+        machine, _, rest = name.partition(" ")
+        return machine == machine_name() and not _is_running(int(rest.split()[0]))
+
+
+def _is_running(process_id: int) -> bool:
+    """Return whether there is such a process; on Windows, which has no harmless way to ask, always True."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def beat(study: optuna.Study, trial_id: int) -> None:
+    """Give a sign of life for a running trial, where the storage keeps such signs."""
+    storage = getattr(study._storage, "_backend", study._storage)
+    if isinstance(storage, RDBStorage):
+        patiently(storage.record_heartbeat, trial_id)
+
+
+def bury_silent(study: optuna.Study) -> None:
+    """Fail and queue again the trials of processes that gave no sign of life, or that ended on this machine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        patiently(optuna.storages.fail_stale_trials, study)
+    bury(study, Dead(), retry=True)
+
+
+@contextlib.contextmanager
+def heartbeats(study: optuna.Study, running: set[int]) -> Iterator[None]:
+    """Meanwhile give signs of life for the trial ids in `running`, a set that may change."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            for trial_id in list(running):
+                with contextlib.suppress(UserError):
+                    beat(study, trial_id)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=1)

@@ -1,0 +1,26 @@
+"""What optuna-dashboard tells of the best trial: that it is the best, and where its model is."""
+
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, Trial
+from optuna_dashboard import save_note
+
+from src.storage import patiently
+
+NOTED = "noted trial"
+
+
+def note_best_trial(study: optuna.Study, best: FrozenTrial, model_file: Path) -> None:
+    """Link the model file from the note of the best trial; a former best trial's note says that it no longer is."""
+    former = study.user_attrs.get(NOTED)
+    if former is not None and former != best.number:
+        former_trial = study.get_trials(deepcopy=False)[former]
+        _note(study, former_trial, f"Was the best trial; now it is trial {best.number}.")
+    file = model_file.resolve()
+    _note(study, best, f"The best trial. Its model: [{file}]({file.as_uri()})")
+    patiently(study.set_user_attr, NOTED, best.number)
+
+
+def _note(study: optuna.Study, trial: FrozenTrial, text: str) -> None:
+    patiently(save_note, Trial(study, trial._trial_id), text)

@@ -1,0 +1,87 @@
+"""Features and scores, standardised and on the device: what every training of a search shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src.hidden_states import Mixture
+from src.principal_axes import principal_axes, project
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Features and scores on the device, both standardised by the statistics of the training images alone."""
+
+    features: Tensor
+    """(n_images, n_columns): (given - feature_mean) / feature_scale, along the axes, in the precision given."""
+    scores: Tensor
+    """(n_images,) float32: (given - score_mean) / score_scale."""
+    weights: Tensor | None
+    """(n_images,) float32, or None: each image's weight in the loss `wmse`."""
+    train_rows: Tensor
+    """(n_train,) int64: which images train."""
+    feature_mean: Tensor
+    feature_scale: Tensor
+    score_mean: float
+    score_scale: float
+    mixtures: tuple[Mixture, ...] = ()
+    """The hidden states that the head weighs by trained weights; empty unless in `weight` mode."""
+    axes: Tensor | None = None
+    """(n_given_columns, n_columns): the principal axes of the training images; None where there are mixtures, or too
+    many images and features."""
+
+    @property
+    def n_inputs(self) -> int:
+        return sum(mixture.width for mixture in self.mixtures) or self.features.shape[1]
+
+
+def standardise(
+    features: Tensor,
+    scores: Tensor,
+    train_rows: Tensor,
+    *,
+    device: torch.device,
+    weights: Tensor | None = None,
+    mixtures: Sequence[Mixture] = (),
+) -> TrainingData:
+    """Return the training data of features (n_images, n_columns) and scores (n_images,), standardised, on the device.
+
+    A column that is constant over the training images tells nothing: its scale is infinite, and it counts as 0 in
+    every image. The hidden states of a mixture share one scale a feature, the root of their mean variance, so that
+    their trained weights are those of the features given; without mixtures the features are turned to their
+    principal axes.
+    """
+    mean, variance = _moments(features, train_rows)
+    for mixture in mixtures:
+        pooled = mixture.states(variance[None]).mean(1).repeat(1, mixture.n_states)
+        variance[mixture.start : mixture.stop] = pooled[0]
+    scale = variance.sqrt()
+    scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.inf)
+    train_scores = scores[train_rows].double()
+    score_mean, score_scale = float(train_scores.mean()), float(train_scores.std(correction=0))
+    score_scale = score_scale if score_scale > 0 else 1.0
+    scaled = [((rows.float() - mean) / scale).to(features.dtype) for rows in features.split(8192)]
+    standardised = torch.cat(scaled).to(device)
+    axes = None if mixtures else principal_axes(standardised, train_rows.to(device))
+    return TrainingData(
+        features=standardised if axes is None else project(standardised, axes),
+        scores=((scores.double() - score_mean) / score_scale).float().to(device),
+        weights=None if weights is None else weights.float().to(device),
+        train_rows=train_rows.to(device),
+        feature_mean=mean,
+        feature_scale=scale,
+        score_mean=score_mean,
+        score_scale=score_scale,
+        mixtures=tuple(mixtures),
+        axes=axes,
+    )
+
+
+def _moments(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance (n_columns,) float32 of these rows, in two passes that hold few rows at once."""
+    parts = rows.split(8192)
+    mean = sum(features[part].double().sum(0) for part in parts) / len(rows)
+    variance = sum((features[part].double() - mean).square().sum(0) for part in parts) / len(rows)
+    return torch.as_tensor(mean).float(), torch.as_tensor(variance).float()

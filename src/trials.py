@@ -1,0 +1,211 @@
+"""The work of one process of a search: claim a trial, train its head, record what came of it, until none is left."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+
+import optuna
+from optuna.trial import TrialState
+
+from src.evaluation import Judge
+from src.metrics import HIGHER_IS_BETTER
+from src.sampling import report_at
+from src.settings import ScoringSettings, SearchSpace
+from src.space import suggest
+from src.storage import patiently, write_attributes
+from src.study import FAILURE, Claims, complete_trials, heartbeats
+from src.trained_head import TrainedHead
+from src.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
+from src.training_data import TrainingData
+
+WAIT_SECONDS = 0.3
+"""Between two questions whether there is a trial to run."""
+
+FULL_NAME = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every trial works on."""
+
+    data: TrainingData
+    judge: Judge
+    scoring: ScoringSettings
+    identity: dict[str, str] = field(default_factory=dict)
+    """What a study's scores depend on, by name: a study goes on only where all of it is the same."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        return HIGHER_IS_BETTER[self.scoring.metric]
+
+    @property
+    def aim(self) -> Aim:
+        return Aim(self.scoring.loss_model, self.evaluate, self.higher_is_better)
+
+    def evaluate(self, outputs_of: Callable) -> float:
+        return self.judge.measure(self.scoring.metric, self.scoring.set_for_scoring, outputs_of)
+
+    def measure_all(self, head: TrainedHead) -> dict[str, float]:
+        """Return the metrics of a head by name (`eval_ab`, ...)."""
+        return self.judge.measure_all(self.scoring.metrics, head.outputs.double().numpy())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that has ended; `head` only if it is one of the best so far."""
+
+    number: int
+    state: TrialState
+    value: float | None
+    failure: str | None = None
+    head: TrainedHead | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a process runs trials."""
+
+    space: SearchSpace
+    n_trials: int
+    """Finished trials that the study is brought up to."""
+    n_kept: int
+    """The heads of this many best trials are handed on."""
+    model_seed: int | None
+    n_at_once: int = 1
+    """Heads trained side by side in one process, as stacked matrices."""
+    reports: bool = False
+    """Whether there is a pruner to report to."""
+
+
+class StoppedError(Exception):
+    """The search was asked to stop."""
+
+
+def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedHead:
+    """Return the head of a trial again, from its recorded parameters and seed."""
+    aim = problem.aim
+    return train(
+        problem.data,
+        parameters,
+        loss_model=aim.loss_model,
+        seed=seed,
+        evaluate=aim.evaluate,
+        higher_is_better=aim.higher_is_better,
+    )
+
+
+def run_trials(
+    claims: Claims, problem: Problem, plan: Plan, *, stopped: Callable[[], bool], on_end: Callable[[Ended], None]
+) -> None:
+    """Run trials of the study until it has all it is to have, or until `stopped()`; tell of each as it ends.
+
+    On Ctrl-C, or an error, no trial of this process stays marked as running.
+    """
+    study = claims.study
+    running: dict[int, _Run] = {}
+    beating: set[int] = set()
+    largest = (int(plan.space.first_layer_size.high), int(plan.space.second_layer_size.high))
+
+    def jobs() -> Iterator[Job | None]:
+        asked = -WAIT_SECONDS
+        while not stopped():
+            if time.monotonic() - asked < WAIT_SECONDS:
+                yield None
+                continue
+            trial = claims.claim()
+            if trial is None:
+                asked = time.monotonic()
+                if not running:
+                    return
+                continue
+            run = _Run(trial, problem, plan, stopped)
+            running[id(run.job)] = run
+            beating.add(trial._trial_id)
+            yield run.job
+
+    try:
+        with heartbeats(study, beating):
+            outcomes = train_jobs(
+                problem.data,
+                jobs(),
+                problem.aim,
+                n_at_once=plan.n_at_once,
+                layers=largest if plan.n_at_once > 1 else None,
+            )
+            for job, outcome in outcomes:
+                run = running[id(job)]
+                ended = run.end(study, outcome, plan.n_kept)
+                beating.discard(run.trial._trial_id)
+                del running[id(job)]
+                if ended is not None:
+                    on_end(ended)
+    finally:
+        for run in running.values():
+            patiently(study.tell, run.trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+class _Run:
+    """One trial on its way."""
+
+    def __init__(self, trial: optuna.Trial, problem: Problem, plan: Plan, stopped: Callable[[], bool]) -> None:
+        self.trial, self.problem, self.plan, self.stopped = trial, problem, plan, stopped
+        self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
+        base = plan.model_seed
+        self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
+        self.start = time.perf_counter()
+        self.best: float | None = None
+        self.job = Job(self.parameters, self.seed, self.on_epoch)
+
+    def on_epoch(self, epoch: int, score: float) -> None:
+        """Report the best score so far at every tenth of the training; raise where the pruner sees no hope in it."""
+        if self.stopped():
+            raise StoppedError
+        if score == score and (self.best is None or (score > self.best) == self.problem.higher_is_better):
+            self.best = score
+        step = report_at(epoch, self.parameters.train_epochs)
+        if not self.plan.reports or step is None or self.best is None:
+            return
+        patiently(self.trial.report, self.best, step)
+        if epoch < self.parameters.train_epochs and patiently(self.trial.should_prune):
+            raise optuna.TrialPruned
+
+    def end(self, study: optuna.Study, outcome: TrainedHead | Exception, n_kept: int) -> Ended | None:
+        """Record the outcome; return what ended, or None where the search was stopped instead."""
+        if isinstance(outcome, TrainedHead) and outcome.score != outcome.score:
+            outcome = DivergedError(f"{self.problem.scoring.metric} is undefined for what the head predicts")
+        match outcome:
+            case TrainedHead():
+                self._record({**self.problem.measure_all(outcome), "best_epoch": outcome.epoch})
+                patiently(study.tell, self.trial, outcome.score, skip_if_finished=True)
+                best = [trial.number for trial in complete_trials(study)[:n_kept]]
+                head = outcome if self.trial.number in best else None
+                return Ended(self.trial.number, TrialState.COMPLETE, outcome.score, head=head)
+            case optuna.TrialPruned():
+                self._record({})
+                patiently(study.tell, self.trial, state=TrialState.PRUNED, skip_if_finished=True)
+                return Ended(self.trial.number, TrialState.PRUNED, None)
+            case DivergedError():
+                self._record({FAILURE: str(outcome)})
+                patiently(study.tell, self.trial, state=TrialState.FAIL, skip_if_finished=True)
+                return Ended(self.trial.number, TrialState.FAIL, None, failure=str(outcome))
+            case StoppedError():
+                patiently(study.tell, self.trial, state=TrialState.FAIL, skip_if_finished=True)
+                return None
+        raise outcome
+
+    def _record(self, attributes: dict[str, float | str]) -> None:
+        """Keep the attributes with the trial, and with them all that it can be repeated from."""
+        parameters = {name: value for name, value in asdict(self.parameters).items() if name not in self.trial.params}
+        seconds = round(time.perf_counter() - self.start, 3)
+        patiently(
+            write_attributes,
+            self.trial.storage,
+            self.trial._trial_id,
+            {**parameters, **attributes, "seed": self.seed, "seconds": seconds},
+        )
+
+
+def recorded_parameters(trial: optuna.trial.FrozenTrial) -> HeadParameters:
+    """Return the parameters of a finished trial, those searched and those fixed."""
+    known = {**trial.user_attrs, **trial.params}
+    return HeadParameters(**{name: known[name] for name in HeadParameters.__dataclass_fields__})

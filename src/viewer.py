@@ -1,0 +1,164 @@
+"""Renumics Spotlight on the pictures: the table, the layout that opens ready to use, and the suspect scores."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from renumics import spotlight
+from renumics.spotlight import layout
+from renumics.spotlight.analysis import DataIssue
+from renumics.spotlight.layout import Layout, lenses
+from scipy import stats
+
+from src.comparison import Comparison
+from src.errors import UserError
+from src.features import FeatureTable
+from src.files import write_atomically
+from src.metrics import Array
+from src.suspects import find_suspects
+
+log = logging.getLogger(__name__)
+
+EXPECTED = "expected_score"
+"""Column of what the other pictures lead to expect, judged out of fold."""
+
+MOST_IMAGES_FOR_UMAP = 2000
+
+
+def make_frame(comparison: Comparison, features: FeatureTable | None) -> pd.DataFrame:
+    """Return the table that Spotlight shows, a picture a row.
+
+    Rank 1 is the highest score; equal scores share the lower number. error is score - model_score, rank_error is
+    rank - model_rank. `features` are those of the same pictures, in any order; without them there is no embedding.
+    """
+    folder = comparison.directory.resolve()
+    ranks, model_ranks = _ranks(comparison.scores), _ranks(comparison.model_scores)
+    frame = pd.DataFrame(
+        {
+            "image": [str(folder / path) for path in comparison.paths],
+            "path": comparison.paths,
+            "split": comparison.splits,
+            "score": comparison.scores,
+            "model_score": comparison.model_scores,
+            "error": comparison.errors,
+            "rank": ranks,
+            "model_rank": model_ranks,
+            "rank_error": ranks - model_ranks,
+        }
+    )
+    if features is not None:
+        row_of = {path: row for row, path in enumerate(features.paths)}
+        frame = frame[frame["path"].isin(row_of)].reset_index(drop=True)
+        values = features.values.float().numpy()
+        frame["features"] = [values[row_of[path]] for path in frame["path"]]
+    return frame
+
+
+def _ranks(values: Array) -> Array:
+    """Return the rank of each value, 1 for the highest; nan stays nan."""
+    return stats.rankdata(-values, method="min", nan_policy="omit")
+
+
+def add_expected_scores(frame: pd.DataFrame) -> list[DataIssue]:
+    """Add the column of expected scores, and return the suspect scores as Spotlight's issues."""
+    known = np.flatnonzero(np.isfinite(frame["score"]))
+    if "features" not in frame or len(known) == 0:
+        return []
+    features = np.stack(frame["features"].iloc[known].tolist())
+    suspects = find_suspects(features, frame["score"].to_numpy()[known])
+    if suspects is None:
+        return []
+    expected = np.full(len(frame), np.nan)
+    expected[known] = suspects.predictions
+    frame.insert(list(frame.columns).index("features"), EXPECTED, expected)
+    log.info("%d of %d scores are suspect: see the issues panel", len(suspects.rows), len(known))
+    rows = known[suspects.rows]
+    directions = (
+        ("Suspect scores: higher than like pictures", rows[frame["score"].to_numpy()[rows] > expected[rows]]),
+        ("Suspect scores: lower than like pictures", rows[frame["score"].to_numpy()[rows] < expected[rows]]),
+    )
+    return [_issue(title, some, frame) for title, some in directions if len(some)]
+
+
+def _issue(title: str, rows: Array, frame: pd.DataFrame) -> DataIssue:
+    worst = frame.iloc[rows[0]]
+    return DataIssue(
+        title=title,
+        rows=rows.tolist(),
+        severity="medium",
+        columns=["score", EXPECTED],
+        description=(
+            "A regression that never saw these scores expects others from the pictures' features; a slip, or a taste "
+            f"of its own? The strongest: {worst['path']}, score {worst['score']:.3f}, expected {worst[EXPECTED]:.3f}."
+        ),
+    )
+
+
+def make_layout(columns: Sequence[str], n_images: int) -> Layout:
+    """Return the layout for a table with these columns: table, scatter, similarity map and inspector at once.
+
+    The map is UMAP's where that takes seconds, else the first two principal components; its settings change it.
+    """
+    method: Literal["umap", "pca"] = "umap" if n_images <= MOST_IMAGES_FOR_UMAP else "pca"
+    known = ["path", "score", "model_score", "error", "rank", "model_rank", "rank_error", "split"]
+    shown = [*known, *([EXPECTED] if EXPECTED in columns else [])]
+    scatter = layout.scatterplot("model_score against score", "score", "model_score", color_by_column="split")
+    histogram = layout.histogram("Scores", column="score", stack_by_column="split")
+    similarity = layout.similaritymap("Similarity", ["features"], method, color_by_column="score")
+    upper_right = [layout.tab(scatter, layout.histogram("Errors", column="error", stack_by_column="split"))]
+    lower_right = [layout.tab(similarity)] if "features" in columns else []
+    inspector = layout.inspector(
+        "Pictures", [lenses.image("image"), *(lenses.scalar(name) for name in known)], num_columns=4
+    )
+    return layout.layout(
+        layout.split(
+            layout.tab(layout.table(visible_columns=shown), weight=55),
+            layout.tab(inspector, weight=45),
+            orientation="vertical",
+            weight=55,
+        ),
+        layout.split(
+            *upper_right,
+            *lower_right,
+            layout.tab(layout.issues("Issues"), histogram) if EXPECTED in columns else layout.tab(histogram),
+            orientation="vertical",
+            weight=45,
+        ),
+        orientation="horizontal",
+    )
+
+
+def save_frame(frame: pd.DataFrame, file: Path) -> None:
+    """Write the table as CSV, without the features and the full paths of the images."""
+    columns = [name for name in frame.columns if name not in ("image", "features")]
+    text = frame[columns].rename(columns={"path": "relative_path"}).to_csv(index=False, lineterminator="\n")
+    write_atomically(file, text.encode())
+    log.info("table of %d pictures written to %s", len(frame), file)
+
+
+def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, port: int | None) -> None:
+    """Serve Spotlight on the table until it is stopped: by Ctrl-C, or, unless `no_browser`, by closing its tab."""
+    dtypes = {"image": spotlight.Image, "split": spotlight.Category}
+    if "features" in frame:
+        dtypes["features"] = spotlight.Embedding
+    how = "Ctrl-C stops it" if no_browser else "close its tab, or press Ctrl-C, to stop it"
+    log.info("starting Spotlight; %s", how)
+    try:
+        spotlight.show(
+            frame,
+            dtype=dtypes,
+            issues=list(issues),
+            layout=make_layout(list(frame.columns), len(frame)),
+            analyze=False,
+            no_browser=no_browser,
+            port="auto" if port is None else port,
+            wait="forever" if no_browser else True,
+        )
+    except KeyboardInterrupt:
+        spotlight.close()
+        log.info("Spotlight has stopped")
+    except OSError as error:
+        raise UserError(f"Spotlight cannot be served at port {port}: {error.strerror}; choose another --port") from None

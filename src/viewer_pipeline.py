@@ -1,0 +1,38 @@
+"""The interactive view, from arguments to Spotlight."""
+
+from pathlib import Path
+
+import torch
+from loguru import logger as spotlight_log
+
+from src.comparison import Comparison, load_comparison
+from src.device import choose_device
+from src.extractors import build_extractors
+from src.features import FeatureTable, load_features
+from src.settings import FeatureSettings, ViewerArguments
+
+
+def view(arguments: ViewerArguments) -> None:
+    """Write the table if asked, then serve Spotlight until it is stopped."""
+    spotlight_log.disable("renumics.spotlight")  # its import warns of analysers that are not used here
+    from src.viewer import add_expected_scores, make_frame, save_frame, show
+
+    device = choose_device(arguments.device.device)
+    comparison = load_comparison(arguments.images, arguments.model_scores, arguments.features, device)
+    frame = make_frame(comparison, comparison.features or _features(comparison, arguments.features, device))
+    issues = add_expected_scores(frame)
+    if arguments.viewer.save is not None:
+        save_frame(frame, Path(arguments.viewer.save))
+    show(frame, issues, no_browser=arguments.viewer.no_browser, port=arguments.viewer.port)
+
+
+def _features(comparison: Comparison, settings: FeatureSettings, device: torch.device) -> FeatureTable:
+    """Return the features of the pictures by the extractor that the arguments name."""
+    extractors = build_extractors(settings.feature_extractor_model, device)
+    return load_features(
+        comparison.directory,
+        comparison.paths,
+        extractors,
+        hidden_states=settings.hidden_states_used,
+        fp16=settings.fp16_features,
+    )

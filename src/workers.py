@@ -1,0 +1,194 @@
+"""Processes that run trials of one study side by side on this machine, and the one that minds them."""
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import optuna
+import torch
+
+from src.errors import UserError
+from src.sampling import make_pruner, make_sampler, sampler_seed
+from src.shared_data import SharedProblem
+from src.storage import open_storage, patiently
+from src.study import Claims, Dead, bury, bury_silent, process_name
+from src.trials import WAIT_SECONDS, Ended, Plan, Problem, run_trials
+
+log = logging.getLogger(__name__)
+
+PATIENCE_AFTER_STOP_SECONDS = 1.0
+"""How long workers may take to end by themselves; then they are ended. Ctrl-C takes less than two seconds."""
+
+MOST_DEATHS = 3
+"""Workers that may die in a row before the search gives up."""
+
+MINDING_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the study is, and how the next parameters are chosen."""
+
+    database: str
+    name: str
+    sampler: str
+    pruner: str
+
+    def load(self, storage: Any, seed: int | None) -> optuna.Study:
+        return patiently(
+            optuna.load_study,
+            study_name=self.name,
+            storage=storage,
+            sampler=make_sampler(self.sampler, seed),
+            pruner=make_pruner(self.pruner),
+        )
+
+
+def work(claims: Claims, problem: Problem, plan: Plan, *, stopped: Callable[[], bool], on_end: Callable) -> None:
+    """Run trials until the study has all that it is to have, those of processes that died meanwhile included."""
+    while not stopped():
+        run_trials(claims, problem, plan, stopped=stopped, on_end=on_end)
+        if stopped() or claims.is_done():
+            return
+        bury_silent(claims.study)
+        time.sleep(WAIT_SECONDS)
+
+
+def _worker(
+    connection: Connection, ended: Any, shared: SharedProblem, plan: Plan, place: Place, seed: int | None
+) -> None:
+    """What a worker process runs: it sends every trial that ends, and last its own end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that minds them decides
+    torch.set_num_threads(1)
+    parent = os.getppid()
+
+    def stopped() -> bool:
+        return ended.is_set() or os.getppid() != parent
+
+    try:
+        study = place.load(open_storage(place.database), seed)
+        name = process_name()
+        connection.send(("name", name))
+        claims = Claims(study, plan.n_trials, name)
+        work(claims, shared.attach(), plan, stopped=stopped, on_end=lambda end: _send(connection, end))
+        connection.send(("done", None))
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the one that minds this process is gone
+    except UserError as error:
+        connection.send(("user error", str(error)))
+    except Exception:
+        connection.send(("error", traceback.format_exc()))
+
+
+def _send(connection: Connection, ended: Ended) -> None:
+    # Plain pickle: the tensors go as bytes, not as handles to this process's memory.
+    connection.send(("ended", pickle.dumps(ended)))
+
+
+class _Worker:
+    """A worker process as its minder sees it."""
+
+    def __init__(self, context: Any, arguments: tuple) -> None:
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_worker, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.name = ""
+        self.is_done = False
+
+    def receive(self) -> list[tuple[str, Any]]:
+        """Return what the worker has sent by now."""
+        messages = []
+        try:
+            while self.connection.poll():
+                messages.append(self.connection.recv())
+        except (EOFError, OSError):
+            pass
+        return messages
+
+
+class Workers:
+    """Worker processes, started by `run` and none left when it ends, however it ends."""
+
+    def __init__(self, study: optuna.Study, shared: SharedProblem, plan: Plan, place: Place) -> None:
+        self.study, self.shared, self.plan, self.place = study, shared, plan, place
+        self.context = multiprocessing.get_context("spawn")
+        self.ended = self.context.Event()
+        self.workers: list[_Worker] = []
+        self.names: set[str] = set()
+        self.n_started = self.n_deaths = 0
+        self.n_trials_before = len(study.get_trials(deepcopy=False))
+
+    def run(self, n_workers: int, on_end: Callable[[Ended], None]) -> None:
+        """Run the trials in so many processes; a worker that dies is replaced, and its trial queued again."""
+        try:
+            for _ in range(n_workers):
+                self._start()
+            while self.workers:
+                wait([item for worker in self.workers for item in (worker.connection, worker.process.sentinel)])
+                for worker in list(self.workers):
+                    self._mind(worker, on_end)
+        finally:
+            self._end()
+
+    def _start(self) -> None:
+        seed = sampler_seed(self.plan.model_seed, worker=self.n_started, n_trials_before=self.n_trials_before)
+        self.n_started += 1
+        self.workers.append(_Worker(self.context, (self.ended, self.shared, self.plan, self.place, seed)))
+
+    def _mind(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
+        is_dead = not worker.process.is_alive()
+        for kind, content in worker.receive():
+            match kind:
+                case "name":
+                    worker.name = content
+                    self.names.add(content)
+                case "ended":
+                    self.n_deaths = 0
+                    on_end(pickle.loads(content))
+                case "done":
+                    worker.is_done = True
+                case "user error":
+                    raise UserError(content)
+                case _:
+                    raise RuntimeError(f"a worker failed:\n{content}")
+        if is_dead:
+            self.workers.remove(worker)
+            if not worker.is_done:
+                self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> None:
+        self.n_deaths += 1
+        buried = bury(self.study, Dead({worker.name}), retry=True) if worker.name else []
+        which = ", ".join(f"trial {trial.number} is run again" for trial in buried) or "it ran no trial"
+        log.warning("a worker died (exit code %s); %s", worker.process.exitcode, which)
+        if self.n_deaths > MOST_DEATHS:
+            raise UserError(
+                f"{self.n_deaths} workers died in a row (exit code {worker.process.exitcode}), perhaps for want of "
+                "memory; use fewer --workers"
+            )
+        self._start()
+
+    def _end(self) -> None:
+        """End all workers, and leave none of their trials marked as running."""
+        self.ended.set()
+        deadline = time.monotonic() + PATIENCE_AFTER_STOP_SECONDS
+        for worker in self.workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+        for worker in self.workers:
+            if worker.process.is_alive():
+                worker.process.kill()
+            self.names |= {content for kind, content in worker.receive() if kind == "name"}
+        if self.workers:
+            bury(self.study, Dead(self.names), retry=False)
+        for worker in self.workers:
+            worker.process.join()
+        self.workers.clear()

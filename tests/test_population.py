@@ -1,0 +1,200 @@
+"""Several heads side by side give what each gives alone, and what PyTorch's own autograd and AdamW give."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src import losses
+from src.hidden_states import Mixture
+from src.schedule import Schedule
+from src.trained_head import TrainedHead
+from src.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
+from src.training_data import TrainingData, standardise
+
+CPU = torch.device("cpu")
+MIXTURES = (Mixture(0, 3, 2), Mixture(6, 2, 2))
+VARIED = (
+    HeadParameters(7, 5, 3, 0.1, -2.5, 4, 0.3, 0.0, 0.2),
+    HeadParameters(12, 3, 6, 0.0, -2.0, 7, 0.0, 0.4, 0.0),
+    HeadParameters(4, 9, 2, 0.2, -3.0, 30, 0.0, 0.0, 0.0),
+    HeadParameters(10, 10, 4, 0.1, -2.2, 1, 0.5, 0.5, 0.5),
+    HeadParameters(1, 1, 5, 0.1, -2.2, 3, 0.1, 0.1, 0.0),
+)
+
+
+def problem(mixtures: tuple[Mixture, ...] = ()) -> TrainingData:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(24, 10, generator=generator)
+    scores = 3 + features[:, :3].sum(1)
+    weights = torch.rand(24, generator=generator)
+    return standardise(features, scores, torch.arange(17), device=CPU, weights=weights, mixtures=mixtures)
+
+
+def aim(data: TrainingData, loss_model: str = "mse") -> Aim:
+    scores = data.scores * data.score_scale + data.score_mean
+    rows = torch.arange(17, 24)
+
+    def evaluate(outputs_of) -> float:
+        return float((outputs_of(rows)[:, 0] - scores[rows]).square().mean())
+
+    return Aim(loss_model, evaluate, False)
+
+
+def alone(data: TrainingData, job: Job, loss_model: str = "mse") -> TrainedHead:
+    own = aim(data, loss_model)
+    return train(
+        data, job.parameters, loss_model=loss_model, seed=job.seed, evaluate=own.evaluate, higher_is_better=False
+    )
+
+
+def together(data: TrainingData, jobs: list[Job], loss_model: str = "mse", n_at_once: int = 3):
+    outcomes = train_jobs(data, jobs, aim(data, loss_model), n_at_once=n_at_once, layers=(12, 10))
+    return {job.seed: outcome for job, outcome in outcomes}
+
+
+@pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
+@pytest.mark.parametrize("loss_model", losses.BY_NAME)
+def test_heads_trained_side_by_side_equal_those_trained_alone(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
+    data = problem(mixtures)
+    jobs = [Job(parameters, seed) for seed, parameters in enumerate(VARIED)]
+    outcomes = together(data, jobs, loss_model)
+    assert sorted(outcomes) == list(range(len(jobs)))
+    for job in jobs:
+        expected, found = alone(data, job, loss_model), outcomes[job.seed]
+        assert isinstance(found, TrainedHead)
+        assert found.epoch == expected.epoch
+        torch.testing.assert_close(found.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
+        for own, weights in zip(found.state_weights, expected.state_weights, strict=True):
+            assert own == pytest.approx(weights, abs=1e-5)
+        for name, value in expected.predictor.state_dict().items():
+            torch.testing.assert_close(found.predictor.state_dict()[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_head_that_is_stopped_leaves_the_others_as_they_are() -> None:
+    data = problem()
+
+    def stop(epoch: int, score: float) -> None:
+        if epoch == 2:
+            raise RuntimeError("pruned")
+
+    jobs = [Job(parameters, seed, stop if seed in (0, 3) else None) for seed, parameters in enumerate(VARIED)]
+    outcomes = together(data, jobs)
+    assert [str(outcomes[seed]) for seed in (0, 3)] == ["pruned", "pruned"]
+    for seed in (1, 2, 4):
+        expected, found = alone(data, jobs[seed]), outcomes[seed]
+        assert isinstance(found, TrainedHead)
+        torch.testing.assert_close(found.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
+
+
+def test_a_head_that_diverges_ends_alone() -> None:
+    data = problem()
+    jobs = [Job(VARIED[0], 0), Job(replace(VARIED[1], log_lr=30.0), 1)]
+    outcomes = together(data, jobs)
+    assert isinstance(outcomes[1], DivergedError)
+    assert isinstance(outcomes[0], TrainedHead)
+
+
+def test_the_next_job_is_asked_for_when_a_place_is_free() -> None:
+    data = problem()
+    asked: list[int] = []
+
+    def jobs():
+        for seed, parameters in enumerate(VARIED):
+            asked.append(seed)
+            yield Job(parameters, seed)
+
+    outcomes = train_jobs(data, jobs(), aim(data), n_at_once=2, layers=(12, 10))
+    first, _ = next(outcomes)
+    assert asked == [0, 1]
+    assert first.seed in asked
+    assert len(list(outcomes)) == len(VARIED) - 1
+
+
+class Plain(nn.Module):
+    """The head as one would write it with autograd."""
+
+    def __init__(self, data: TrainingData, loss_model: str, parts: list[Tensor]) -> None:
+        super().__init__()
+        self.mixtures = data.mixtures
+        self.parts = nn.ParameterList([part.clone() for part in parts[:6]])
+        self.mixing = nn.Parameter(parts[6].clone())
+
+    def forward(self, features: Tensor, masks) -> Tensor:
+        if self.mixtures:
+            sums, start = [], 0
+            for mixture in self.mixtures:
+                own = self.mixing[start : start + mixture.n_states + 1]
+                sums.append((mixture.states(features) * own[:-1, None]).sum(1) + own[-1])
+                start += mixture.n_states + 1
+            features = torch.cat(sums, 1)
+        for index in range(3):
+            mask = masks[index]
+            features = features if mask is None else features * mask
+            features = features @ self.parts[2 * index].T + self.parts[2 * index + 1]
+            features = features.relu() if index < 2 else features
+        return features
+
+
+@pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
+@pytest.mark.parametrize("loss_model", losses.BY_NAME)
+def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
+    from src.head_stack import HeadSizes, HeadStack
+
+    data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
+    found: list[Tensor] = []
+    own = aim(data, loss_model)
+    train(
+        data, parameters, loss_model=loss_model, seed=seed, higher_is_better=False,
+        evaluate=lambda outputs_of: found.append(outputs_of(torch.arange(24))) or own.evaluate(outputs_of),
+    )  # fmt: skip
+
+    generator = torch.Generator().manual_seed(seed)
+    n_mixing = sum(mixture.n_states + 1 for mixture in mixtures)
+    sizes = HeadSizes(data.n_inputs, 12, 3, losses.n_outputs(loss_model), n_mixing)
+    stack = HeadStack(1, sizes, mixtures, CPU)
+    stack.start(0, sizes, generator, first_sigma=loss_model == "nll")
+    head = Plain(data, loss_model, stack.head(0, sizes))
+    schedule = Schedule(
+        data.train_rows, n_epochs=6, batch_size=6, warmup_ratio=0.0,
+        dropouts=((data.n_inputs, 0.0), (12, 0.4), (3, 0.0)), generator=generator,
+    )  # fmt: skip
+    optimiser = torch.optim.AdamW(
+        [{"params": list(head.parts), "peak": 0.01}, {"params": [head.mixing], "peak": 0.01, "weight_decay": 0.0}]
+    )
+    for expected in found:
+        for _ in range(3):
+            batch = schedule.next_batch()
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * schedule.learning_rate_factor
+            optimiser.zero_grad()
+            outputs = head(data.features[batch.rows], batch.masks)
+            weights = None if data.weights is None else data.weights[batch.rows]
+            losses.BY_NAME[loss_model](outputs, data.scores[batch.rows], weights).backward()
+            optimiser.step()
+        with torch.no_grad():
+            outputs = head(data.features, [None] * 3)
+        if loss_model == "ab":
+            spread, wanted = outputs - outputs.mean(), expected - expected.mean()
+            torch.testing.assert_close(spread / spread.std(), wanted / wanted.std(), atol=1e-4, rtol=1e-4)
+        else:
+            scaled = outputs * data.score_scale
+            scaled[:, 0] += data.score_mean
+            torch.testing.assert_close(scaled, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss_model", losses.BY_NAME)
+def test_the_gradients_of_a_padded_batch_are_those_of_each_head_alone(loss_model: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 6, losses.n_outputs(loss_model))
+    outputs = torch.randn(shape, generator=generator)
+    scores, weights = torch.randn(2, 6, generator=generator).round(decimals=0), torch.rand(2, 6, generator=generator)
+    shares = torch.tensor([[1 / 6] * 6, [1 / 4] * 4 + [0] * 2])
+    found = losses.GRADIENTS[loss_model](outputs, scores, shares, weights)
+    for head, n_rows in enumerate((6, 4)):
+        own = outputs[head, :n_rows].clone().requires_grad_()
+        losses.BY_NAME[loss_model](own, scores[head, :n_rows], weights[head, :n_rows]).backward()
+        assert own.grad is not None
+        torch.testing.assert_close(found[head, :n_rows], own.grad)
+        assert not found[head, n_rows:].any()
