@@ -30,7 +30,8 @@ def redness_model(file: Path, **metadata: str) -> Path:
     """A model whose score is ten times the mean red of a picture."""
     first = torch.zeros(2, 3)
     first[0, 0] = 1
-    layers = [(first, torch.zeros(2)), (torch.eye(2), torch.zeros(2)), (torch.tensor([[10 / 255, 0.0]]), torch.zeros(1))]
+    last = torch.tensor([[10 / 255, 0.0]])
+    layers = [(first, torch.zeros(2)), (torch.eye(2), torch.zeros(2)), (last, torch.zeros(1))]
     predictor = from_layers(layers)
     assert isinstance(predictor, Predictor)
     known = {"feature_extractor_model": "mean-colour", "hidden_states_used": "0", "hidden_states_mode": "join"}
