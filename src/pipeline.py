@@ -15,6 +15,7 @@ from src.arguments import as_lines
 from src.best_models import BestModel
 from src.dashboard import serve_dashboard
 from src.device import choose_device
+from src.domain import find_domain, to_text
 from src.features import FeatureTable
 from src.hidden_states import HeadInput, arrange
 from src.metrics import Array
@@ -54,8 +55,11 @@ def train_predictor(arguments: TrainingArguments) -> None:
     torch.set_num_threads(1)
     model_file = scored.directory / arguments.output.model
 
+    domain = find_domain(arrange(features, head_input.mode).float().numpy())
+    known = {} if domain is None else {"domain": to_text(domain)}
+
     def make_file(model: BestModel) -> bytes:
-        return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model))
+        return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model) | known)
 
     target = Target(model_file, make_file, tuple(as_lines(arguments)), study_note(arguments, scored, problem.identity))
     with serve_dashboard(arguments.study.server, arguments.study.database):
