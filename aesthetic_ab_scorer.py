@@ -7,9 +7,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from src.ab_settings import ABArguments
 from src.arguments import parse_arguments
 from src.console import run_script
+from src.scorer_settings import ABArguments
 
 log = logging.getLogger("src.ab_script")
 
@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("ignored, as they belong to the training: %s", " ".join(ignored))
-    from src.ab_run import score_by_comparisons
+    from src.ab_pipeline import score_by_comparisons
 
     score_by_comparisons(arguments)
 

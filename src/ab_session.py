@@ -163,7 +163,23 @@ class Session:
             n_ends = min(5, len(ranked) // 2)
             files = [self.files.json.name, self.files.csv.name, self._log.file.name] if ranked else []
             worst = ranked[len(ranked) - n_ends :]
-            return {**self.progress(), "best": ranked[:n_ends], "worst": worst, "files": files}
+            honest = {"honest_agreement": self.honest_agreement()}
+            return {**self.progress(), **honest, "best": ranked[:n_ends], "worst": worst, "files": files}
+
+    def honest_agreement(self) -> float | None:
+        """Share of the answers on pairs drawn at random that scores fitted without these answers foretell.
+
+        No choice of pairs by a model and no fit to the answer itself flatters it: what a newcomer's pair would give.
+        None where there are too few of either kind.
+        """
+        choices = self._log.choices()
+        asked = [row for row in choices if row.drawn == "random" and row.winner in self._row and row.loser in self._row]
+        others = [row for row in choices if row.drawn != "random"]
+        if len(asked) < FEWEST_FOR_AGREEMENT or len(others) < FEWEST_FOR_AGREEMENT:
+            return None
+        scores = self._fit(others).scores
+        leads = np.array([scores[self._row[row.winner]] - scores[self._row[row.loser]] for row in asked])
+        return round(float(np.mean((leads > 0) + 0.5 * (leads == 0))), 4)
 
     # --- the scores --------------------------------------------------------------------------------------------
 

@@ -3,22 +3,25 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from src.errors import UserError
 from src.evaluation import Judge, check_scores
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
+from src.fold_training import Fold
+from src.folds import make_folds
 from src.hidden_states import HeadInput, make_head_input
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
 from src.splits import NAMES, assign_splits, read_split_file, write_split_file
-from src.training_data import standardise
+from src.training_data import TrainingData, standardise
 from src.trials import Problem
 from src.views import average_views, check_views
 
@@ -113,6 +116,15 @@ def load_head_input(
     )
 
 
+def check_folds(split: SplitSettings, scoring: ScoringSettings) -> None:
+    """Raise UserError where the set for scoring and the folds contradict each other."""
+    if split.folds > 1 and scoring.set_for_scoring != "eval":
+        raise UserError(
+            f"--folds={split.folds} scores each image by a head that has not seen it, which --set_for_scoring="
+            f"{scoring.set_for_scoring} contradicts; leave one of them away"
+        )
+
+
 def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
     """Return what judges the heads; UserError where the loss or the metric cannot be had from these scores."""
     scores = np.asarray(table.scores, dtype=np.float64)
@@ -132,19 +144,38 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
 
 
 def make_problem(
-    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device
+    table: ScoreTable,
+    features: FeatureTable,
+    head_input: HeadInput,
+    scoring: ScoringSettings,
+    split: SplitSettings,
+    device: torch.device,
 ) -> Problem:
     """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
     judge = make_judge(table, scoring)
-    data = standardise(
-        head_input.values,
-        torch.from_numpy(judge.scores),
-        torch.from_numpy(judge.rows["train"]),
-        device=device,
-        weights=None if judge.weights is None else torch.from_numpy(judge.weights),
-        mixtures=head_input.mixtures,
+    identity = identify(table, features, head_input, scoring, judge)
+
+    def data_of(train_rows: NDArray[np.int64]) -> TrainingData:
+        return standardise(
+            head_input.values,
+            torch.from_numpy(judge.scores),
+            torch.from_numpy(train_rows),
+            device=device,
+            weights=None if judge.weights is None else torch.from_numpy(judge.weights),
+            mixtures=head_input.mixtures,
+        )
+
+    if split.folds == 1:
+        return Problem(data_of(judge.rows["train"]), judge, scoring, identity=identity)
+    fitted = judge.rows["full"]
+    folds = make_folds(table.paths, fitted, split.folds, seed=split.eval_pick_seed)
+    return Problem(
+        data_of(fitted),
+        replace(judge, rows=dict.fromkeys(judge.rows, fitted)),
+        scoring,
+        folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
+        identity=identity | {"folds": f"{split.folds} by seed {split.eval_pick_seed}"},
     )
-    return Problem(data, judge, scoring, identify(table, features, head_input, scoring, judge))
 
 
 def identify(

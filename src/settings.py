@@ -184,6 +184,12 @@ class SplitSettings:
     fraction_for_test: float = setting(
         0.0, "share kept apart for the closing statistics: it never chooses anything", low=0, high=1
     )
+    folds: int = setting(
+        1,
+        "1 = a trial is scored on the eval set; K = by K-fold cross-validation over train and eval together, the heads "
+        "of all folds being averaged",
+        low=1,
+    )
     eval_pick_seed: int = setting(42, "seed of that choice")
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
 

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from src.ab_pictures import PictureCache
-from src.ab_run import open_session
+from src.ab_pipeline import open_session
 from src.ab_server import ABServer, open_socket
-from src.ab_settings import ABArguments
 from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
 from src.errors import UserError
 from src.images import BadImage
+from src.scorer_settings import ABArguments
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

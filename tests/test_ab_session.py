@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.ab_run import open_session
+from src.ab_pipeline import open_session
 from src.ab_session import BadRequest, Session
-from src.ab_settings import ABArguments
 from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
 from src.errors import UserError
+from src.scorer_settings import ABArguments
 from src.scores import read_scores
-from tests.fakes import MeanColour
+from tests.mean_colour import MeanColour
+from tests.test_scorer import redness_model
 
 
 def session_of(directory: Path, *options: str) -> Session:
@@ -237,6 +238,31 @@ def test_the_agreement_is_that_of_the_scores_of_before_the_answer(colour_picture
     assert session.progress()["choices"] == 160
 
 
+def test_the_random_share_of_the_log_is_an_honest_test(colour_pictures):
+    session = session_of(colour_pictures)
+    choose_redder(session, 15)
+    assert session.honest_agreement() is None
+    choose_redder(session, 250)
+    assert session.honest_agreement() > 0.85
+    paths, generator = list(session.plan.paths), np.random.default_rng(0)
+    for _ in range(200):  # answers by the toss of a coin
+        pair = [str(path) for path in generator.choice(paths, 2, replace=False)]
+        session.choose(pair, pair[0], seconds=1, drawn="random", time=None)
+    assert session.honest_agreement() < 0.65
+    assert session.summary()["honest_agreement"] == session.honest_agreement()
+
+
+def test_a_model_gives_the_first_guess(colour_pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("src.scoring.build_extractors", lambda *_: [MeanColour()])
+    model = redness_model(tmp_path / "red.safetensors")
+    session = session_of(colour_pictures, f"--model={model}")
+    mean = dict(zip(session.plan.paths, session.plan.prior.mean, strict=True))
+    by_number = [mean[path] for path in sorted(mean, key=number_of)]
+    assert by_number == sorted(by_number)
+    assert by_number[0] < -1 < 1 < by_number[-1]
+    assert session.plan.prior.basis is not None
+
+
 def test_the_order_settles_with_choices(colour_pictures):
     session = session_of(colour_pictures)
     choose_redder(session, 10)
@@ -311,7 +337,7 @@ def test_weights_are_larger_where_scores_are_surer_and_one_on_average(colour_pic
 
 def test_a_choice_and_the_next_pair_take_less_than_50_ms_among_ten_thousand(colour_pictures, monkeypatch):
     names = [f"{i:05}.png" for i in range(10_000)]
-    monkeypatch.setattr("src.ab_run.find_images", lambda directory: names)
+    monkeypatch.setattr("src.ab_pipeline.find_images", lambda directory: names)
     session = session_of(colour_pictures)
     session.start()
     generator, taken = np.random.default_rng(0), []

@@ -295,6 +295,10 @@ async function showSummary(summary, others) {
   if (summary.rank_change !== null) {
     page.append(element("p", "", `A picture is expected to be ${summary.rank_change} places off, on average.`));
   }
+  if (summary.honest_agreement !== null) {
+    const percent = Math.round(100 * summary.honest_agreement);
+    page.append(element("p", "", `Of the pairs drawn at random, the scores from all others foretell ${percent} %.`));
+  }
   if (summary.files.length) page.append(element("p", "", `Saved: ${summary.files.join(", ")}.`));
   const closing = others
     ? "Another window is still open; the script goes on for it."

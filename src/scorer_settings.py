@@ -59,3 +59,51 @@ class ABArguments:
     prior: PriorSettings
     page: PageSettings
     device: DeviceSettings
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """Pictures and model"""
+
+    directory: str | None = setting(None, "folder of pictures to score; sub-directories are included", short="-d")
+    model: str | None = setting(None, "trained model, relative to the directory or a path", short="-m")
+    feature_extractor_model: str | None = setting(None, "for a model file that does not name its own")
+    output: str | None = setting(
+        None,
+        "file for the scores, .csv or .json, best first; printed if not given and nothing else is asked",
+        short="-o",
+    )
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """Which pictures are listed and acted on: all of these together; every picture if none is given"""
+
+    top: int | None = setting(None, "the N best", low=1)
+    above: float | None = setting(None, "those with a score above X")
+    percentile: float | None = setting(None, "those above the P-th percentile of all scores", low=0, high=100)
+
+
+@dataclass(frozen=True)
+class ActionSettings:
+    """What is done with them; a picture is never overwritten or changed"""
+
+    copy_to: str | None = setting(None, "copy them to this directory, sub-directories kept")
+    link_to: str | None = setting(None, "link to them from this directory")
+    move_to: str | None = setting(None, "move them to this directory, with a file beside them that undoes it")
+    undo: str | None = setting(None, "take back the moves that such a file lists; nothing else is done")
+    dry_run: bool = setting(False, "only say what would be copied, linked, moved or written")
+    sheet: str | None = setting(None, "contact sheet, one HTML file with everything in it, best first")
+    write_xmp: bool = setting(
+        False, "write stars beside the pictures, 1...5 by fifths of all scores; stars that you gave are left alone"
+    )
+
+
+@dataclass(frozen=True)
+class FolderArguments:
+    """Everything `aesthetic_scorer.py` is told."""
+
+    folder: FolderSettings
+    selection: SelectionSettings
+    action: ActionSettings
+    device: DeviceSettings
