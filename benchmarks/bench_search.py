@@ -54,8 +54,9 @@ def load_problem(folder: Path, device: torch.device) -> Problem:
         images = ImageSettings(str(folder), split=str(Path(aside) / "split.json"))
         scored = load_scored_images(images, SplitSettings())
         settings = FeatureSettings("efficientnet-lite0", hidden_states_used=(0,))
-        scored, features, head_input = load_head_input(scored, settings, device)
-        return make_problem(scored.table, features, head_input, ScoringSettings(metric_for_scoring="spearman"), device)
+        scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
+        scoring = ScoringSettings(metric_for_scoring="spearman")
+        return make_problem(scored.table, features, head_input, scoring, SplitSettings(), device)
 
 
 def parameter_sets(n_sets: int) -> list[HeadParameters]:
