@@ -134,7 +134,11 @@ def make_layout(columns: Sequence[str], n_images: int) -> Layout:
 def save_frame(frame: pd.DataFrame, file: Path) -> None:
     """Write the table as CSV, without the features and the full paths of the images."""
     columns = [name for name in frame.columns if name not in ("image", "features")]
-    text = frame[columns].rename(columns={"path": "relative_path"}).to_csv(index=False, lineterminator="\n")
+    text = (
+        frame[columns]
+        .rename(columns={"path": "relative_path"})
+        .to_csv(index=False, lineterminator="\n", float_format="%.9g")
+    )
     write_atomically(file, text.encode())
     log.info("table of %d pictures written to %s", len(frame), file)
 
