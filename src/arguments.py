@@ -109,13 +109,14 @@ def _field_lines(field: dataclasses.Field, value: Any) -> list[str]:
         return []
     if value is True:
         return [option]
-    if isinstance(value, tuple):
-        return (
-            [f"{option}={item}" for item in value]
-            if _is_repeatable(field)
-            else [f"{option}={','.join(map(str, value))}"]
-        )
-    return [f"{option}={value}"]
+    if isinstance(value, tuple) and _is_repeatable(field):
+        return [f"{option}={item}" for item in value]
+    return [f"{option}={as_text(value)}"]
+
+
+def as_text(value: Any) -> str:
+    """Return a value as it is written behind the equals sign."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _is_repeatable(field: dataclasses.Field) -> bool:
@@ -142,7 +143,7 @@ def _add_options(section: Any, field: dataclasses.Field, hint: Any) -> None:
         section.add_argument(*names, action="store_const", const=True, help=text)
         return
     repeatable = _is_repeatable(field)
-    shown = "none" if field.default is None or repeatable else field.default or "empty"
+    shown = "none" if field.default is None or repeatable else as_text(field.default) or "empty"
     if _is_required(field, hint):
         shown = "required"
     section.add_argument(
@@ -169,11 +170,14 @@ def _finite(text: str) -> float:
 _finite.__name__ = "number"
 
 
+LIST_OF = {int: "whole numbers", float: "numbers", str: "names"}
+
+
 def _list_of(kind: type) -> Any:
     def convert(text: str) -> tuple[Any, ...]:
-        return tuple(kind(item) for item in text.split(","))
+        return tuple(kind(item.strip()) for item in text.split(","))
 
-    convert.__name__ = f"comma-separated list of {'whole numbers' if kind is int else 'numbers'}"
+    convert.__name__ = f"comma-separated list of {LIST_OF[kind]}"
     return convert
 
 

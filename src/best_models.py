@@ -161,8 +161,6 @@ def _publish(study: optuna.Study, trials: list[FrozenTrial], content: bytes) -> 
     text = base64.b64encode(content).decode()
     parts = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)]
     attributes = {f"part {index}": part for index, part in enumerate(parts)}
-    shelf = _shelf(study)
-    old = patiently(shelf.get_trials, deepcopy=False)
     # One transaction: the file is there whole or not at all.
     published = optuna.create_trial(
         value=0.0,
@@ -173,7 +171,6 @@ def _publish(study: optuna.Study, trials: list[FrozenTrial], content: bytes) -> 
             **attributes,
         },
     )
-    patiently(shelf.add_trial, published)
-    del old
+    patiently(_shelf(study).add_trial, published)
     first = _published(study, trials)
     return content if first is None else first

@@ -22,7 +22,7 @@ class Judge:
 
     scores: Array
     rows: Mapping[str, Rows]
-    """Set name (`train`, `eval`, `full`) -> the rows of its images."""
+    """Set name (`train`, `eval`, `full`) -> the rows of its images; a test set is in none of them."""
     divider: float
     """Threshold between good and bad, for `accuracy`."""
     weights: Array | None = None

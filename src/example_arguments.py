@@ -7,7 +7,7 @@ import dataclasses
 import textwrap
 from typing import Any
 
-from src.arguments import options_of, setting_groups
+from src.arguments import as_text, options_of, setting_groups
 from src.settings import Range, TrainingArguments
 
 HEAD = """\
@@ -47,7 +47,7 @@ def _lines(field: dataclasses.Field) -> list[str]:
         return [f"# {option}"]
     if default is None or default == ():
         return [f"# {option}=   (none)"]
-    return [f"# {option}={default}"]
+    return [f"# {option}={as_text(default)}"]
 
 
 if __name__ == "__main__":

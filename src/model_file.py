@@ -1,5 +1,6 @@
 """The model file: one safetensors file of plain Linear layers, with metadata that says which features it wants."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Model:
     """None: the extractors' own defaults."""
     mode: str | None
     """`join` or `average`; None where the file does not say."""
+    views: tuple[str, ...]
+    """How each picture is shown to the extractors; the features are the mean."""
     n_features: int
     """Columns that `predictor` takes."""
     metadata: Mapping[str, str]
@@ -57,14 +60,24 @@ def save_model(file: Path, predictor: Predictor, metadata: Mapping[str, str]) ->
 
 
 def model_bytes(predictor: Predictor, metadata: Mapping[str, str]) -> bytes:
-    """Return the model as the bytes of its file."""
+    """Return the model as the bytes of its file; the same model gives the same bytes."""
     sizes = {
         "number_of_features": str(predictor.n_features),
         "layers": str(list(predictor.layers)),
         "output_channels": str(predictor.n_outputs),
     }
     tensors = {name: value.detach().cpu().float().contiguous() for name, value in predictor.state_dict().items()}
-    return safetensors.torch.save(tensors, {**metadata, **sizes})
+    return _in_order(safetensors.torch.save(tensors, {**metadata, **sizes}))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return the file with its metadata sorted: the library writes them in an order that changes with every run."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_model(file: Path) -> Model:
@@ -87,6 +100,7 @@ def load_model(file: Path) -> Model:
         extractors=tuple(name for name in names.split(EXTRACTOR_SEPARATOR) if name),
         hidden_states=_hidden_states(metadata.get("hidden_states_used")),
         mode="join" if mixing is not None else mode if mode in ("join", "average") else None,
+        views=tuple(metadata.get("views", "centre").split(",")),
         n_features=n_features,
         metadata=metadata,
     )

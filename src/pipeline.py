@@ -15,12 +15,21 @@ from src.arguments import as_lines
 from src.best_models import BestModel
 from src.dashboard import serve_dashboard
 from src.device import choose_device
+from src.domain import find_domain, to_text
 from src.features import FeatureTable
 from src.hidden_states import HeadInput, arrange
 from src.metrics import Array
 from src.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
 from src.predictor import predict
-from src.preparation import ScoredImages, describe, load_head_input, load_scored_images, make_judge, make_problem
+from src.preparation import (
+    ScoredImages,
+    check_folds,
+    describe,
+    load_head_input,
+    load_scored_images,
+    make_judge,
+    make_problem,
+)
 from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
 from src.search import Target, search
@@ -36,17 +45,21 @@ def train_predictor(arguments: TrainingArguments) -> None:
     device = choose_device(arguments.device.device)
     scored = load_scored_images(arguments.images, arguments.split)
     log.info("%s", describe(scored.table))
+    check_folds(arguments.split, arguments.scoring)
     make_judge(scored.table, arguments.scoring)  # what cannot be had from these scores is told before any work
     scored, features, head_input = load_head_input(scored, arguments.features, device)
     if arguments.search.trials == 0:
         log.info("features are cached; --trials=0, so no search")
         return
-    problem = make_problem(scored.table, features, head_input, arguments.scoring, device)
+    problem = make_problem(scored.table, features, head_input, arguments.scoring, arguments.split, device)
     torch.set_num_threads(1)
     model_file = scored.directory / arguments.output.model
 
+    domain = find_domain(arrange(features, head_input.mode).float().numpy())
+    known = {} if domain is None else {"domain": to_text(domain)}
+
     def make_file(model: BestModel) -> bytes:
-        return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model))
+        return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model) | known)
 
     target = Target(model_file, make_file, tuple(as_lines(arguments)), study_note(arguments, scored, problem.identity))
     with serve_dashboard(arguments.study.server, arguments.study.database):
@@ -97,8 +110,10 @@ def report(
         log.info("  %s = %s", name, value)
     predictions = model_scores(features, model_file)
     scores, split = np.asarray(scored.table.scores), np.asarray(scored.table.columns["split"])
-    for name, rows in {"Train": split == "train", "Eval": split == "eval", "Full": split != ""}.items():
-        log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
+    sets = {"Train": split == "train", "Eval": split == "eval", "Full": split != "test", "Test": split == "test"}
+    for name, rows in sets.items():
+        if rows.any():
+            log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
     log.info("model written to %s", model_file)
 
 
@@ -129,6 +144,7 @@ def _metadata(
         "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),
         "hidden_states_used": ",".join(map(str, states)),
         "hidden_states_mode": head_input.mode,
+        "views": ",".join(arguments.features.views),
         "n_images": str(len(predictions)),
         "mean_predicted_score": str(float(predictions.mean())),
         "stdev_predicted_score": str(float(predictions.std())),

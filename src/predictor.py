@@ -106,6 +106,12 @@ def fold_features(predictor: Predictor, mean: Tensor, scale: Tensor) -> Predicto
     return from_layers([(folded, bias - folded @ mean.cpu().double()), *rest])
 
 
+def fold_axes(predictor: Predictor, axes: Tensor) -> Predictor:
+    """Return the predictor of x that equals the given one of x @ axes; `axes` is (n_features, n_axes)."""
+    (weight, bias), *rest = to_layers(predictor)
+    return from_layers([(weight @ axes.T.cpu().double(), bias), *rest])
+
+
 def fold_scores(predictor: Predictor, mean: float, scale: float) -> Predictor:
     """Return the predictor whose score is scale x score + mean, and whose sigma, if it has one, is scale x sigma."""
     *rest, (weight, bias) = to_layers(predictor)

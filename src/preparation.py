@@ -3,23 +3,27 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from src.errors import UserError
 from src.evaluation import Judge, check_scores
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
+from src.fold_training import Fold
+from src.folds import make_folds
 from src.hidden_states import HeadInput, make_head_input
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src.splits import assign_splits, read_split_file, write_split_file
-from src.training_data import standardise
+from src.splits import NAMES, assign_splits, read_split_file, write_split_file
+from src.training_data import TrainingData, standardise
 from src.trials import Problem
+from src.views import average_views, check_views
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +68,11 @@ def with_split(table: ScoreTable, file: Path, settings: SplitSettings) -> ScoreT
     own = {} if settings.ignore_existing_split else _split_column(table)
     known = {**recorded, **own}
     splits = assign_splits(
-        table.paths, known, fraction_for_eval=settings.fraction_for_eval, seed=settings.eval_pick_seed
+        table.paths,
+        known,
+        fraction_for_eval=settings.fraction_for_eval,
+        fraction_for_test=settings.fraction_for_test,
+        seed=settings.eval_pick_seed,
     )
     for name in ("train", "eval"):
         if name not in splits.values():
@@ -81,8 +89,8 @@ def _split_column(table: ScoreTable) -> dict[str, str]:
     column = table.columns.get("split", [""] * len(table))
     splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
     for path, name in splits.items():
-        if name not in ("train", "eval"):
-            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train or eval")
+        if name not in NAMES:
+            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train, eval or test")
     return splits
 
 
@@ -96,8 +104,10 @@ def load_head_input(
         scored.table.paths,
         extractors,
         hidden_states=settings.hidden_states_used,
+        views=check_views(settings.views),
         fp16=settings.fp16_features,
     )
+    features = average_views(features)
     table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
     return (
         ScoredImages(scored.directory, table),
@@ -106,13 +116,23 @@ def load_head_input(
     )
 
 
+def check_folds(split: SplitSettings, scoring: ScoringSettings) -> None:
+    """Raise UserError where the set for scoring and the folds contradict each other."""
+    if split.folds > 1 and scoring.set_for_scoring != "eval":
+        raise UserError(
+            f"--folds={split.folds} scores each image by a head that has not seen it, which --set_for_scoring="
+            f"{scoring.set_for_scoring} contradicts; leave one of them away"
+        )
+
+
 def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
     """Return what judges the heads; UserError where the loss or the metric cannot be had from these scores."""
     scores = np.asarray(table.scores, dtype=np.float64)
     split = np.asarray(table.columns["split"])
     rows = {name: np.flatnonzero(split == name) for name in ("train", "eval")}
-    divider = float(np.median(scores)) if scoring.accuracy_divider is None else scoring.accuracy_divider
-    judge = Judge(scores, {**rows, "full": np.arange(len(scores))}, divider, _weights(table, scoring))
+    rows["full"] = np.flatnonzero(split != "test")
+    divider = float(np.median(scores[rows["full"]])) if scoring.accuracy_divider is None else scoring.accuracy_divider
+    judge = Judge(scores, rows, divider, _weights(table, scoring))
     check_scores(
         judge,
         loss_model=scoring.loss_model,
@@ -124,19 +144,38 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
 
 
 def make_problem(
-    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, device: torch.device
+    table: ScoreTable,
+    features: FeatureTable,
+    head_input: HeadInput,
+    scoring: ScoringSettings,
+    split: SplitSettings,
+    device: torch.device,
 ) -> Problem:
     """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
     judge = make_judge(table, scoring)
-    data = standardise(
-        head_input.values,
-        torch.from_numpy(judge.scores),
-        torch.from_numpy(judge.rows["train"]),
-        device=device,
-        weights=None if judge.weights is None else torch.from_numpy(judge.weights),
-        mixtures=head_input.mixtures,
+    identity = identify(table, features, head_input, scoring, judge)
+
+    def data_of(train_rows: NDArray[np.int64]) -> TrainingData:
+        return standardise(
+            head_input.values,
+            torch.from_numpy(judge.scores),
+            torch.from_numpy(train_rows),
+            device=device,
+            weights=None if judge.weights is None else torch.from_numpy(judge.weights),
+            mixtures=head_input.mixtures,
+        )
+
+    if split.folds == 1:
+        return Problem(data_of(judge.rows["train"]), judge, scoring, identity=identity)
+    fitted = judge.rows["full"]
+    folds = make_folds(table.paths, fitted, split.folds, seed=split.eval_pick_seed)
+    return Problem(
+        data_of(fitted),
+        replace(judge, rows=dict.fromkeys(judge.rows, fitted)),
+        scoring,
+        folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
+        identity=identity | {"folds": f"{split.folds} by seed {split.eval_pick_seed}"},
     )
-    return Problem(data, judge, scoring, identify(table, features, head_input, scoring, judge))
 
 
 def identify(
@@ -179,5 +218,5 @@ def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
 def describe(table: ScoreTable) -> str:
     """Return how many images there are, and in which split."""
     split: Sequence[str] = table.columns["split"]
-    counts = ", ".join(f"{list(split).count(name)} {name}" for name in ("train", "eval"))
+    counts = ", ".join(f"{list(split).count(name)} {name}" for name in NAMES if name in split)
     return f"{len(table)} scored images: {counts}"

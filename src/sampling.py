@@ -1,5 +1,7 @@
 """How the next parameters are chosen, and which trials are not worth finishing."""
 
+import warnings
+
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -14,6 +16,12 @@ def make_sampler(name: str, seed: int | None) -> BaseSampler:
     TPE counts running trials as bad ones (constant liar), so that parallel trials spread out. The points of QMC are
     one sequence that all workers of a study share, so its scrambling has the same seed everywhere.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _make_sampler(name, seed)
+
+
+def _make_sampler(name: str, seed: int | None) -> BaseSampler:
     match name:
         case "CmaEs":
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)

@@ -16,6 +16,7 @@ from src.metrics import Array
 from src.model_file import Model
 from src.predictor import predict
 from src.scores import name_some
+from src.views import average_views
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def score_pictures(
     if not names:
         raise UserError("the model file does not name its feature extractor; give it by --feature_extractor_model")
     extractors = build_extractors(names, device)
-    features = load_features(directory, paths, extractors, hidden_states=model.hidden_states, fp16=fp16)
+    found = load_features(directory, paths, extractors, hidden_states=model.hidden_states, views=model.views, fp16=fp16)
+    features = average_views(found)
     if not features.paths:
         raise UserError(f"none of the {len(paths)} pictures in {directory} could be read: {name_some(list(paths))}")
     mode = model.mode or ("join" if features.values.shape[1] == model.n_features else "average")

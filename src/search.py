@@ -1,19 +1,21 @@
 """The Optuna search: brings a study up to its number of trials, alone or with others, and keeps the best model."""
 
 import logging
-import math
 import os
 import tempfile
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import torch
 from optuna.trial import FrozenTrial
 
 from src.best_models import BestModels, MakeFile
+from src.cost import costly_trial, say_time
 from src.errors import UserError
 from src.sampling import sampler_seed
 from src.settings import SearchSettings, SearchSpace, StudySettings
@@ -78,7 +80,9 @@ def search(
             place = Place(database, where.name, settings.sampler, settings.pruner)
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
-            return models.finish()
+            trials = models.finish()
+            _link(study, trials, target)
+            return trials
         finally:
             close_storage(storage)
 
@@ -123,6 +127,17 @@ def _describe(study: optuna.Study, target: Target, metric: str) -> None:
         patiently(save_note, study, target.note)
 
 
+def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) -> None:
+    """Name the model file with the trials whose heads it holds, on the dashboard."""
+    if target.note:
+        from optuna_dashboard import save_note
+
+        for trial in trials:
+            # What save_note reads of a trial; Optuna has no other way to write to one that has ended.
+            writable: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)
+            patiently(save_note, writable, f"In the model file `{target.file}`")
+
+
 def _search(
     study: optuna.Study,
     problem: Problem,
@@ -142,6 +157,9 @@ def _search(
     if not study.get_trials(deepcopy=False):
         first = first_parameters(plan.space, weighs_states=bool(problem.data.mixtures))
         patiently(study.enqueue_trial, first, skip_if_exists=True)
+    costly = costly_trial(problem, plan.space)
+    if costly is not None:
+        log.warning("%s", costly)
     progress = _Progress(study, plan.n_trials, n_done)
 
     def on_end(ended: Ended) -> None:
@@ -171,12 +189,6 @@ class _Progress:
         outcome = f"{ended.value:.4f}" if ended.value is not None else ended.failure or ended.state.name.lower()
         best = complete_trials(self.study)[:1]
         so_far = f"best {best[0].value:.4f} (trial {best[0].number})" if best else "no model yet"
-        log.info("trial %d: %s, %s, %d of %d, %s left", ended.number, outcome, so_far, done, self.n_trials, _time(left))
-
-
-def _time(seconds: float) -> str:
-    """Return a time as people say it: 45 s, 3 min, 1 h 20 min."""
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        log.info(
+            "trial %d: %s, %s, %d of %d, %s left", ended.number, outcome, so_far, done, self.n_trials, say_time(left)
+        )

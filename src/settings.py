@@ -78,11 +78,16 @@ class StudySettings:
 
     name: str = setting("aesthetic", "study name; the same name continues that study")
     workers: str = setting(
-        "auto", "processes that run trials side by side: auto = one a core on a CPU, one on an accelerator; or a number"
+        "auto",
+        "processes that run trials side by side on this machine: auto = one a core on a CPU (a single one where a "
+        "seed is given, as several could not repeat it), one that trains 16 heads at once on an accelerator; or a "
+        "number; or heads:N, one process that trains N heads at once on any device. Further machines join by running "
+        "the same command on a shared --database",
     )
     database: str = setting(
         "sqlite:///db.sqlite",
-        "any Optuna storage URL (SQLite, PostgreSQL, MySQL) or a journal file; empty = keep nothing",
+        "any Optuna storage URL (SQLite, PostgreSQL, MySQL), grpc://host:port of Optuna's proxy in front of one, or "
+        "the path of a journal file; empty = keep nothing",
     )
     server: str = setting(
         "off",
@@ -125,6 +130,11 @@ class FeatureSettings:
         None, "weights in the order of --hidden_states_used, then the bias: not trained"
     )
     fp16_features: bool = setting(False, "keep features in half precision")
+    views: tuple[str, ...] = setting(
+        ("centre",),
+        "comma-separated; how each picture is shown to the extractor, the features being the mean of all: centre (the "
+        "extractor's own crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
+    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,15 @@ class SplitSettings:
     """Training constants: split"""
 
     fraction_for_eval: float = setting(0.25, "share kept for evaluation", low=0, high=1)
+    fraction_for_test: float = setting(
+        0.0, "share kept apart for the closing statistics: it never chooses anything", low=0, high=1
+    )
+    folds: int = setting(
+        1,
+        "1 = a trial is scored on the eval set; K = by K-fold cross-validation over train and eval together, the heads "
+        "of all folds being averaged",
+        low=1,
+    )
     eval_pick_seed: int = setting(42, "seed of that choice")
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
 
@@ -209,8 +228,18 @@ class SearchSettings:
         "after the end. 0 = extract and cache the features, then stop",
         low=0,
     )
-    sampler: str = setting("CmaEs", "how the next parameters are chosen", choices=SAMPLERS)
-    pruner: str = setting("none", "ends hopeless trials early", choices=("none", "median", "hyperband"))
+    sampler: str = setting(
+        "CmaEs",
+        "how the next parameters are chosen. CmaEs: the usual choice, for some dozens of trials or more. TPE: where "
+        "much is fixed or there are few trials, costs 3 ms a trial. GP: costs about 0.6 s a trial after 200, so only "
+        "where a trial takes many seconds. random and QMC: to map the space evenly, and as a baseline",
+        choices=SAMPLERS,
+    )
+    pruner: str = setting(
+        "none",
+        "ends hopeless trials early, by their best score at each tenth of their training",
+        choices=("none", "median", "hyperband"),
+    )
     ensemble: int = setting(1, "average the best N heads into the one model file", low=1)
     model_seed: int | None = setting(
         None,

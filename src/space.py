@@ -12,11 +12,11 @@ FIRST_TRIAL = HeadParameters(
     second_layer_size=64,
     train_epochs=30,
     warmup_ratio=0.1,
-    log_lr=-3.0,
+    log_lr=-2.8,
     log_weight_lr=-3.0,
     batch_size=32,
-    input_dropout=0.5,
-    dropout=0.3,
+    input_dropout=0.2,
+    dropout=0.1,
     output_dropout=0.0,
 )
 """A sound configuration for some hundred images; brought into the bounds given, it is a study's first trial."""

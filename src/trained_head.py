@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from src.head_stack import mix
-from src.predictor import ROWS_AT_ONCE, Predictor, fold_features, fold_mixtures, fold_scores, from_layers
+from src.predictor import ROWS_AT_ONCE, Predictor, fold_axes, fold_features, fold_mixtures, fold_scores, from_layers
 from src.training_data import TrainingData
 
 
@@ -26,6 +26,8 @@ class TrainedHead:
     """Its outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
     state_weights: tuple[tuple[float, ...], ...]
     """For each mixture the hidden-state weights found, then the bias."""
+    seen_outputs: Tensor | None = None
+    """Where `outputs` are out of fold: those of the heads that learnt from the image. See fold_training."""
 
 
 @dataclass(frozen=True)
@@ -107,4 +109,6 @@ def _fold(head: Head, mean: float, scale: float, state_weights: Sequence[Sequenc
         predictor = fold_mixtures(
             predictor, [(torch.tensor(own[:-1]), own[-1], mixture.width) for own, mixture in found]
         )
+    if data.axes is not None:
+        predictor = fold_axes(predictor, data.axes)
     return fold_features(predictor, data.feature_mean, data.feature_scale)

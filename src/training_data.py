@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from src.hidden_states import Mixture
+from src.principal_axes import principal_axes, project
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class TrainingData:
     """Features and scores on the device, both standardised by the statistics of the training images alone."""
 
     features: Tensor
-    """(n_images, n_columns): (given - feature_mean) / feature_scale, in the precision given."""
+    """(n_images, n_columns): (given - feature_mean) / feature_scale, along the axes, in the precision given."""
     scores: Tensor
     """(n_images,) float32: (given - score_mean) / score_scale."""
     weights: Tensor | None
@@ -27,6 +28,9 @@ class TrainingData:
     score_scale: float
     mixtures: tuple[Mixture, ...] = ()
     """The hidden states that the head weighs by trained weights; empty unless in `weight` mode."""
+    axes: Tensor | None = None
+    """(n_given_columns, n_columns): the principal axes of the training images; None where there are mixtures, or too
+    many images and features."""
 
     @property
     def n_inputs(self) -> int:
@@ -45,8 +49,9 @@ def standardise(
     """Return the training data of features (n_images, n_columns) and scores (n_images,), standardised, on the device.
 
     A column that is constant over the training images tells nothing: its scale is infinite, and it counts as 0 in
-    every image. The hidden states of a mixture share one
-    scale a feature, the root of their mean variance, so that their trained weights are those of the features given.
+    every image. The hidden states of a mixture share one scale a feature, the root of their mean variance, so that
+    their trained weights are those of the features given; without mixtures the features are turned to their
+    principal axes.
     """
     mean, variance = _moments(features, train_rows)
     for mixture in mixtures:
@@ -58,8 +63,10 @@ def standardise(
     score_mean, score_scale = float(train_scores.mean()), float(train_scores.std(correction=0))
     score_scale = score_scale if score_scale > 0 else 1.0
     scaled = [((rows.float() - mean) / scale).to(features.dtype) for rows in features.split(8192)]
+    standardised = torch.cat(scaled).to(device)
+    axes = None if mixtures else principal_axes(standardised, train_rows.to(device))
     return TrainingData(
-        features=torch.cat(scaled).to(device),
+        features=standardised if axes is None else project(standardised, axes),
         scores=((scores.double() - score_mean) / score_scale).float().to(device),
         weights=None if weights is None else weights.float().to(device),
         train_rows=train_rows.to(device),
@@ -68,6 +75,7 @@ def standardise(
         score_mean=score_mean,
         score_scale=score_scale,
         mixtures=tuple(mixtures),
+        axes=axes,
     )
 
 

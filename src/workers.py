@@ -80,6 +80,8 @@ def _worker(
         claims = Claims(study, plan.n_trials, name)
         work(claims, shared.attach(), plan, stopped=stopped, on_end=lambda end: _send(connection, end))
         connection.send(("done", None))
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the one that minds this process is gone
     except UserError as error:
         connection.send(("user error", str(error)))
     except Exception:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-DEMO = Path(__file__).resolve().parent.parent / "demo"
-sys.path.insert(0, str(DEMO))
+from demo import make_demo
 
-import make_demo  # noqa: E402
+DEMO = Path(make_demo.__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")

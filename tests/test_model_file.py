@@ -11,7 +11,7 @@ from torch import nn
 from src.errors import UserError
 from src.extractors import build_extractors
 from src.features import load_features
-from src.model_file import load_model, save_model
+from src.model_file import load_model, model_bytes, save_model
 from src.predictor import Predictor, predict
 
 
@@ -122,3 +122,11 @@ def test_real_older_models_give_the_scores_they_gave(data_folder: Path, tmp_path
     found = load_features(tmp_path, some, extractors, hidden_states=model.hidden_states, show_progress=False)
     scores = predict(model.predictor, found.values)[:, 0].tolist()
     assert scores == pytest.approx([expected[path] for path in some], abs=1e-4)
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    predictor = Predictor(3, (2, 2))
+    metadata = {name: name * 2 for name in ("study", "trial", "loss_model", "ä", "layers", "best")}
+    contents = {model_bytes(predictor, dict(items)) for items in (metadata.items(), reversed(metadata.items()))}
+    contents |= {model_bytes(predictor, metadata) for _ in range(5)}
+    assert len(contents) == 1

@@ -106,7 +106,7 @@ def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
 def test_the_problem_has_the_training_images_standardised(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
-    problem = make_problem(scored.table, features, head_input, ScoringSettings(), CPU)
+    problem = make_problem(scored.table, features, head_input, ScoringSettings(), SplitSettings(), CPU)
     train = problem.data.train_rows
     assert torch.allclose(problem.data.features[train].mean(0), torch.zeros(3), atol=1e-6)
     assert float(problem.data.scores[train].std(correction=0)) == pytest.approx(1, abs=1e-5)
@@ -130,3 +130,22 @@ def test_a_missing_or_negative_weight_is_named(colour_pictures: Path, weight: st
     table = load(colour_pictures).table
     with pytest.raises(UserError, match=r"the weight of cold/00\.png"):
         make_judge(table, ScoringSettings(loss_model="wmse"))
+
+
+def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    scored = load(colour_pictures, fraction_for_test=0.25)
+    split = list(scored.table.columns["split"])
+    assert [split.count(name) for name in ("train", "eval", "test")] == [12, 6, 6]
+    judge = make_judge(scored.table, ScoringSettings())
+    apart = {row for row, name in enumerate(split) if name == "test"}
+    assert not any(apart & set(rows.tolist()) for rows in judge.rows.values())
+    assert len(judge.rows["full"]) == 18
+
+
+def test_the_views_asked_for_are_averaged(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    settings = FeatureSettings("colour", views=("centre", "mirror"), hidden_states_used=(0, 1))
+    _, features, head_input = load_head_input(load(colour_pictures), settings, CPU)
+    assert head_input.values.shape == (24, 6)
+    assert {block.view for block in features.blocks} == {"centre+mirror"}

@@ -1,18 +1,21 @@
 """The split: seeded, by path, and nothing assigned moves."""
 
+import hashlib
+import logging
 import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import UserError
-from src.splits import assign_splits, read_split_file, write_split_file
+from src.splits import assign_splits, cut_groups, read_split_file, warn_of_cut_groups, write_split_file
 
 paths = st.lists(st.text("abcdefg/", min_size=1, max_size=8), unique=True, max_size=60)
 
 
+@settings(deadline=None)
 @given(paths, st.floats(0, 1), st.integers(0, 99))
 def test_every_image_is_in_one_set_and_eval_has_its_share(names: list[str], fraction: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=fraction, seed=seed)
@@ -22,6 +25,7 @@ def test_every_image_is_in_one_set_and_eval_has_its_share(names: list[str], frac
     assert abs(n_eval - fraction * len(names)) <= 1
 
 
+@settings(deadline=None)
 @given(paths, st.integers(0, 99), st.randoms(use_true_random=False))
 def test_the_order_of_listing_does_not_matter(names: list[str], seed: int, order: random.Random) -> None:
     shuffled = list(names)
@@ -30,6 +34,7 @@ def test_the_order_of_listing_does_not_matter(names: list[str], seed: int, order
     assert assign_splits(shuffled, {}, fraction_for_eval=0.25, seed=seed) == first
 
 
+@settings(deadline=None)
 @given(paths, paths, st.integers(0, 99))
 def test_new_images_move_nothing_and_keep_the_share(old: list[str], new: list[str], seed: int) -> None:
     before = assign_splits(old, {}, fraction_for_eval=0.25, seed=seed)
@@ -66,3 +71,110 @@ def test_a_damaged_split_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(UserError, match=r"split\.json"):
         read_split_file(tmp_path / "split.json")
+
+
+def first_assignment(names: list[str], known: dict[str, str], fraction: float, seed: int) -> dict[str, str]:
+    """The rule for two sets and no groups, spelt out: the first by hash go to eval, as many as it lacks."""
+    new = sorted(set(names) - set(known), key=lambda path: hashlib.sha256(f"{seed}:{path}".encode()).digest())
+    wanted = round(fraction * len(names))
+    if len(names) >= 2 and 0 < fraction < 1:
+        wanted = min(max(wanted, 1), len(names) - 1)
+    n_new = min(max(wanted - list(known.values()).count("eval"), 0), len(new))
+    found = known | dict.fromkeys(new[:n_new], "eval") | dict.fromkeys(new[n_new:], "train")
+    return {path: found[path] for path in names}
+
+
+@settings(deadline=None)
+@given(paths, st.data(), st.floats(0, 1), st.integers(0, 99))
+def test_without_test_set_and_groups_the_split_is_what_it_always_was(
+    names: list[str], data: st.DataObject, fraction: float, seed: int
+) -> None:
+    known = data.draw(st.dictionaries(st.sampled_from(names), st.sampled_from(("train", "eval")))) if names else {}
+    found = assign_splits(names, known, fraction_for_eval=fraction, seed=seed)
+    assert found == first_assignment(names, known, fraction, seed)
+    assert assign_splits(names, known, fraction_for_eval=fraction, seed=seed, groups={}) == found
+
+
+@settings(deadline=None)
+@given(paths, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0, 99))
+def test_a_third_set_has_its_share_too(names: list[str], for_eval: float, for_test: float, seed: int) -> None:
+    splits = assign_splits(names, {}, fraction_for_eval=for_eval, seed=seed, fraction_for_test=for_test)
+    counts = [list(splits.values()).count(name) for name in ("train", "eval", "test")]
+    assert sum(counts) == len(names)
+    assert abs(counts[1] - for_eval * len(names)) <= 1.5
+    assert abs(counts[2] - for_test * len(names)) <= 1
+    if len(names) >= 3:
+        assert counts[0] >= 1
+        assert (counts[1] > 0) == (for_eval > 0)
+        assert (counts[2] > 0) == (for_test > 0)
+
+
+@settings(deadline=None)
+@given(paths, st.integers(0, 99))
+def test_a_test_set_leaves_the_eval_set_as_it_is(names: list[str], seed: int) -> None:
+    two = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed)
+    three = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed, fraction_for_test=0.2)
+    if len(names) >= 4:
+        assert {path for path in names if two[path] == "eval"} == {path for path in names if three[path] == "eval"}
+
+
+def test_an_existing_split_gets_a_test_set_only_from_new_images() -> None:
+    old = [f"{number}.png" for number in range(40)]
+    before = assign_splits(old, {}, fraction_for_eval=0.25, seed=1)
+    assert assign_splits(old, before, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2) == before
+    more = [*old, *(f"new {number}.png" for number in range(20))]
+    after = assign_splits(more, before, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2)
+    assert {path: after[path] for path in old} == before
+    assert list(after.values()).count("test") == 12
+    assert list(after.values()).count("eval") == 15
+    assert assign_splits(more, after, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2) == after
+    last = [*more, *(f"newer {number}.png" for number in range(20))]
+    grown = assign_splits(last, after, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2)
+    assert list(grown.values()).count("test") == 16
+
+
+grouped = st.lists(st.integers(0, 30), min_size=1, max_size=60)
+
+
+@settings(deadline=None)
+@given(grouped, st.sampled_from((0.0, 0.2)), st.integers(0, 99))
+def test_a_new_split_keeps_every_group_together_and_shares_about(
+    numbers: list[int], for_test: float, seed: int
+) -> None:
+    groups = {f"{index}.png": str(number) for index, number in enumerate(numbers)}
+    splits = assign_splits(
+        list(groups), {}, fraction_for_eval=0.25, seed=seed, fraction_for_test=for_test, groups=groups
+    )
+    assert cut_groups(splits, groups) == []
+    largest = max(numbers.count(number) for number in numbers)
+    assert abs(list(splits.values()).count("eval") - 0.25 * len(numbers)) <= largest + 1
+    assert abs(list(splits.values()).count("test") - for_test * len(numbers)) <= largest + 1
+    assert "train" in splits.values() or len(set(numbers)) < 3
+
+
+@settings(deadline=None)
+@given(grouped, st.integers(0, 99))
+def test_the_name_of_a_group_does_not_matter(numbers: list[int], seed: int) -> None:
+    groups = {f"{index}.png": str(number) for index, number in enumerate(numbers)}
+    renamed = {path: f"group {99 - int(name)}" for path, name in groups.items()}
+    found = assign_splits(list(groups), {}, fraction_for_eval=0.25, seed=seed, groups=groups)
+    assert assign_splits(list(groups), {}, fraction_for_eval=0.25, seed=seed, groups=renamed) == found
+
+
+def test_new_members_follow_their_group_and_nothing_assigned_moves() -> None:
+    known = {"a1": "eval", "b1": "train", "b2": "eval", "b3": "train", "c1": "test"}
+    groups = {path: path[0] for path in (*known, "a2", "b4", "c2", "c3")}
+    found = assign_splits(list(groups), known, fraction_for_eval=0.25, seed=3, groups=groups)
+    assert found == known | {"a2": "eval", "b4": "train", "c2": "test", "c3": "test"}
+
+
+def test_groups_that_an_existing_split_cuts_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    splits = {"a1": "eval", "a2": "train", "b1": "train", "b2": "train", "c": "eval"}
+    groups = {"a1": "a1", "a2": "a1", "b1": "b1", "b2": "b1", "gone": "c"}
+    assert cut_groups(splits, groups) == [("a1", "a2")]
+    with caplog.at_level(logging.WARNING):
+        warn_of_cut_groups(splits, {"b1": "b1", "b2": "b1"})
+        assert not caplog.text
+        warn_of_cut_groups(splits, groups)
+    assert "1 groups of near-duplicate images" in caplog.text
+    assert "a1 = a2" in caplog.text

@@ -140,7 +140,7 @@ def test_only_the_training_images_set_the_scales() -> None:
 def test_a_constant_feature_counts_as_nothing() -> None:
     features = torch.tensor([[1.0, 3.0], [2.0, 3.0], [1.5, 1e6]])
     data = standardise(features, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 1]), device=CPU)
-    assert data.features[:, 1].tolist() == [0, 0, 0]
+    assert data.features.tolist() == [[-1], [1], [0]]
 
 
 def test_equal_scores_train_without_a_fault() -> None:

@@ -1,0 +1,30 @@
+"""Score pictures by choosing between two (up to four) at a time, on a page in the browser.
+
+python aesthetic_ab_scorer.py -d images
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from src.arguments import parse_arguments
+from src.console import run_script
+from src.scorer_settings import ABArguments
+
+log = logging.getLogger("src.ab_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Score as the arguments say; raises UserError for what the user can mend."""
+    arguments, ignored = parse_arguments(
+        ABArguments, argv, description="Score pictures by comparisons.", ignore_unknown=True
+    )
+    if ignored:
+        log.info("ignored, as they belong to the training: %s", " ".join(ignored))
+    from src.ab_pipeline import score_by_comparisons
+
+    score_by_comparisons(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(run))

@@ -1,0 +1,23 @@
+"""Score every picture under a folder by a trained model; list, copy, link, move, or rate the best.
+
+python aesthetic_scorer.py -d folder -m model.safetensors --top=100 --sheet=best.html
+"""
+
+import sys
+from collections.abc import Sequence
+
+from src.arguments import parse_arguments
+from src.console import run_script
+from src.scorer_settings import FolderArguments
+
+
+def run(argv: Sequence[str]) -> None:
+    """Score as the arguments say; raises UserError for what the user can mend."""
+    arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures under a folder.")
+    from src.scorer_pipeline import score_folder
+
+    score_folder(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(run))

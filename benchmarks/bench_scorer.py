@@ -1,0 +1,85 @@
+"""How long the folder scorer takes for many pictures whose features are cached.
+
+    python -m benchmarks.bench_scorer --pictures 100000
+
+The pictures are links to one small file and the extractor is a stand-in of the packaged one's width (1280 features),
+so that filling the cache is quick; what is timed afterwards is the whole script's work: finding the pictures, reading
+their features, scoring, flagging, writing the CSV.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import src.scoring
+from src.arguments import parse_arguments
+from src.domain import find_domain, to_text
+from src.features import load_features
+from src.images import find_images
+from src.model_file import save_model
+from src.predictor import Predictor
+from src.scorer_pipeline import score_folder
+from src.scorer_settings import FolderArguments
+
+N_FEATURES = 1280
+
+
+class StandIn:
+    """Gives any picture features of the packaged extractor's width, without a network."""
+
+    name, fingerprint, default_mode = "stand-in", "stand-in 1", "join"
+    n_hidden_states, target_size = 1, 8
+    default_hidden_states: tuple[int, ...] = (0,)
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
+        return torch.zeros(3, 1, 1)
+
+    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        return {state: torch.rand(len(pixels), N_FEATURES, generator=self.generator) for state in hidden_states}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    src.scoring.build_extractors = lambda *_: [StandIn()]
+    with tempfile.TemporaryDirectory() as name:
+        folder, model = Path(name) / "pictures", Path(name) / "model.safetensors"
+        make_pictures(folder, arguments.pictures)
+        begin = time.perf_counter()
+        table = load_features(folder, find_images(folder), [StandIn()])
+        print(f"cache filled in {time.perf_counter() - begin:.0f} s")
+        domain = find_domain(table.values.numpy())
+        assert domain is not None
+        known = {"feature_extractor_model": "stand-in", "hidden_states_used": "0", "hidden_states_mode": "join"}
+        save_model(model, Predictor(N_FEATURES, (300, 100)).eval(), {**known, "domain": to_text(domain)})
+        for _ in range(arguments.runs):
+            begin = time.perf_counter()
+            options = ["-d", str(folder), "-m", str(model), "-o", str(Path(name) / "scores.csv")]
+            score_folder(parse_arguments(FolderArguments, options, description="")[0])
+            print(f"{arguments.pictures:,} pictures scored in {time.perf_counter() - begin:.1f} s")
+
+
+def make_pictures(folder: Path, n_pictures: int) -> None:
+    """Make so many pictures, a thousand in each sub-directory, all links to one per sub-directory."""
+    for start in range(0, n_pictures, 1000):
+        first = folder / f"{start // 1000:04}" / "000.png"
+        first.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (start % 256, 0, 0)).save(first)
+        for number in range(1, min(1000, n_pictures - start)):
+            os.link(first, first.with_name(f"{number:03}.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Pictures as the page shows them: upright, no larger than the window, ready before they are asked for."""
+
+import io
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from PIL import Image
+
+from src.images import open_image
+
+SIZES = (320, 640, 1024, 1600, 2400, 3840)
+"""Longest sides in pixels that pictures are sent at; the page asks for one that fills its window."""
+
+CACHE_BYTES = 256 * 2**20
+SENT_AS_IT_IS = 600_000
+"""A JPEG or WebP no larger than this many bytes, and no larger in pixels than asked, is sent untouched."""
+
+
+class PictureCache:
+    """Pictures made ready to send, the last used ones kept in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ready: OrderedDict[tuple[str, int, int], tuple[bytes, str]] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, path: str, size: int) -> tuple[bytes, str]:
+        """Return the picture's bytes and their media type, longest side at most the next of SIZES from `size` on.
+
+        Raises BadImage for a picture that cannot be read.
+        """
+        longest = next((one for one in SIZES if one >= size), SIZES[-1])
+        file = self._directory / path
+        try:
+            changed = file.stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        key = (path, longest, changed)
+        with self._lock:
+            if key in self._ready:
+                self._ready.move_to_end(key)
+                return self._ready[key]
+        made = _make(file, longest)
+        with self._lock:
+            if key not in self._ready:
+                self._ready[key] = made
+                self._n_bytes += len(made[0])
+            while self._n_bytes > CACHE_BYTES and len(self._ready) > 1:
+                _, (content, _) = self._ready.popitem(last=False)
+                self._n_bytes -= len(content)
+        return made
+
+
+def _make(file: Path, longest: int) -> tuple[bytes, str]:
+    untouched = _as_it_is(file, longest)
+    if untouched is not None:
+        return untouched
+    image = open_image(file)
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=92, subsampling=0)
+    return stream.getvalue(), "image/jpeg"
+
+
+def _as_it_is(file: Path, longest: int) -> tuple[bytes, str] | None:
+    """The file's own bytes if every browser shows them as `open_image` would; None otherwise."""
+    try:
+        if file.stat().st_size > SENT_AS_IT_IS:
+            return None
+        content = file.read_bytes()
+        with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:
+            image.load()
+            plain = image.mode == "RGB" and getattr(image, "n_frames", 1) == 1 and max(image.size) <= longest
+            upright = image.getexif().get(0x0112, 1) == 1
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return (content, Image.MIME[image.format]) if plain and upright and image.format else None

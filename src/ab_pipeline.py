@@ -1,0 +1,160 @@
+"""The A/B scorer from its arguments to a running page."""
+
+import logging
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from src.ab_scores import ScoreFiles, open_score_files
+from src.ab_session import Plan, Session, with_names
+from src.comparisons import ComparisonLog, merge_log
+from src.errors import UserError
+from src.images import find_images
+from src.prior import standardised, starting_prior, to_units
+from src.scorer_settings import ABArguments
+from src.scores import name_some
+from src.xmp import read_stars
+
+log = logging.getLogger(__name__)
+
+
+def score_by_comparisons(arguments: ABArguments) -> None:
+    """Serve the page until it is finished with; or, with `--recompute`, write the scores that the log gives."""
+    session = open_session(arguments)
+    if arguments.images.recompute:
+        session.update()
+        log.info("%s", describe(session))
+        return
+    from src.ab_server import ABServer, open_socket, serve
+
+    listener = open_socket(arguments.page.port)
+    server = ABServer(session, Path(arguments.images.directory))
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    listener.listen()
+    log.info("%s\nopen %s (q there or Ctrl-C here ends)", describe(session), address)
+    if not arguments.page.no_browser:
+        webbrowser.open(address)
+    serve(server, listener)
+    log.info("%s", describe(session))
+
+
+def open_session(arguments: ABArguments) -> Session:
+    """Return the session that the arguments ask for; UserError for what the user can mend."""
+    images = arguments.images
+    directory = Path(images.directory)
+    paths = showable(find_images(directory))
+    if len(paths) < 2:
+        raise UserError(f"{len(paths)} picture(s) in {directory}; at least 2 are needed to compare: check -d")
+    files = open_score_files(directory, images.scores)
+    comparisons = ComparisonLog(files.log)
+    for other in images.merge:
+        log.info("%d row(s) of %s brought in", merge_log(comparisons, Path(other)), other)
+    if comparisons.n_unreadable:
+        log.warning("%s: %d line(s) cannot be read and are left out", files.log, comparisons.n_unreadable)
+    plan = make_plan(directory, paths, files, first_guesses(directory, paths, arguments))
+    plan = replace(plan, strategy=images.strategy, number_to_compare=images.number_to_compare)
+    named = [name for row in comparisons.choices() for name in (row.winner, row.loser)]
+    return Session(with_names(plan, named), files, comparisons)
+
+
+def showable(paths: Sequence[str]) -> list[str]:
+    """Return the paths that a line of the log can hold; the others are named."""
+    odd = [path for path in paths if not path.isprintable()]
+    if odd:
+        log.warning(
+            "left out %d picture(s) with odd characters in their names: %s", len(odd), name_some(list(map(repr, odd)))
+        )
+    return [path for path in paths if path.isprintable()]
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """What is known of the pictures on the disk beside the score file; (n_pictures,) with nan where nothing is."""
+
+    stars: np.ndarray | None = None
+    model_scores: np.ndarray | None = None
+    features: np.ndarray | None = None
+    """(n_pictures, n_features)"""
+
+
+def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments) -> Guesses:
+    """Return the stars, model scores and features that the arguments ask for."""
+    stars = _stars(directory, paths) if arguments.images.from_xmp else None
+    prior = arguments.prior
+    if prior.model is None and prior.feature_extractor_model is None:
+        return Guesses(stars)
+    import torch
+
+    from src.device import choose_device
+    from src.extractors import build_extractors
+    from src.features import FeatureTable, load_features
+    from src.model_file import load_model
+    from src.scoring import score_pictures
+
+    device = choose_device(arguments.device.device)
+    scores, table = None, None
+    if prior.model is not None:
+        model = load_model(find_model(directory, prior.model))
+        found = score_pictures(model, directory, paths, device=device, extractor_model=prior.feature_extractor_model)
+        table = found.features
+        scores = _aligned(paths, found.paths, found.scores[:, None])[:, 0]
+    else:
+        table = load_features(directory, paths, build_extractors(str(prior.feature_extractor_model), device))
+    assert isinstance(table, FeatureTable)
+    features = _aligned(paths, table.paths, table.values.to(torch.float64).numpy())
+    return Guesses(stars, scores, np.where(np.isnan(features), np.nanmean(features, axis=0), features))
+
+
+def find_model(directory: Path, name: str) -> Path:
+    """Return the model file of that name, relative to the directory or a path."""
+    return directory / name if (directory / name).is_file() else Path(name)
+
+
+def _aligned(paths: Sequence[str], known: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """The rows of `values`, which belong to `known`, in the order of `paths`; nan where there is none."""
+    row_of = {path: row for row, path in enumerate(known)}
+    aligned = np.full((len(paths), values.shape[1]), np.nan)
+    for place, path in enumerate(paths):
+        if path in row_of:
+            aligned[place] = values[row_of[path]]
+    return aligned
+
+
+def _stars(directory: Path, paths: Sequence[str]) -> np.ndarray:
+    stars = [read_stars(directory / path) for path in paths]
+    values = np.array([np.nan if value is None else float(value) for value in stars])
+    log.info("stars found for %d of %d pictures", int(np.isfinite(values).sum()), len(paths))
+    return values
+
+
+def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses: Guesses) -> Plan:
+    """Return the plan: each picture's guess is its starting score, or else its stars, or else the model's score."""
+    earlier = {} if files.start is None else dict(zip(files.start.paths, files.start.scores, strict=True))
+    here = set(paths)
+    everyone = [*paths, *(path for path in earlier if path not in here)]
+    start = np.array([earlier.get(path, np.nan) for path in everyone])
+    guess = standardised(start)
+    for values in (guesses.stars, guesses.model_scores):
+        if values is not None:
+            guess[: len(paths)] = np.where(np.isnan(guess[: len(paths)]), standardised(values), guess[: len(paths)])
+    features = guesses.features
+    if features is not None:
+        unknown = np.tile(features.mean(axis=0), (len(everyone) - len(paths), 1))
+        features = np.concatenate([features, unknown])
+    scale, shift = to_units(start)
+    return Plan(tuple(everyone), len(paths), starting_prior(guess, features), scale, shift)
+
+
+def describe(session: Session) -> str:
+    """Return what there is, in a line or two."""
+    progress = session.progress()
+    if not progress["choices"]:
+        return f"{progress['pictures']} pictures, no choice yet"
+    return (
+        f"{progress['pictures']} pictures, {progress['choices']} choices, {progress['seen']} pictures seen; "
+        f"expected to be {progress['rank_change']} places off on average; scores in {session.files.json.name}, "
+        f"{session.files.csv.name}, choices in {session.files.log.name}"
+    )

@@ -1,0 +1,124 @@
+"""The score files of the A/B scorer: where it starts from, the backup of that, and what it writes."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.errors import UserError
+from src.files import write_atomically
+from src.scores import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
+
+log = logging.getLogger(__name__)
+
+OURS = "score_sigma"
+"""The column that tells a score file written here from one of another program."""
+
+LOG_NAME = "comparisons.csv"
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """Which files belong together: scores in both forms, and the log that they are computed from."""
+
+    json: Path
+    csv: Path
+    log: Path
+    start: ScoreTable | None
+    """Scores of before the first comparison, whatever their unit; None where there were none."""
+
+
+def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
+    """Return the files to work with; scores that another program wrote are copied aside and become the start.
+
+    The copy is `scores.start.json` (or .csv; numbered where there is one). It is never written again, so that the
+    scores can be computed anew from it and the log.
+    """
+    file = _score_file(directory, name)
+    files = [file.with_suffix(".json"), file.with_suffix(".csv")]
+    for one in sorted({file, *files}, key=lambda each: each != file, reverse=True):
+        if one.exists() and not _is_ours(one):
+            _back_up(one)
+    starts = sorted(
+        file.parent.glob(f"{_escaped(file.stem)}.start*"), key=lambda each: (each.stat().st_mtime_ns, each.name)
+    )
+    starts = [one for one in starts if one.suffix in (".json", ".csv")]
+    start = read_scores(starts[-1]) if starts else None
+    return ScoreFiles(files[0], files[1], file.parent / LOG_NAME, start)
+
+
+def _score_file(directory: Path, name: str | None) -> Path:
+    if not directory.is_dir():
+        raise UserError(f"image directory {directory} is not there or not a directory; check -d")
+    if name is not None:
+        file = directory / name
+        if file.suffix.lower() not in (".json", ".csv") or file.name == LOG_NAME:
+            raise UserError(f"--scores={name}: a score file ends in .json or .csv, and is not {LOG_NAME}")
+        return file
+    return next(
+        (directory / usual for usual in SCORE_FILES if (directory / usual).is_file()), directory / SCORE_FILES[0]
+    )
+
+
+def _is_ours(file: Path) -> bool:
+    return OURS in read_scores(file).columns
+
+
+def _back_up(file: Path) -> None:
+    """Copy a score file aside under a free name."""
+    number = 1
+    while (backup := file.with_name(f"{file.stem}.start{'' if number == 1 else number}{file.suffix}")).exists():
+        number += 1
+    write_atomically(backup, file.read_bytes())
+    log.info("%s is the starting point; a copy is kept as %s", file.name, backup.name)
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+def score_table(
+    paths: Sequence[str], numbers: Mapping[str, np.ndarray], n_comparisons: np.ndarray, start: ScoreTable | None
+) -> ScoreTable:
+    """Return the rows to write: every picture that was compared or had a score before.
+
+    `numbers` holds `score` and `score_sigma`, (n_pictures,), in the units to write. `comparisons` adds those of the
+    start. Other columns of the start are kept. `weight` is for `--loss_model=wmse`: mean 1, smaller where the score
+    is less sure. A score's own uncertainty is not all that separates it from what features can tell, so half the
+    scores' variance is added before the inverse is taken.
+    """
+    earlier = {} if start is None else {path: row for row, path in enumerate(start.paths)}
+    rows = [row for row, path in enumerate(paths) if n_comparisons[row] > 0 or path in earlier]
+    kept = [paths[row] for row in rows]
+    before = [_earlier_comparisons(start, earlier.get(path)) for path in kept]
+    scores, sigmas = numbers["score"][rows], numbers[OURS][rows]
+    weights = 1 / (sigmas**2 + max(float(np.var(scores)) / 2, 1e-9)) if len(rows) else sigmas
+    columns: dict[str, Sequence[Any]] = {
+        "score": [round(float(score), 4) for score in scores],
+        "comparisons": [int(n_comparisons[row]) + count for row, count in zip(rows, before, strict=True)],
+        OURS: [round(float(sigma), 4) for sigma in sigmas],
+        "weight": [round(float(weight), 4) for weight in weights / weights.mean()] if len(rows) else [],
+    }
+    if start is not None:
+        for name, values in start.columns.items():
+            if name not in columns:
+                columns[name] = [values[earlier[path]] if path in earlier else math.nan for path in kept]
+    return ScoreTable(tuple(kept), columns)
+
+
+def _earlier_comparisons(start: ScoreTable | None, row: int | None) -> int:
+    if start is None or row is None or "comparisons" not in start.columns:
+        return 0
+    count = start.columns["comparisons"][row]
+    return int(count) if math.isfinite(count) else 0
+
+
+def write_score_files(files: ScoreFiles, table: ScoreTable) -> None:
+    """Write the scores in both forms; nothing if there are none yet."""
+    if len(table):
+        write_json(files.json, table)
+        write_csv(files.csv, table)

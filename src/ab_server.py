@@ -1,0 +1,270 @@
+"""The A/B page's server: 127.0.0.1 only, its own page's requests only, pictures of the directory only."""
+
+import json
+import logging
+import math
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from src.ab_pictures import PictureCache
+from src.ab_session import BadRequest, Session
+from src.errors import UserError
+from src.images import BadImage
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "ab_page"
+HOSTS = ("127.0.0.1", "localhost")
+MOST_BYTES = 65536
+SLOWEST_SECONDS = 3600.0
+FORGOTTEN_AFTER_SECONDS = 600.0
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+Answer = dict[str, Any]
+
+
+class OwnPageOnly:
+    """Refuses hosts other than this machine by name or number (DNS rebinding) and requests that other pages send."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app = app
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        reason = self._reason_to_refuse(Request(scope))
+        if reason is not None:
+            await JSONResponse({"error": reason}, status_code=403, headers=HEADERS)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _reason_to_refuse(self, request: Request) -> str | None:
+        host = request.headers.get("host", "")
+        if host.rpartition(":")[0] not in HOSTS and host not in HOSTS:
+            return "only 127.0.0.1 and localhost are served"
+        origin = request.headers.get("origin")
+        if origin is not None and origin != f"http://{host}":
+            return "another origin's page is not served"
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return "another site's page is not served"
+        wants_token = request.url.path.startswith("/api/")
+        given = request.headers.get("x-token") or ""
+        if wants_token and not secrets.compare_digest(given.encode(), self.token.encode()):
+            return "the token is missing or of an earlier run; load the page again"
+        return None
+
+
+class ABServer:
+    """The page and what it asks, for one session."""
+
+    def __init__(self, session: Session, directory: Path, *, token: str | None = None) -> None:
+        self.session = session
+        self.token = secrets.token_urlsafe(24) if token is None else token
+        self.pictures = PictureCache(directory)
+        self.on_last_finish: Callable[[], None] = lambda: None
+        """Called when every window has finished."""
+        self._windows: dict[str, float] = {}
+
+    def app(self) -> Starlette:
+        """Return the web application."""
+        routes = [
+            Route("/", self._page),
+            Route("/style.css", _static("style.css", "text/css")),
+            Route("/script.js", _static("script.js", "text/javascript")),
+            Route("/favicon.ico", _nothing),
+            Route("/picture", self._picture),
+            *(
+                Route(f"/api/{name}", self._answer(function), methods=["POST"])
+                for name, function in {
+                    "open": self._open,
+                    "group": self._group,
+                    "choice": self._choice,
+                    "undo": self._undo,
+                    "finish": self._finish,
+                    "leave": self._leave,
+                }.items()
+            ),
+        ]
+        middleware = [Middleware(OwnPageOnly, token=self.token)]
+        return Starlette(routes=routes, middleware=middleware)
+
+    async def _page(self, request: Request) -> Response:
+        text = (PAGE / "index.html").read_text(encoding="utf-8").replace("{{token}}", self.token)
+        return HTMLResponse(text, headers=HEADERS)
+
+    async def _picture(self, request: Request) -> Response:
+        path = request.query_params.get("path", "")
+        size = request.query_params.get("size", "1600")
+        if not self.session.holds(path) or not size.isascii() or not size.isdigit():
+            return Response("no such picture", status_code=404, headers=HEADERS)
+        try:
+            content, kind = await run_in_threadpool(self.pictures.get, path, int(size[:6]))
+        except BadImage as error:
+            self.session.leave_out(path, error.reason)
+            return Response(error.reason, status_code=422, headers=HEADERS)
+        return Response(content, media_type=kind, headers={**HEADERS, "Cache-Control": "private, max-age=3600"})
+
+    def _answer(self, function: Callable[[Answer], Answer]) -> Callable[[Request], Awaitable[Response]]:
+        """Return the endpoint that answers what the page asks in JSON by a function that may take its time."""
+
+        async def endpoint(request: Request) -> Response:
+            asked = await _read_json(request)
+            try:
+                return JSONResponse(await run_in_threadpool(function, asked), headers=HEADERS)
+            except BadRequest as error:
+                return JSONResponse({"error": str(error)}, status_code=400, headers=HEADERS)
+            except UserError as error:
+                return JSONResponse({"error": str(error)}, status_code=503, headers=HEADERS)
+
+        return endpoint
+
+    def _open(self, asked: Answer) -> Answer:
+        self._heard_from(asked)
+        plan = self.session.plan
+        return {"progress": self.session.progress(), "number": plan.number_to_compare, "strategy": plan.strategy}
+
+    def _group(self, asked: Answer) -> Answer:
+        self._heard_from(asked)
+        return {"group": self.session.group(), "progress": self.session.progress()}
+
+    def _choice(self, asked: Answer) -> Answer:
+        pictures, drawn = asked.get("pictures"), asked.get("drawn")
+        if not isinstance(pictures, list) or not all(isinstance(path, str) for path in pictures):
+            raise BadRequest("a choice needs its pictures")
+        if drawn not in ("adaptive", "random"):
+            raise BadRequest("a choice needs how it was drawn")
+        moment = self.session.choose(
+            pictures, _text(asked, "winner"), seconds=_seconds(asked.get("seconds")), drawn=drawn, time=_time(asked)
+        )
+        return {"time": moment, "progress": self.session.progress()}
+
+    def _undo(self, asked: Answer) -> Answer:
+        return {"group": self.session.undo(_time(asked)), "progress": self.session.progress()}
+
+    def _finish(self, asked: Answer) -> Answer:
+        summary = self.session.summary()
+        others = [window for window in self._open_windows() if window != asked.get("window")]
+        return {"summary": summary, "others": len(others)}
+
+    def _leave(self, asked: Answer) -> Answer:
+        self._windows.pop(_text(asked, "window"), None)
+        if not self._open_windows():
+            self.on_last_finish()
+        return {}
+
+    def _heard_from(self, asked: Answer) -> None:
+        self._windows[_text(asked, "window")] = time.monotonic()
+
+    def _open_windows(self) -> list[str]:
+        """The windows heard from lately; one that was closed without finishing is forgotten after a while."""
+        return [window for window, heard in self._windows.items() if time.monotonic() - heard < FORGOTTEN_AFTER_SECONDS]
+
+
+async def _read_json(request: Request) -> Answer:
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        raise HTTPException(415, "JSON expected")
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise HTTPException(413, "too long")
+    try:
+        asked = json.loads(content)
+    except ValueError:
+        raise HTTPException(400, "not JSON") from None
+    if not isinstance(asked, dict):
+        raise HTTPException(400, "an object expected")
+    return asked
+
+
+def _text(asked: Answer, name: str) -> str:
+    value = asked.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name} is missing")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return 0.0
+    return min(float(value), SLOWEST_SECONDS)
+
+
+def _time(asked: Answer) -> str | None:
+    """The time that names a choice, as the page made it; None if it sent none."""
+    value = asked.get("time")
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise BadRequest("the time of a choice is ISO 8601") from None
+    if moment.tzinfo is None:
+        raise BadRequest("the time of a choice needs its zone")
+    return str(value)
+
+
+def _static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return Response((PAGE / name).read_bytes(), media_type=kind, headers=HEADERS)
+
+    return endpoint
+
+
+async def _nothing(request: Request) -> Response:
+    return Response(status_code=204, headers=HEADERS)
+
+
+def open_socket(port: int) -> socket.socket:
+    """Return a listening socket on 127.0.0.1; UserError if the port is taken. Port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"--port={port} cannot be had ({error.strerror}); is the page open already? --port=0 takes a free one"
+        ) from None
+    return listener
+
+
+def serve(server: ABServer, listener: socket.socket) -> None:
+    """Serve until the last window has finished, or Ctrl-C; the scores on the disk are then those of the whole log."""
+    settings = uvicorn.Config(server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    running = uvicorn.Server(settings)
+
+    def stop() -> None:
+        running.should_exit = True
+
+    server.on_last_finish = stop
+    server.session.start()
+    try:
+        running.run(sockets=[listener])
+    finally:
+        server.session.stop()
+        listener.close()

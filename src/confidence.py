@@ -1,0 +1,172 @@
+"""How sure a measured figure is: bootstrap intervals over images of Spearman and AB, and of a difference of two models.
+
+An image drawn c times counts c times, so a resample is a row of counts and no array is drawn again; ranks and pairs
+are counted with these multiplicities (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Spearman and
+2 AB - 1 both lie in -1...1 and crowd at its ends, so their intervals are symmetric on the scale of Fisher's z.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from src import metrics
+from src.metrics import Array
+
+Counts = NDArray[np.float32]
+"""(n_resamples, n_images): how often each resample drew each image; rows sum to n_images."""
+
+FEWEST_IMAGES = 5
+BOOTSTRAP_UP_TO = 2000
+"""Images beyond which the spread is read from disjoint blocks of images instead, in O(n log n)."""
+
+N_BLOCKS = 50
+
+
+class Interval(NamedTuple):
+    """A figure and the ends of its interval; all nan where it is undefined, the ends alone where images are too few."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the figure is significantly above or below 0."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ({self.low:.4f} ... {self.high:.4f})"
+
+
+def spearman_interval(
+    scores: Array, predictions: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
+) -> Interval:
+    """Return Spearman's correlation of two arrays (n_images,) and its interval."""
+    value = metrics.spearman(scores, predictions).statistic
+    if len(scores) > BOOTSTRAP_UP_TO:
+        spread = _spread_of_blocks([scores, predictions], _spearman_z, seed)
+    else:
+        spread = _spread(_fisher(resampled_spearman(scores, predictions, _counts(len(scores), n_resamples, seed))))
+    return _fisher_interval(value, spread, level)
+
+
+def ab_interval(
+    scores: Array, predictions: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
+) -> Interval:
+    """Return the share of pairs in the right order, 0...1, of two arrays (n_images,) and its interval."""
+    surplus = 2 * metrics.ab(scores, predictions) - 1
+    if len(scores) > BOOTSTRAP_UP_TO:
+        spread = _spread_of_blocks([scores, predictions], _ab_z, seed)
+    else:
+        resampled = resampled_ab(scores, predictions, _counts(len(scores), n_resamples, seed))
+        spread = _spread(_fisher(2 * resampled - 1))
+    found = _fisher_interval(surplus, spread, level)
+    return Interval(*((value + 1) / 2 for value in found))
+
+
+def spearman_difference(
+    scores: Array, first: Array, second: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
+) -> Interval:
+    """Return by how much the Spearman of `first` is above that of `second` on the same images, and its interval.
+
+    Paired: both are judged on the same resamples, so what is hard about an image does not blur the difference.
+    All three arrays are (n_images,).
+    """
+    value = metrics.spearman(scores, first).statistic - metrics.spearman(scores, second).statistic
+    if len(scores) > BOOTSTRAP_UP_TO:
+        spread = _spread_of_blocks([scores, first, second], _spearman_difference, seed)
+    else:
+        counts = _counts(len(scores), n_resamples, seed)
+        spread = _spread(resampled_spearman(scores, first, counts) - resampled_spearman(scores, second, counts))
+    half = _half_width(spread, level)
+    return Interval(value, value - half, value + half)
+
+
+def resampled_spearman(scores: Array, predictions: Array, counts: Counts) -> Array:
+    """Return Spearman's correlation within each resample, (n_resamples,); nan where it is undefined.
+
+    The same as that of the arrays with each image repeated as often as it was drawn.
+    """
+    first, second = _centred_ranks(scores, counts), _centred_ranks(predictions, counts)
+    covariance = np.einsum("rn,rn,rn->r", counts, first, second)
+    product = np.einsum("rn,rn->r", counts, first**2) * np.einsum("rn,rn->r", counts, second**2)
+    return np.divide(covariance, np.sqrt(product), out=np.full(len(counts), np.nan), where=product > 0)
+
+
+def resampled_ab(scores: Array, predictions: Array, counts: Counts) -> Array:
+    """Return AB within each resample, (n_resamples,); nan where it is undefined. O(n_resamples x n_images squared)."""
+    differ = np.sign(scores[:, None] - scores).astype(np.float32)
+    order = differ * np.sign(predictions[:, None] - predictions).astype(np.float32)
+    surplus = np.einsum("rn,rn->r", counts @ order, counts, dtype=np.float64)
+    n_pairs = np.einsum("rn,rn->r", counts @ np.abs(differ), counts, dtype=np.float64)
+    return 0.5 + 0.5 * np.divide(surplus, n_pairs, out=np.full(len(counts), np.nan), where=n_pairs > 0)
+
+
+def draw_counts(n_images: int, n_resamples: int, seed: int) -> Counts:
+    """Return how often each resample draws each image, (n_resamples, n_images)."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(n_images, np.full(n_images, 1 / n_images), n_resamples).astype(np.float32)
+
+
+def _counts(n_images: int, n_resamples: int, seed: int) -> Counts:
+    """Return the counts of resamples; of none where the images are too few to say anything of their spread."""
+    if n_images < FEWEST_IMAGES:
+        return np.zeros((0, n_images), np.float32)
+    return draw_counts(n_images, n_resamples, seed)
+
+
+def _centred_ranks(values: Array, counts: Counts) -> Array:
+    """Return each image's mean rank within each resample, less the mean of all ranks, (n_resamples, n_images)."""
+    if counts.size == 0:
+        return np.zeros(counts.shape)
+    group = np.unique(values, return_inverse=True)[1]
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    in_group = np.add.reduceat(counts[:, order].astype(np.float64), starts, axis=1)
+    up_to = np.cumsum(in_group, axis=1)
+    ranks = up_to - (in_group - 1) / 2
+    return (ranks - (up_to[:, -1:] + 1) / 2)[:, group]
+
+
+def _spread_of_blocks(arrays: list[Array], figure: Callable[..., float], seed: int) -> float:
+    """Return the standard error of a figure of many images, from its spread over disjoint random blocks of them.
+
+    All of these figures are means in the limit, so that their variance falls as one over the number of images.
+    """
+    order = np.random.default_rng(seed).permutation(len(arrays[0]))
+    found = [figure(*(values[rows] for values in arrays)) for rows in np.array_split(order, N_BLOCKS)]
+    return _spread(np.array(found)) / math.sqrt(len(found))
+
+
+def _spearman_z(scores: Array, predictions: Array) -> float:
+    return float(_fisher(np.array(metrics.spearman(scores, predictions).statistic)))
+
+
+def _ab_z(scores: Array, predictions: Array) -> float:
+    return float(_fisher(np.array(2 * metrics.ab(scores, predictions) - 1)))
+
+
+def _spearman_difference(scores: Array, first: Array, second: Array) -> float:
+    return metrics.spearman(scores, first).statistic - metrics.spearman(scores, second).statistic
+
+
+def _fisher(values: Array) -> Array:
+    return np.arctanh(np.clip(values, -1 + 1e-9, 1 - 1e-9))
+
+
+def _spread(values: Array) -> float:
+    defined = values[np.isfinite(values)]
+    return float(np.std(defined, ddof=1)) if len(defined) >= 2 else math.nan
+
+
+def _half_width(spread: float, level: float) -> float:
+    return float(ndtri(0.5 + level / 2)) * spread
+
+
+def _fisher_interval(value: float, spread: float, level: float) -> Interval:
+    centre, half = float(_fisher(np.array(value))), _half_width(spread, level)
+    return Interval(value, math.tanh(centre - half), math.tanh(centre + half))

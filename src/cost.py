@@ -1,0 +1,65 @@
+"""How long the costliest trial of a search would take on this machine."""
+
+import math
+import time
+from dataclasses import replace
+
+from src.settings import SearchSpace
+from src.space import FIRST_TRIAL
+from src.training import train
+from src.trials import Problem
+
+CHEAP_STEPS = 20_000
+"""A trial of fewer steps than this is over within a minute or two, and not measured."""
+
+COSTLY_SECONDS = 60.0
+STEPS_MEASURED = (2, 10)
+
+
+def costly_trial(problem: Problem, space: SearchSpace) -> str | None:
+    """Return what the costliest trial is and how long it takes, about; None where that is less than a minute."""
+    n_steps = int(space.train_epochs.high) * math.ceil(len(problem.data.train_rows) / space.batch_size.low)
+    if n_steps < CHEAP_STEPS:
+        return None
+    seconds = n_steps * _seconds_a_step(problem, space)
+    if seconds < COSTLY_SECONDS:
+        return None
+    return (
+        f"a trial with batch size {int(space.batch_size.low)} and {int(space.train_epochs.high)} epochs of "
+        f"{len(problem.data.train_rows):,} training images takes up to {say_time(seconds)} on this machine; raise "
+        "--min_batch_size, or lower --max_train_epochs or the layers' --max_..._size, to bound it"
+    )
+
+
+def _seconds_a_step(problem: Problem, space: SearchSpace) -> float:
+    """Return the time of one step of the largest head on the smallest batch, measured on a few."""
+    parameters = replace(
+        FIRST_TRIAL,
+        first_layer_size=int(space.first_layer_size.high),
+        second_layer_size=int(space.second_layer_size.high),
+        batch_size=int(space.batch_size.low),
+        train_epochs=1,
+    )
+    spent = []
+    for n_steps in STEPS_MEASURED:
+        rows = problem.data.train_rows[: n_steps * parameters.batch_size]
+        start = time.perf_counter()
+        train(
+            replace(problem.data, train_rows=rows),
+            parameters,
+            loss_model=problem.scoring.loss_model,
+            seed=0,
+            evaluate=lambda outputs_of: 0.0,
+            higher_is_better=True,
+        )
+        spent.append(time.perf_counter() - start)
+    few, many = STEPS_MEASURED
+    return max(spent[1] - spent[0], 0.0) / (many - few)
+
+
+def say_time(seconds: float) -> str:
+    """Return a time as people say it: 45 s, 3 min, 1 h 20 min."""
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

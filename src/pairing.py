@@ -1,0 +1,131 @@
+"""Which pictures to compare next: those whose answer tells most about the order.
+
+`random` draws pictures evenly. `adaptive` takes a picture that was seldom shown, then partners for it whose order is
+least known: close by score and uncertain. A share of the pairs stays random in any case, so that the log holds
+answers that no model chose: an honest test of the scores, and a way out of a wrong start.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+RANDOM_SHARE = 0.1
+PARTNERS_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of each picture, all (n_pictures,): score and its standard error in logits, times shown."""
+
+    scores: np.ndarray
+    sigmas: np.ndarray
+    shown: np.ndarray
+
+
+def after_choice(standing: Standing, winner: int, losers: Sequence[int]) -> Standing:
+    """The standing right after a choice, until scores are fitted anew: one Newton step on the pictures concerned.
+
+    Each pair is taken as independent of all others, so it costs nothing, and the next pair need not wait.
+    """
+    scores, variances, shown = standing.scores.copy(), standing.sigmas**2, standing.shown.copy()
+    for loser in losers:
+        probability = expit(scores[winner] - scores[loser])
+        weight = probability * (1 - probability)
+        step = (1 - probability) / (1 + weight * (variances[winner] + variances[loser]))
+        scores[winner] += variances[winner] * step
+        scores[loser] -= variances[loser] * step
+        before = variances[winner], variances[loser]
+        variances[winner] = 1 / (1 / before[0] + weight / (1 + weight * before[1]))
+        variances[loser] = 1 / (1 / before[1] + weight / (1 + weight * before[0]))
+    shown[[winner, *losers]] += 1
+    return Standing(scores, np.sqrt(variances), shown)
+
+
+def draw_group(
+    standing: Standing,
+    generator: np.random.Generator,
+    *,
+    number: int = 2,
+    strategy: str = "adaptive",
+    avoid: Collection[frozenset[int]] = (),
+) -> tuple[list[int], str]:
+    """Return `number` pictures to show together, in random order, and how they were drawn.
+
+    `avoid` holds groups not to draw again now (the last ones shown or skipped); it is kept to as long as there are
+    other groups. The second value is `adaptive` or `random`.
+    """
+    n_pictures = len(standing.scores)
+    number = min(number, n_pictures)
+    chance = generator.uniform()
+    drawn = "random" if strategy == "random" or chance < RANDOM_SHARE else "adaptive"
+    group: list[int] = []
+    for _ in range(20):
+        group = (
+            _random_group(n_pictures, generator, number) if drawn == "random" else _near(standing, generator, number)
+        )
+        if frozenset(group) not in avoid:
+            break
+    else:
+        group = _any_other(n_pictures, generator, number, avoid) or group
+    return [group[k] for k in generator.permutation(number)], drawn
+
+
+def pair_gain(standing: Standing, first: int, others: np.ndarray) -> np.ndarray:
+    """How much an answer on `first` against each of `others` tells: expected p (1 - p) times the lead's variance.
+
+    The probability is that of the model with the uncertainty of both scores folded in (MacKay's approximation).
+    """
+    variance = standing.sigmas[first] ** 2 + standing.sigmas[others] ** 2
+    lead = standing.scores[first] - standing.scores[others]
+    probability = expit(lead / np.sqrt(1 + np.pi / 8 * variance))
+    return probability * (1 - probability) * variance
+
+
+def _random_group(n_pictures: int, generator: np.random.Generator, number: int) -> list[int]:
+    return [int(picture) for picture in generator.choice(n_pictures, number, replace=False)]
+
+
+def _near(standing: Standing, generator: np.random.Generator, number: int) -> list[int]:
+    """One of the pictures least shown, and the partners with the highest gain; chance decides near ties."""
+    n_pictures = len(standing.scores)
+    first = int(np.argmin(standing.shown + generator.uniform(size=n_pictures)))
+    others = np.arange(n_pictures)
+    if n_pictures > PARTNERS_LOOKED_AT:
+        others = generator.choice(n_pictures, PARTNERS_LOOKED_AT, replace=False)
+    others = others[others != first]
+    worth = pair_gain(standing, first, others) * np.exp(generator.uniform(size=len(others)))
+    best = others[np.argpartition(-worth, number - 2)[: number - 1]]
+    return [first, *(int(picture) for picture in best)]
+
+
+def _any_other(
+    n_pictures: int, generator: np.random.Generator, number: int, avoid: Collection[frozenset[int]]
+) -> list[int] | None:
+    for _ in range(200):
+        group = _random_group(n_pictures, generator, number)
+        if frozenset(group) not in avoid:
+            return group
+    return None
+
+
+def expected_rank_change(scores: np.ndarray, sigmas: np.ndarray) -> float:
+    """How far, in ranks, a picture's place is expected to be from its true one, on average: how settled the order is.
+
+    The score's standard error times the number of pictures a logit around it (the density of a normal distribution
+    round each score, width from the scores themselves), times sqrt(2 / pi), the mean size of a standard normal.
+    """
+    n_pictures = len(scores)
+    if n_pictures < 2:
+        return 0.0
+    order = np.sort(scores)
+    reach = np.maximum(sigmas, 1e-9)
+    within = np.searchsorted(order, scores + reach, "right") - np.searchsorted(order, scores - reach, "left") - 1
+    change = np.sqrt(2 / np.pi) * within / 2
+    return float(min(change.mean(), random_rank_change(n_pictures)))
+
+
+def random_rank_change(n_pictures: int) -> float:
+    """The same for a random order: the mean distance of two places drawn among `n_pictures`."""
+    return (n_pictures**2 - 1) / (3 * n_pictures)

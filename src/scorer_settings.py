@@ -1,0 +1,109 @@
+"""Settings of the two scripts round the training: the A/B scorer and the scorer of folders."""
+
+from dataclasses import dataclass
+
+from src.settings import REQUIRED, DeviceSettings, setting
+
+STRATEGIES = ("adaptive", "random")
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Pictures and scores"""
+
+    directory: str = setting(REQUIRED, "top-level image directory; sub-directories are included", short="-d")
+    scores: str | None = setting(
+        None,
+        "score file to write, relative to the directory or absolute, as JSON and as CSV; an earlier one is the "
+        "starting point and kept as a backup; if not given, the first found of scores.json, score.json, scores.csv, "
+        "or else scores.json",
+    )
+    number_to_compare: int = setting(2, "pictures shown together", low=2, high=4)
+    strategy: str = setting(
+        "adaptive", "how the next pictures are chosen: those whose answer tells most, or evenly", choices=STRATEGIES
+    )
+    from_xmp: bool = setting(
+        False, "start from the stars (0...5) that photo programs keep in XMP, in the picture or beside it"
+    )
+    merge: tuple[str, ...] = setting((), "bring in the choices of another comparisons.csv first; may be repeated")
+    recompute: bool = setting(False, "compute the scores from comparisons.csv, write them and stop; no page")
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """A first guess for pictures not yet compared"""
+
+    model: str | None = setting(
+        None,
+        "a trained model whose scores and features are the first guess, relative to the directory or a path",
+        short="-m",
+    )
+    feature_extractor_model: str | None = setting(
+        None, "features that carry scores from picture to picture; efficientnet-lite0 needs no download"
+    )
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """Page"""
+
+    port: int = setting(8111, "port of the page on 127.0.0.1; 0 takes a free one", low=0, high=65535)
+    no_browser: bool = setting(False, "do not open a browser")
+
+
+@dataclass(frozen=True)
+class ABArguments:
+    """Everything `aesthetic_ab_scorer.py` is told."""
+
+    images: ComparisonSettings
+    prior: PriorSettings
+    page: PageSettings
+    device: DeviceSettings
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """Pictures and model"""
+
+    directory: str | None = setting(None, "folder of pictures to score; sub-directories are included", short="-d")
+    model: str | None = setting(None, "trained model, relative to the directory or a path", short="-m")
+    feature_extractor_model: str | None = setting(None, "for a model file that does not name its own")
+    output: str | None = setting(
+        None,
+        "file for the scores, .csv or .json, best first; printed if not given and nothing else is asked",
+        short="-o",
+    )
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """Which pictures are listed and acted on: all of these together; every picture if none is given"""
+
+    top: int | None = setting(None, "the N best", low=1)
+    above: float | None = setting(None, "those with a score above X")
+    percentile: float | None = setting(None, "those above the P-th percentile of all scores", low=0, high=100)
+
+
+@dataclass(frozen=True)
+class ActionSettings:
+    """What is done with them; a picture is never overwritten or changed"""
+
+    copy_to: str | None = setting(None, "copy them to this directory, sub-directories kept")
+    link_to: str | None = setting(None, "link to them from this directory")
+    move_to: str | None = setting(None, "move them to this directory, with a file beside them that undoes it")
+    undo: str | None = setting(None, "take back the moves that such a file lists; nothing else is done")
+    dry_run: bool = setting(False, "only say what would be copied, linked, moved or written")
+    sheet: str | None = setting(None, "contact sheet, one HTML file with everything in it, best first")
+    write_xmp: bool = setting(
+        False, "write stars beside the pictures, 1...5 by fifths of all scores; stars that you gave are left alone"
+    )
+
+
+@dataclass(frozen=True)
+class FolderArguments:
+    """Everything `aesthetic_scorer.py` is told."""
+
+    folder: FolderSettings
+    selection: SelectionSettings
+    action: ActionSettings
+    device: DeviceSettings

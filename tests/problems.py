@@ -1,0 +1,52 @@
+"""A search problem small enough for many searches a second."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from src.best_models import BestModel
+from src.evaluation import Judge
+from src.model_file import model_bytes
+from src.search import Target, search
+from src.settings import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
+from src.training_data import standardise
+from src.trials import Problem
+
+SPACE = SearchSpace(
+    first_layer_size=Range(8, 16),
+    second_layer_size=Range(6, 12),
+    train_epochs=Range(2, 6),
+    batch_size=Range(4, 16),
+)
+RAW = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+SCORES = 3 + RAW[:, 0] + 0.5 * torch.randn(40, generator=torch.Generator().manual_seed(1))
+
+
+def small_problem(metric: str = "spearman", loss_model: str = "mse", **identity: str) -> Problem:
+    """Return forty images whose score is one of five features, and noise."""
+    rows = {"train": np.arange(30), "eval": np.arange(30, 40), "full": np.arange(40)}
+    data = standardise(RAW, SCORES, torch.arange(30), device=torch.device("cpu"))
+    scoring = ScoringSettings(metric_for_scoring=metric, loss_model=loss_model, calculate_ab=True)
+    known = {"images": "a" * 64, "scores": "b" * 64, "features": "colours", "metric_for_scoring": metric, **identity}
+    return Problem(data, Judge(SCORES.double().numpy(), rows, 3.0), scoring, identity=known)
+
+
+def make_file(model: BestModel) -> bytes:
+    return model_bytes(model.predictor, model.origin)
+
+
+def run_search(
+    folder: Path, trials: int, *, problem: Problem | None = None, space: SearchSpace = SPACE, **options: Any
+):
+    """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name."""
+    where = {"database": f"sqlite:///{folder}/db.sqlite", "workers": "1"}
+    own = {name: options.pop(name) for name in ("name", "workers", "database") if name in options}
+    return search(
+        problem or small_problem(),
+        space,
+        SearchSettings(trials=trials, **{"sampler": "random", **options}),
+        StudySettings(**{**where, **own}),
+        Target(folder / "model.safetensors", make_file),
+    )

@@ -1,0 +1,244 @@
+"""The page's server refuses other hosts, other origins, other paths, and choices without the token."""
+
+import io
+import socket
+import warnings
+
+import pytest
+from PIL import Image
+
+from src.ab_pictures import PictureCache
+from src.ab_pipeline import open_session
+from src.ab_server import ABServer, open_socket
+from src.arguments import parse_arguments
+from src.comparisons import ComparisonLog
+from src.errors import UserError
+from src.images import BadImage
+from src.scorer_settings import ABArguments
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    testclient = pytest.importorskip("starlette.testclient", reason="starlette's test client needs httpx")
+
+HOME = "http://127.0.0.1:8111"
+CHOICE = {"pictures": ["cold/00.png", "warm/01.png"], "winner": "warm/01.png", "drawn": "adaptive", "seconds": 1.5}
+
+
+@pytest.fixture
+def server(colour_pictures):
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    return ABServer(open_session(arguments), colour_pictures, token="secret")
+
+
+@pytest.fixture
+def client(server):
+    return testclient.TestClient(server.app(), base_url=HOME)
+
+
+def post(client, name, body, **headers):
+    return client.post(f"/api/{name}", json={"window": "one", **body}, headers={"X-Token": "secret", **headers})
+
+
+def test_the_page_carries_the_token_and_a_strict_policy(client):
+    answer = client.get("/")
+    assert 'content="secret"' in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "access-control-allow-origin" not in answer.headers
+    for name in ("/style.css", "/script.js"):
+        assert client.get(name).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8111", "127.0.0.1.evil.example:8111", "0.0.0.0:8111", ""]
+)
+def test_other_hosts_are_refused_everywhere(client, host):
+    for path in ("/", "/script.js", "/picture?path=cold/00.png"):
+        assert client.get(path, headers={"Host": host}).status_code == 403
+    assert post(client, "choice", CHOICE, Host=host).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8111", "localhost:8111", "localhost"])
+def test_this_machine_by_number_or_name_is_served(client, host):
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "http://localhost:8111", "http://127.0.0.1:9999", "null", "https://127.0.0.1:8111"],
+)
+def test_other_origins_are_refused(client, colour_pictures, origin):
+    assert post(client, "choice", CHOICE, Origin=origin).status_code == 403
+    assert not (colour_pictures / "comparisons.csv").exists()
+
+
+def test_pictures_are_not_served_into_other_sites_pages(client):
+    assert client.get("/picture?path=cold/00.png", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.get("/picture?path=cold/00.png", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "secret2", "sécret"])
+def test_a_choice_without_the_token_is_refused(client, colour_pictures, token):
+    answer = client.post("/api/choice", json=CHOICE, headers={"X-Token": token.encode()})
+    assert answer.status_code == 403
+    assert not (colour_pictures / "comparisons.csv").exists()
+
+
+def test_a_choice_with_the_token_is_logged(client, colour_pictures):
+    answer = post(client, "choice", CHOICE, Origin=HOME)
+    assert answer.status_code == 200
+    assert answer.json()["progress"]["choices"] == 1
+    (row,) = ComparisonLog(colour_pictures / "comparisons.csv").choices()
+    assert (row.winner, row.loser, row.seconds) == ("warm/01.png", "cold/00.png", 1.5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.png",
+        "cold/../../secret.png",
+        "..%2Fsecret.png",
+        "/etc/passwd",
+        "cold\\..\\..\\secret.png",
+        "comparisons.csv",
+        "cold/00.png/",
+        "",
+        "cold/00.png%00",
+    ],
+)
+def test_only_the_pictures_of_the_directory_are_served(client, colour_pictures, path):
+    Image.new("RGB", (9, 9)).save(colour_pictures.parent / "secret.png")
+    answer = client.get(f"/picture?path={path}")
+    assert answer.status_code == 404
+    assert client.get("/picture?path=cold/00.png").status_code == 200
+    assert client.get("/../secret.png").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"pictures": "cold/00.png"},
+        {"pictures": [1, 2]},
+        {"winner": "cold/02.png"},
+        {"winner": None},
+        {"drawn": "undo"},
+        {"time": "yesterday"},
+        {"time": "2026-01-01T00:00:00"},
+        {"time": 5},
+        {"time": "2026-01-01T00:00:00+00:00\n1,a,b,1,,random"},
+    ],
+)
+def test_a_malformed_choice_is_refused_and_not_logged(client, colour_pictures, body):
+    assert post(client, "choice", {**CHOICE, **body}).status_code == 400
+    assert not (colour_pictures / "comparisons.csv").exists()
+
+
+@pytest.mark.parametrize("seconds, logged", [(-1, 0.0), ("x", 0.0), (None, 0.0), (1e9, 3600.0), (True, 0.0)])
+def test_odd_times_taken_do_not_spoil_a_choice(client, colour_pictures, seconds, logged):
+    assert post(client, "choice", {**CHOICE, "seconds": seconds}).status_code == 200
+    assert ComparisonLog(colour_pictures / "comparisons.csv").choices()[0].seconds == logged
+
+
+@pytest.mark.parametrize(
+    "content, kind, status",
+    [
+        (b"{}", "text/plain", 415),
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"x" * 70_000, "application/json", 413),
+    ],
+)
+def test_what_is_no_small_json_object_is_refused(client, content, kind, status):
+    headers = {"X-Token": "secret", "Content-Type": kind}
+    assert client.post("/api/choice", content=content, headers=headers).status_code == status
+
+
+def test_a_disk_that_is_full_is_told_to_the_page_which_tries_again(client, server, monkeypatch):
+    def full(rows):
+        raise UserError("comparisons.csv cannot be written: the disk is full; free space")
+
+    monkeypatch.setattr(server.session._log, "append", full)
+    answer = post(client, "choice", CHOICE)
+    assert answer.status_code == 503
+    assert "disk is full" in answer.json()["error"]
+
+
+def test_the_server_ends_when_the_last_window_has_finished(client, server):
+    ended = []
+    server.on_last_finish = lambda: ended.append(True)
+    for window in ("one", "two"):
+        post(client, "open", {"window": window})
+    assert post(client, "finish", {"window": "one"}).json()["others"] == 1
+    post(client, "leave", {"window": "one"})
+    assert not ended
+    assert post(client, "finish", {"window": "two"}).json()["others"] == 0
+    post(client, "leave", {"window": "two"})
+    assert ended == [True]
+
+
+def test_a_broken_picture_is_left_out_of_the_session(client, server, colour_pictures):
+    (colour_pictures / "cold" / "00.png").write_bytes(b"no picture")
+    assert client.get("/picture?path=cold/00.png").status_code == 422
+    assert server.session.progress()["unusable"] == 1
+
+
+def test_the_socket_is_bound_to_this_machine_alone():
+    listener = open_socket(0)
+    try:
+        assert listener.getsockname()[0] == "127.0.0.1"
+        listener.listen()
+        with pytest.raises(UserError, match="--port"):
+            open_socket(listener.getsockname()[1])
+    finally:
+        listener.close()
+    assert isinstance(listener, socket.socket)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+def decoded(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def test_large_pictures_are_sent_no_larger_than_asked(tmp_path):
+    Image.new("RGB", (3000, 1500), (200, 30, 30)).save(tmp_path / "large.png")
+    content, kind = PictureCache(tmp_path).get("large.png", 900)
+    assert (kind, decoded(content).size) == ("image/jpeg", (1024, 512))
+
+
+def test_small_jpegs_are_sent_as_they_are_and_turned_ones_upright(tmp_path):
+    image = Image.new("RGB", (200, 100), (10, 200, 30))
+    image.save(tmp_path / "plain.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    cache = PictureCache(tmp_path)
+    assert cache.get("plain.jpg", 320)[0] == (tmp_path / "plain.jpg").read_bytes()
+    assert decoded(cache.get("turned.jpg", 320)[0]).size == (100, 200)
+
+
+@pytest.mark.parametrize(
+    "mode, suffix", [("RGBA", "png"), ("P", "png"), ("CMYK", "jpg"), ("L", "tiff"), ("I;16", "png"), ("1", "bmp")]
+)
+def test_every_kind_of_picture_becomes_what_browsers_show(tmp_path, mode, suffix):
+    Image.new(mode, (60, 40)).save(tmp_path / f"odd.{suffix}")
+    content, kind = PictureCache(tmp_path).get(f"odd.{suffix}", 320)
+    assert kind == "image/jpeg"
+    assert decoded(content).size == (60, 40)
+
+
+def test_a_picture_that_changes_is_sent_anew_and_the_cache_stays_bounded(tmp_path, monkeypatch):
+    import os
+
+    cache = PictureCache(tmp_path)
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "a.png")
+    red = cache.get("a.png", 320)
+    assert cache.get("a.png", 320) is red
+    Image.new("RGB", (50, 50), "blue").save(tmp_path / "a.png")
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    assert cache.get("a.png", 320) != red
+    monkeypatch.setattr("src.ab_pictures.CACHE_BYTES", 1)
+    cache.get("a.png", 640)
+    assert len(cache._ready) == 1
+    with pytest.raises(BadImage):
+        cache.get("missing.png", 320)

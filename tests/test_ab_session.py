@@ -1,0 +1,352 @@
+"""A scoring session without its page: choices, undo, scores, restarts, two at once."""
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.ab_pipeline import open_session
+from src.ab_session import BadRequest, Session
+from src.arguments import parse_arguments
+from src.comparisons import ComparisonLog
+from src.errors import UserError
+from src.scorer_settings import ABArguments
+from src.scores import read_scores
+from tests.mean_colour import MeanColour
+from tests.test_scorer import redness_model
+
+
+def session_of(directory: Path, *options: str) -> Session:
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(directory), *options], description="")
+    return open_session(arguments)
+
+
+def number_of(path: str) -> int:
+    return int(Path(path).stem)
+
+
+def choose_redder(session: Session, n_choices: int) -> list[tuple[str, str]]:
+    """Always prefer the higher number; return (winner, loser)."""
+    made = []
+    for _ in range(n_choices):
+        group = session.group()
+        winner, *losers = sorted(group["pictures"], key=number_of, reverse=True)
+        session.choose(group["pictures"], winner, seconds=1.0, drawn=group["drawn"], time=None)
+        made += [(winner, loser) for loser in losers]
+    return made
+
+
+def test_the_log_holds_what_was_chosen_and_the_scores_follow(colour_pictures):
+    session = session_of(colour_pictures)
+    made = choose_redder(session, 200)
+    session.update()
+    log = ComparisonLog(colour_pictures / "comparisons.csv")
+    assert [(row.winner, row.loser) for row in log.rows] == made
+    table = read_scores(colour_pictures / "scores.csv")
+    by_score = [number_of(path) for _, path in sorted(zip(table.scores, table.paths, strict=True))]
+    assert np.abs(np.array(by_score) - np.arange(24)).mean() < 1.5
+    assert sum(table.columns["comparisons"]) == 400
+    assert read_scores(colour_pictures / "scores.json").scores == table.scores
+
+
+def test_scores_are_recomputed_from_the_log_alone(colour_pictures):
+    session = session_of(colour_pictures)
+    choose_redder(session, 30)
+    session.update()
+    before = read_scores(colour_pictures / "scores.json").columns
+    (colour_pictures / "scores.json").unlink()
+    (colour_pictures / "scores.csv").unlink()
+    session_of(colour_pictures).update()
+    after = read_scores(colour_pictures / "scores.json").columns
+    for name in ("score", "score_sigma", "comparisons", "weight"):
+        np.testing.assert_allclose(after[name], before[name], atol=2e-4)
+
+
+def test_a_choice_among_four_is_three_comparisons(colour_pictures):
+    session = session_of(colour_pictures, "--number_to_compare=4")
+    assert len(choose_redder(session, 5)) == 15
+    assert session.progress()["choices"] == 5
+    assert len(ComparisonLog(colour_pictures / "comparisons.csv").rows) == 15
+
+
+def test_undo_takes_back_the_choice_named_or_else_the_last(colour_pictures):
+    session = session_of(colour_pictures)
+    group = session.group()["pictures"]
+    first = session.choose(group, group[0], seconds=1, drawn="random", time=None)
+    other = session.group()["pictures"]
+    session.choose(other, other[1], seconds=1, drawn="random", time=None)
+    assert set(session.undo(first)["pictures"]) == set(group)
+    assert set(session.undo(None)["pictures"]) == set(other)
+    assert session.undo(None) is None
+    session.update()
+    assert session.progress()["choices"] == 0
+    assert session.progress()["seen"] == 0
+
+
+def test_the_same_choice_sent_twice_counts_once_even_after_a_restart(colour_pictures):
+    session = session_of(colour_pictures)
+    pictures, time_of_choice = session.group()["pictures"], "2026-01-01T00:00:00.000001+00:00"
+    for each in (session, session, session_of(colour_pictures)):
+        each.choose(pictures, pictures[0], seconds=1, drawn="random", time=time_of_choice)
+    assert len(ComparisonLog(colour_pictures / "comparisons.csv").rows) == 1
+
+
+def test_two_sessions_at_once_share_one_log(colour_pictures):
+    left, right = session_of(colour_pictures), session_of(colour_pictures)
+    made = [*choose_redder(left, 10), *choose_redder(right, 10), *choose_redder(left, 10)]
+    left.update()
+    right.update()
+    assert left.progress()["choices"] == right.progress()["choices"] == 30
+    np.testing.assert_allclose(left._standing.scores, right._standing.scores, atol=1e-4)
+    log = ComparisonLog(colour_pictures / "comparisons.csv")
+    assert sorted((row.winner, row.loser) for row in log.choices()) == sorted(made)
+
+
+@pytest.mark.parametrize(
+    "pictures, winner",
+    [
+        (["warm/01.png", "warm/01.png"], "warm/01.png"),
+        (["warm/01.png", "../secret.png"], "warm/01.png"),
+        (["warm/01.png", "warm/03.png"], "cold/00.png"),
+        (["warm/01.png"], "warm/01.png"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused_and_not_logged(colour_pictures, pictures, winner):
+    session = session_of(colour_pictures)
+    with pytest.raises(BadRequest):
+        session.choose(pictures, winner, seconds=1, drawn="random", time=None)
+    assert not (colour_pictures / "comparisons.csv").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_shown_no_more(colour_pictures):
+    session = session_of(colour_pictures, "--strategy=random")
+    session.leave_out("cold/00.png", "truncated")
+    shown = {path for _ in range(200) for path in session.group()["pictures"]}
+    assert len(shown) == 23
+    assert "cold/00.png" not in shown
+
+
+def test_the_same_pair_never_comes_twice_in_a_row(colour_pictures):
+    for path in sorted(colour_pictures.rglob("*.png"))[3:]:
+        path.unlink()
+    session = session_of(colour_pictures)
+    groups = [frozenset(session.group()["pictures"]) for _ in range(40)]
+    assert all(one != following for one, following in itertools.pairwise(groups))
+
+
+def test_earlier_scores_are_the_start_and_are_kept_as_a_backup(colour_pictures):
+    elo = {
+        f"{'warm' if number % 2 else 'cold'}/{number:02}.png": {"score": number / 10, "comparisons": 4, "note": "mine"}
+        for number in range(20)
+    }
+    records = {path: {"relative_filepath": path, **record} for path, record in elo.items()}
+    original = json.dumps({"ImageRecords": records, "Metadata": {}})
+    (colour_pictures / "scores.json").write_text(original, encoding="utf-8")
+    session = session_of(colour_pictures)
+    session.update()
+    assert (colour_pictures / "scores.start.json").read_text(encoding="utf-8") == original
+    untouched = read_scores(colour_pictures / "scores.json")
+    np.testing.assert_allclose(untouched.scores, [elo[path]["score"] for path in untouched.paths], atol=1e-4)
+    assert set(untouched.columns["comparisons"]) == {4.0}
+    assert set(untouched.columns["note"]) == {"mine"}
+    group = ["cold/00.png", "warm/19.png"]
+    session.choose(group, "cold/00.png", seconds=1, drawn="random", time=None)
+    again = session_of(colour_pictures)
+    again.update()
+    table = read_scores(colour_pictures / "scores.json")
+    scores = dict(zip(table.paths, table.scores, strict=True))
+    assert scores["cold/00.png"] > 0.1
+    assert scores["warm/19.png"] < 1.8
+    assert dict(zip(table.paths, table.columns["comparisons"], strict=True))["cold/00.png"] == 5
+    assert sorted(path.name for path in colour_pictures.glob("scores.*")) == [
+        "scores.csv",
+        "scores.json",
+        "scores.start.json",
+    ]
+
+
+def test_scores_that_another_program_wrote_later_become_the_new_start(colour_pictures):
+    (colour_pictures / "scores.csv").write_text("relative_path,score\ncold/00.png,1\nwarm/01.png,5\n", encoding="utf-8")
+    session = session_of(colour_pictures)
+    choose_redder(session, 3)
+    session.update()
+    (colour_pictures / "scores.csv").write_text("relative_path,score\ncold/00.png,7\nwarm/01.png,2\n", encoding="utf-8")
+    (colour_pictures / "scores.json").unlink()
+    again = session_of(colour_pictures)
+    assert again.files.start.scores == [7.0, 2.0]
+    assert (colour_pictures / "scores.start.csv").exists()
+    assert (colour_pictures / "scores.start2.csv").exists()
+
+
+def test_comparisons_with_pictures_that_are_gone_still_count_for_the_others(colour_pictures):
+    session = session_of(colour_pictures)
+    for number in range(2, 12, 2):
+        session.choose([f"cold/{number:02}.png", "cold/00.png"], "cold/00.png", seconds=1, drawn="random", time=None)
+    (colour_pictures / "cold" / "04.png").unlink()
+    again = session_of(colour_pictures)
+    again.update()
+    table = read_scores(colour_pictures / "scores.csv")
+    assert table.paths[int(np.argmax(table.scores))] == "cold/00.png"
+    assert dict(zip(table.paths, table.columns["comparisons"], strict=True))["cold/00.png"] == 5
+    assert not any("cold/04.png" in again.group()["pictures"] for _ in range(50))
+
+
+def test_stars_are_a_starting_point(colour_pictures):
+    from src.xmp import write_stars
+
+    for number in range(12):
+        write_stars(colour_pictures / ("warm" if number % 2 else "cold") / f"{number:02}.png", number // 2)
+    plan = session_of(colour_pictures, "--from_xmp").plan
+    mean = dict(zip(plan.paths, plan.prior.mean, strict=True))
+    assert mean["cold/00.png"] < mean["cold/04.png"] < mean["warm/11.png"]
+    assert mean["cold/20.png"] == 0
+    assert (session_of(colour_pictures).plan.prior.mean == 0).all()
+
+
+def test_features_let_pictures_never_shown_start_with_a_guess(colour_pictures, monkeypatch):
+    monkeypatch.setattr("src.extractors.build_extractors", lambda *_: [MeanColour()])
+    session = session_of(colour_pictures, "--feature_extractor_model=mean-colour")
+    rows = {path: row for row, path in enumerate(session.plan.paths)}
+    shown = [path for path in session.plan.paths if number_of(path) % 3]
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        pair = [str(path) for path in generator.choice(shown, 2, replace=False)]
+        session.choose(pair, max(pair, key=number_of), seconds=1, drawn="random", time=None)
+    session.update()
+    never = [path for path in session.plan.paths if number_of(path) % 3 == 0]
+    scores = [session._standing.scores[rows[path]] for path in sorted(never, key=number_of)]
+    assert np.corrcoef(scores, np.arange(len(scores)))[0, 1] > 0.7
+    assert set(read_scores(colour_pictures / "scores.csv").paths) == set(shown)
+
+
+def test_the_agreement_is_that_of_the_scores_of_before_the_answer(colour_pictures):
+    session = session_of(colour_pictures)
+    choose_redder(session, 100)
+    session.update()
+    choose_redder(session, 60)
+    assert session.progress()["agreement"] > 0.6
+    for _ in range(30):
+        group = session.group()
+        loser = max(group["pictures"], key=number_of)
+        winner = min(group["pictures"], key=number_of)
+        assert winner != loser
+        session.choose(group["pictures"], winner, seconds=1, drawn="random", time=None)
+        session.undo(None)
+    assert session.progress()["choices"] == 160
+
+
+def test_the_random_share_of_the_log_is_an_honest_test(colour_pictures):
+    session = session_of(colour_pictures)
+    choose_redder(session, 15)
+    assert session.honest_agreement() is None
+    choose_redder(session, 250)
+    assert session.honest_agreement() > 0.85
+    paths, generator = list(session.plan.paths), np.random.default_rng(0)
+    for _ in range(200):  # answers by the toss of a coin
+        pair = [str(path) for path in generator.choice(paths, 2, replace=False)]
+        session.choose(pair, pair[0], seconds=1, drawn="random", time=None)
+    assert session.honest_agreement() < 0.65
+    assert session.summary()["honest_agreement"] == session.honest_agreement()
+
+
+def test_a_model_gives_the_first_guess(colour_pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("src.scoring.build_extractors", lambda *_: [MeanColour()])
+    model = redness_model(tmp_path / "red.safetensors")
+    session = session_of(colour_pictures, f"--model={model}")
+    mean = dict(zip(session.plan.paths, session.plan.prior.mean, strict=True))
+    by_number = [mean[path] for path in sorted(mean, key=number_of)]
+    assert by_number == sorted(by_number)
+    assert by_number[0] < -1 < 1 < by_number[-1]
+    assert session.plan.prior.basis is not None
+
+
+def test_the_order_settles_with_choices(colour_pictures):
+    session = session_of(colour_pictures)
+    choose_redder(session, 10)
+    session.update()
+    early = session.progress()
+    choose_redder(session, 300)
+    session.update()
+    late = session.progress()
+    assert late["rank_change"] < 0.5 * early["rank_change"]
+    assert late["settled"] > early["settled"]
+    assert late["pace"] == 1.0
+
+
+def test_the_background_keeps_the_score_file_up_to_date_and_stopping_completes_it(colour_pictures):
+    session = session_of(colour_pictures)
+    session.start()
+    choose_redder(session, 5)
+    deadline = time.monotonic() + 10
+    while not (colour_pictures / "scores.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (colour_pictures / "scores.csv").exists()
+    choose_redder(session, 20)
+    session.stop()
+    assert sum(read_scores(colour_pictures / "scores.csv").columns["comparisons"]) == 50
+
+
+def test_another_log_is_merged_in(colour_pictures, tmp_path):
+    session = session_of(colour_pictures)
+    choose_redder(session, 5)
+    other = tmp_path / "other.csv"
+    (colour_pictures / "comparisons.csv").rename(other)
+    session = session_of(colour_pictures, f"--merge={other}")
+    assert session.progress()["choices"] == 5
+    with pytest.raises(UserError, match="no such file"):
+        session_of(colour_pictures, "--merge=nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--scores=scores.txt"], "ends in .json or .csv"),
+        (["--scores=comparisons.csv"], "is not comparisons.csv"),
+        (["--number_to_compare=5"], "at most 4"),
+        (["--strategy=clever"], "invalid choice"),
+        (["--model=none.safetensors"], "is not there"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_page_opens(colour_pictures, options, message):
+    with pytest.raises(UserError, match=message):
+        session_of(colour_pictures, *options)
+
+
+def test_a_directory_with_fewer_than_two_pictures_is_refused(tmp_path):
+    with pytest.raises(UserError, match="at least 2"):
+        session_of(tmp_path)
+
+
+def test_weights_are_larger_where_scores_are_surer_and_one_on_average(colour_pictures):
+    session = session_of(colour_pictures)
+    for _ in range(20):
+        session.choose(["cold/00.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
+        session.choose(["cold/02.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
+    session.choose(["cold/04.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
+    session.update()
+    table = read_scores(colour_pictures / "scores.csv")
+    sigma = dict(zip(table.paths, map(float, table.columns["score_sigma"]), strict=True))
+    weight = dict(zip(table.paths, table.columns["weight"], strict=True))
+    assert sigma["warm/01.png"] < sigma["cold/04.png"]
+    assert weight["warm/01.png"] > weight["cold/04.png"]
+    assert np.mean(list(weight.values())) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_choice_and_the_next_pair_take_less_than_50_ms_among_ten_thousand(colour_pictures, monkeypatch):
+    names = [f"{i:05}.png" for i in range(10_000)]
+    monkeypatch.setattr("src.ab_pipeline.find_images", lambda directory: names)
+    session = session_of(colour_pictures)
+    session.start()
+    generator, taken = np.random.default_rng(0), []
+    for _ in range(60):
+        begin = time.perf_counter()
+        group = session.group()
+        winner = str(generator.choice(group["pictures"]))
+        session.choose(group["pictures"], winner, seconds=1, drawn=group["drawn"], time=None)
+        session.progress()
+        taken.append(time.perf_counter() - begin)
+    session.stop()
+    assert np.median(taken) < 0.05, taken

@@ -1,0 +1,122 @@
+"""Baselines: they learn what can be learnt, see nothing but the training images, and their short cuts are exact."""
+
+import numpy as np
+import pytest
+from scipy.linalg import solve
+from sklearn.linear_model import RidgeCV
+
+from src import baselines, metrics
+from src.baselines import RIDGE_PENALTIES, advice, better_baseline, fit_baselines, left_out_errors
+
+TRAIN = np.arange(0, 150)
+TEST = np.arange(150, 200)
+
+
+def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features (200, 30) in odd units, one constant, and scores that follow two of them, with a little noise."""
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(200, 30))
+    scores = 50 + 10 * (features[:, 0] - features[:, 1] + 0.3 * generator.normal(size=200))
+    features[:, 5] = 7
+    return (features * np.logspace(-2, 3, 30) + 4).astype(np.float32), scores
+
+
+def test_all_but_the_mean_learn_a_planted_relation_in_the_units_of_the_scores() -> None:
+    features, scores = planted()
+    found = fit_baselines(features, scores, TRAIN)
+    assert list(found) == ["mean score", "ridge", "SVR", "kernel ridge"]
+    assert (found["mean score"] == scores[TRAIN].mean()).all()
+    for name in ("ridge", "SVR", "kernel ridge"):
+        assert found[name].shape == (200,)
+        assert metrics.spearman(scores[TEST], found[name][TEST]).statistic > 0.85
+        assert metrics.mse(scores[TEST], found[name][TEST]) < 0.35 * np.var(scores[TEST])
+
+
+def test_ridge_is_that_of_scikit_learn() -> None:
+    features, scores = planted()
+    mean, scale = features[TRAIN].mean(0), features[TRAIN].std(0)
+    scale[5] = np.inf
+    standardised = (features - mean) / scale
+    ridge = RidgeCV(alphas=RIDGE_PENALTIES * 29).fit(standardised[TRAIN], scores[TRAIN])
+    found = fit_baselines(features, scores, TRAIN)["ridge"]
+    np.testing.assert_allclose(found, ridge.predict(standardised), rtol=1e-3)
+
+
+def test_ridge_with_more_features_than_images_chooses_the_penalty_of_scikit_learn() -> None:
+    generator = np.random.default_rng(3)
+    features = generator.normal(size=(60, 200))
+    scores = features[:, :20].sum(1) + 3 * generator.normal(size=60) + 50
+    train = np.arange(40)
+    standardised = (features - features[train].mean(0)) / features[train].std(0)
+    ridge = RidgeCV(alphas=RIDGE_PENALTIES * 200).fit(standardised[train], scores[train])
+    found = fit_baselines(features, scores, train)["ridge"]
+    np.testing.assert_allclose(found, ridge.predict(standardised), rtol=2e-3)
+
+
+def test_left_out_errors_are_those_of_leaving_each_image_out() -> None:
+    generator = np.random.default_rng(1)
+    rows, scores = generator.normal(size=(12, 20)), generator.normal(size=12)
+    likeness, penalties = 100 + rows @ rows.T / 20, np.array([0.01, 0.3, 5.0])
+    slow = []
+    for penalty in penalties:
+        errors = []
+        for left in range(12):
+            kept = np.delete(np.arange(12), left)
+            known = likeness[np.ix_(kept, kept)] + penalty * np.eye(11)
+            errors.append(scores[left] - likeness[left, kept] @ solve(known, scores[kept]))
+        slow.append(np.square(errors).mean())
+    np.testing.assert_allclose(left_out_errors(likeness, scores, penalties), slow)
+
+
+def test_nothing_but_the_training_images_is_learnt_from() -> None:
+    features, scores = planted()
+    changed = scores.copy()
+    changed[TEST] = -1e6
+    for first, second in zip(
+        fit_baselines(features, scores, TRAIN).values(), fit_baselines(features, changed, TRAIN).values(), strict=True
+    ):
+        np.testing.assert_array_equal(first, second)
+    far = features.copy()
+    far[TEST] += 1e3
+    for name, found in fit_baselines(far, scores, TRAIN).items():
+        np.testing.assert_allclose(found[TRAIN], fit_baselines(features, scores, TRAIN)[name][TRAIN])
+
+
+def test_more_training_images_than_kernels_can_hold_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST_TRAINING_IMAGES", 100)
+    monkeypatch.setattr(baselines, "MOST_SEARCHED_IMAGES", 60)
+    monkeypatch.setattr(baselines, "ROWS_AT_ONCE", 64)
+    features, scores = planted()
+    found = fit_baselines(features, scores, TRAIN)
+    assert (found["mean score"] == scores[TRAIN].mean()).all()
+    for name in ("ridge", "SVR", "kernel ridge"):
+        assert metrics.spearman(scores[TEST], found[name][TEST]).statistic > 0.8
+    assert (fit_baselines(features, scores, TRAIN, seed=1)["SVR"] != found["SVR"]).any()
+
+
+@pytest.mark.parametrize("train", [np.arange(3), np.arange(4)])
+def test_where_nothing_can_be_learnt_there_is_the_mean_alone(train: np.ndarray) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 3))
+    scores = np.array([1.0, 1, 1, 1, 2, 3])
+    assert list(fit_baselines(features, scores, train)) == ["mean score"]
+    assert list(fit_baselines(np.ones((6, 3)), np.arange(6.0), np.arange(5))) == ["mean score"]
+
+
+def test_a_baseline_is_better_only_where_that_is_significant() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=100)
+    model = scores + 1.5 * generator.normal(size=100)
+    good, best = scores + 0.5 * generator.normal(size=100), scores + 0.2 * generator.normal(size=100)
+    found = better_baseline(scores, model, {"good": good, "best": best, "mean score": np.zeros(100)})
+    assert found is not None
+    assert found[0] == "best"
+    assert found[1].low > 0
+    rivals = [scores + 1.5 * generator.normal(size=100) for _ in range(20)]
+    figures = [metrics.spearman(scores, rival).statistic for rival in rivals]
+    middling, lucky = (rivals[index] for index in np.argsort(figures)[[9, 13]])
+    assert better_baseline(scores, middling, {"by luck": lucky}) is None
+    sentence = advice(scores, model, {"good": good, "best": best})
+    assert sentence.startswith("best is better than the model: Spearman +0.")
+    assert "--ensemble" in sentence
+    assert better_baseline(scores, best, {"good": good, "same": best}) is None
+    assert advice(scores, best, {"good": good}).startswith("no baseline is significantly better")

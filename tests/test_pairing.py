@@ -1,0 +1,96 @@
+"""Which pictures are shown next."""
+
+import time
+
+import numpy as np
+import pytest
+
+from src.pairing import Standing, draw_group, expected_rank_change, pair_gain
+
+
+def standing(n_pictures: int = 20, seed: int = 0) -> Standing:
+    generator = np.random.default_rng(seed)
+    return Standing(np.linspace(-3, 3, n_pictures), np.full(n_pictures, 0.5), generator.integers(3, 6, size=n_pictures))
+
+
+@pytest.mark.parametrize("strategy", ["adaptive", "random"])
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_a_group_has_the_number_asked_for_and_no_picture_twice(strategy, number):
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        group, drawn = draw_group(standing(), generator, number=number, strategy=strategy)
+        assert len(set(group)) == number
+        assert drawn in ("adaptive", "random")
+
+
+def test_adaptive_pairs_are_closer_than_random_ones():
+    generator = np.random.default_rng(1)
+
+    def mean_distance(strategy: str) -> float:
+        pairs = [draw_group(standing(100), generator, strategy=strategy)[0] for _ in range(300)]
+        return float(np.mean([abs(a - b) for a, b in pairs]))
+
+    assert mean_distance("adaptive") < 0.6 * mean_distance("random")
+
+
+def test_a_small_share_of_adaptive_pairs_is_random():
+    generator = np.random.default_rng(2)
+    drawn = [draw_group(standing(), generator)[1] for _ in range(1000)]
+    assert 0.06 < drawn.count("random") / 1000 < 0.14
+
+
+def test_the_picture_seldom_shown_comes_up():
+    state = standing()
+    state.shown[7] = 0
+    generator = np.random.default_rng(3)
+    groups = [group for group, drawn in (draw_group(state, generator) for _ in range(50)) if drawn == "adaptive"]
+    assert all(7 in group for group in groups)
+
+
+def test_uncertain_and_close_partners_tell_more():
+    state = Standing(np.array([0.0, 0.1, 3.0, 0.1]), np.array([1.0, 1.0, 1.0, 2.0]), np.zeros(4))
+    close, far, uncertain = pair_gain(state, 0, np.array([1, 2, 3]))
+    assert uncertain > close > far
+
+
+@pytest.mark.parametrize("strategy", ["adaptive", "random"])
+def test_the_same_pair_never_comes_twice_in_a_row(strategy):
+    generator = np.random.default_rng(4)
+    state, last = standing(3), frozenset[int]()
+    for _ in range(200):
+        group = frozenset(draw_group(state, generator, strategy=strategy, avoid=[last])[0])
+        assert group != last
+        last = group
+
+
+def test_two_pictures_are_shown_again_as_there_are_no_others():
+    group, _ = draw_group(standing(2), np.random.default_rng(5), avoid=[frozenset({0, 1})])
+    assert set(group) == {0, 1}
+
+
+def test_both_sides_show_the_better_picture_equally_often():
+    generator = np.random.default_rng(6)
+    left = [group[0] > group[1] for group, _ in (draw_group(standing(), generator) for _ in range(600))]
+    assert 0.42 < np.mean(left) < 0.58
+
+
+def test_drawing_among_ten_thousand_takes_a_few_milliseconds():
+    state, generator = standing(10_000), np.random.default_rng(7)
+    begin = time.perf_counter()
+    for _ in range(50):
+        draw_group(state, generator)
+    assert (time.perf_counter() - begin) / 50 < 0.02
+
+
+def test_the_expected_change_of_ranks_is_about_what_it_turns_out_to_be():
+    generator = np.random.default_rng(8)
+    truth = generator.normal(size=400) * 1.5
+    for sigma in (0.1, 0.4, 1.0):
+        scores = truth + generator.normal(size=400) * sigma
+        ranks = np.argsort(np.argsort(scores)) - np.argsort(np.argsort(truth))
+        assert expected_rank_change(scores, np.full(400, sigma)) == pytest.approx(np.abs(ranks).mean(), rel=0.3)
+
+
+def test_the_expected_change_of_ranks_is_never_more_than_that_of_a_random_order():
+    assert expected_rank_change(np.zeros(100), np.full(100, 5.0)) == pytest.approx(33.33, abs=0.01)
+    assert expected_rank_change(np.arange(100.0), np.full(100, 0.01)) == 0

@@ -1,0 +1,214 @@
+"""The folder scorer as a user runs it, on small pictures with a model of their mean colour."""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import aesthetic_scorer
+from src.console import run_script
+from src.domain import find_domain, to_text
+from src.features import load_features
+from src.images import find_images
+from src.model_file import save_model
+from src.predictor import Predictor, from_layers
+from src.scores import read_scores
+from src.xmp import read_stars
+from tests.mean_colour import MeanColour
+
+
+@pytest.fixture(autouse=True)
+def mean_colour(monkeypatch):
+    monkeypatch.setattr("src.scoring.build_extractors", lambda names, *_: [MeanColour(names)])
+
+
+def redness_model(file: Path, **metadata: str) -> Path:
+    """A model whose score is ten times the mean red of a picture."""
+    first = torch.zeros(2, 3)
+    first[0, 0] = 1
+    last = torch.tensor([[10 / 255, 0.0]])
+    layers = [(first, torch.zeros(2)), (torch.eye(2), torch.zeros(2)), (last, torch.zeros(1))]
+    predictor = from_layers(layers)
+    assert isinstance(predictor, Predictor)
+    known = {"feature_extractor_model": "mean-colour", "hidden_states_used": "0", "hidden_states_mode": "join"}
+    save_model(file, predictor, {**known, **metadata})
+    return file
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return redness_model(tmp_path / "red.safetensors")
+
+
+@pytest.fixture
+def score(colour_pictures, model, monkeypatch, capsys):
+    """Run the script on the 24 colours; return exit code, output and errors."""
+
+    def run(*options: str, with_model: bool = True):
+        given = ["-d", str(colour_pictures), "-m", str(model)] if with_model else []
+        monkeypatch.setattr(sys, "argv", ["aesthetic_scorer.py", *given, *options])
+        code = run_script(aesthetic_scorer.run)
+        logging.getLogger("src").handlers.clear()  # each run adds its own, bound to the screen of its test
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def numbers(paths) -> list[int]:
+    return [int(Path(path).stem) for path in paths]
+
+
+@pytest.mark.parametrize("name", ["scores.out.csv", "scores.out.json"])
+def test_every_picture_is_scored_best_first(score, tmp_path, name):
+    code, _, _ = score("-o", str(tmp_path / name))
+    assert code == 0
+    table = read_scores(tmp_path / name)
+    assert numbers(table.paths) == list(range(23, -1, -1))
+    assert table.scores[0] == pytest.approx(10 * 230 / 255, abs=0.05)
+
+
+def test_without_anything_asked_the_scores_are_printed(score):
+    _, out, _ = score("--top=3")
+    assert re.findall(r"\d\d\.png", out.split("flagged")[-1]) == ["23.png", "22.png", "21.png"]
+
+
+@pytest.mark.parametrize(
+    "options, kept", [(["--top=4"], 4), (["--above=8"], 3), (["--percentile=75"], 6), (["--above=8", "--top=2"], 2)]
+)
+def test_a_selection_is_what_is_written(score, tmp_path, options, kept):
+    score("-o", str(tmp_path / "out.csv"), *options)
+    assert numbers(read_scores(tmp_path / "out.csv").paths) == list(range(23, 23 - kept, -1))
+
+
+def test_a_bad_picture_is_named_and_left_out(score, colour_pictures, tmp_path):
+    (colour_pictures / "warm" / "99.png").write_bytes(b"no picture")
+    code, out, _ = score("-o", str(tmp_path / "out.csv"))
+    assert code == 0
+    assert "warm/99.png" in out
+    assert len(read_scores(tmp_path / "out.csv")) == 24
+
+
+def test_a_second_run_reads_the_cached_features(score, tmp_path, monkeypatch):
+    score("-o", str(tmp_path / "out.csv"))
+
+    def fail(self, *arguments):
+        raise AssertionError("features were computed again")
+
+    monkeypatch.setattr(MeanColour, "features", fail)
+    assert score("-o", str(tmp_path / "again.csv"))[0] == 0
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["copy", "link", "move"])
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(score, colour_pictures, tmp_path, kind):
+    before = find_images(colour_pictures)
+    code, out, _ = score("--top=2", f"--{kind}_to={tmp_path / 'best'}", "--dry_run", "--write_xmp")
+    assert code == 0
+    assert out.count(f"would {kind}") == 2
+    assert out.count("would write") == 2
+    assert not (tmp_path / "best").exists()
+    assert find_images(colour_pictures) == before
+    assert not list(colour_pictures.rglob("*.xmp"))
+
+
+@pytest.mark.parametrize("kind", ["copy", "link", "move"])
+def test_the_best_are_copied_linked_or_moved(score, colour_pictures, tmp_path, kind):
+    code, _, _ = score("--top=3", f"--{kind}_to={tmp_path / 'best'}")
+    assert code == 0
+    assert numbers(find_images(tmp_path / "best")) == [22, 21, 23]
+    assert len(find_images(colour_pictures)) == (21 if kind == "move" else 24)
+
+
+def test_a_move_is_taken_back_by_the_command_that_it_names(score, colour_pictures, tmp_path):
+    before = find_images(colour_pictures)
+    _, out, _ = score("--percentile=50", f"--move_to={tmp_path / 'best'}")
+    command = re.search(r"--undo=\S+", out)[0]
+    code, out, _ = score(command, with_model=False)
+    assert code == 0
+    assert "12 files moved back" in out
+    assert find_images(colour_pictures) == before
+
+
+def test_the_sheet_holds_the_pictures_best_first_and_asks_nothing_of_the_network(score, tmp_path):
+    score("--top=5", f"--sheet={tmp_path / 'sheet.html'}")
+    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert re.findall(r"(\d\d)\.png</small>", page) == ["23", "22", "21", "20", "19"]
+    assert page.count("data:image/jpeg;base64,") == 5
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_names_cannot_break_the_sheet(score, colour_pictures, tmp_path):
+    (colour_pictures / "warm" / "23.png").rename(colour_pictures / "warm" / '<b>"23&.png')
+    score("--top=1", f"--sheet={tmp_path / 'sheet.html'}")
+    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;&quot;23&amp;.png" in page
+    assert '<b>"23' not in page
+
+
+def test_stars_are_written_by_fifths_beside_the_pictures(score, colour_pictures):
+    before = {path: (colour_pictures / path).read_bytes() for path in find_images(colour_pictures)}
+    assert score("--write_xmp")[0] == 0
+    stars = [read_stars(colour_pictures / path) for path in sorted(before, key=lambda path: int(Path(path).stem))]
+    assert stars == sorted(stars)
+    assert [stars.count(k) for k in range(1, 6)] == [5, 5, 5, 5, 4]
+    assert {path: (colour_pictures / path).read_bytes() for path in before} == before
+
+
+def test_pictures_far_from_the_training_are_flagged(score, colour_pictures, model, tmp_path):
+    blue = [f"cold/{number:02}.png" for number in range(0, 10, 2)] + [
+        f"warm/{number:02}.png" for number in range(1, 8, 2)
+    ]
+    features = load_features(colour_pictures, blue, [MeanColour("mean-colour")], show_progress=False)
+    redness_model(model, domain=to_text(find_domain(features.values.numpy())))
+    code, out, _ = score("-o", str(tmp_path / "out.csv"), f"--sheet={tmp_path / 'sheet.html'}")
+    assert code == 0
+    assert "unfamiliar to the model" in out
+    table = read_scores(tmp_path / "out.csv")
+    flagged = {path for path, flag in zip(table.paths, table.columns["out_of_domain"], strict=True) if flag == "1"}
+    assert {"warm/23.png", "cold/22.png"} <= flagged
+    assert not flagged & set(blue)
+    assert 'class="flag"' in (tmp_path / "sheet.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--copy_to=best"], "needs to know which"),
+        (["--top=2", "--copy_to=best", "--move_to=best"], "exclude each other"),
+        (["--top=0"], "at least 1"),
+        (["--percentile=101"], "at most 100"),
+        (["--above=99"], "none of the 24"),
+        (["-o", "scores.txt"], ".csv or .json"),
+        (["--tpo=3"], "did you mean --top"),
+        (["--undo=missing.jsonl"], "cannot be read"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_status_2(score, options, message):
+    code, _, err = score(*options)
+    assert code == 2
+    assert message in err
+    assert err.split("\n")[-2].startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_a_target_inside_the_folder_is_refused_before_any_work(score, colour_pictures):
+    code, _, err = score("--top=2", f"--move_to={colour_pictures / 'best'}")
+    assert (code, "lies inside" in err) == (2, True)
+    assert not (colour_pictures / ".aesthetic_features").exists()
+
+
+def test_directory_and_model_are_required(score):
+    code, _, err = score(with_model=False)
+    assert code == 2
+    assert "-m/--model" in err
+
+
+def test_json_scores_are_in_the_ab_scorers_form(score, tmp_path):
+    score("-o", str(tmp_path / "out.json"), "--top=1")
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert list(content["ImageRecords"]) == ["warm/23.png"]

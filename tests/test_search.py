@@ -1,0 +1,236 @@
+"""The search in one process: it counts, resumes, repeats, prunes, fails well, and keeps the best model."""
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from src.errors import UserError
+from src.evaluation import Judge
+from src.model_file import load_model
+from src.predictor import average, predict
+from src.search import divide_work
+from src.settings import Range, SearchSpace
+from src.storage import close_storage, open_storage
+from src.trials import recorded_parameters, retrain
+from tests.problems import RAW, SPACE, run_search, small_problem
+
+CPU = torch.device("cpu")
+
+
+def trials_in(folder: Path, name: str = "aesthetic") -> list[FrozenTrial]:
+    storage = open_storage(f"sqlite:///{folder}/db.sqlite")
+    try:
+        return optuna.load_study(study_name=name, storage=storage).get_trials()
+    finally:
+        close_storage(storage)
+
+
+def states(trials: list[FrozenTrial]) -> list[str]:
+    return [trial.state.name for trial in trials]
+
+
+def test_the_first_trial_is_the_default_configuration_within_the_bounds(tmp_path: Path) -> None:
+    run_search(tmp_path, 1)
+    (trial,) = trials_in(tmp_path)
+    assert (trial.params["first_layer_size"], trial.params["train_epochs"], trial.params["log_lr"]) == (16, 6, -2.8)
+
+
+def test_a_study_is_brought_up_to_its_trials_and_then_none_are_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="src")
+    run_search(tmp_path, 2)
+    run_search(tmp_path, 5)
+    assert states(trials_in(tmp_path)) == ["COMPLETE"] * 5
+    model = (tmp_path / "model.safetensors").read_bytes()
+    run_search(tmp_path, 5)
+    assert len(trials_in(tmp_path)) == 5
+    assert "5 finished trials already, of --trials=5: none to run" in caplog.text
+    assert (tmp_path / "model.safetensors").read_bytes() == model
+
+
+def test_trials_that_a_killed_run_left_do_not_count(tmp_path: Path) -> None:
+    run_search(tmp_path, 1)
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL))
+    close_storage(storage)
+    run_search(tmp_path, 3)
+    assert sorted(states(trials_in(tmp_path))) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+def test_another_model_file_than_the_study_s_is_made_again_from_the_recorded_seed(tmp_path: Path) -> None:
+    run_search(tmp_path, 3)
+    file = tmp_path / "model.safetensors"
+    model = file.read_bytes()
+    for damage in (file.unlink, lambda: file.write_bytes(b"something else")):
+        damage()
+        run_search(tmp_path, 3)
+        assert file.read_bytes() == model
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"scores": "c" * 64}, "other scores;"),
+        ({"features": "shapes"}, "other features (colours; now shapes)"),
+        ({"scores": "c" * 64, "images": "d" * 64}, "other images, scores;"),
+        ({"metric": "ab"}, "other metric_for_scoring (spearman; now ab)"),
+    ],
+)
+def test_a_study_of_other_data_features_or_metric_is_not_continued(
+    tmp_path: Path, changed: dict[str, str], words: str
+) -> None:
+    run_search(tmp_path, 1)
+    with pytest.raises(UserError) as error:
+        run_search(tmp_path, 2, problem=small_problem(**changed))
+    assert words in str(error.value)
+    assert "choose another --name" in str(error.value)
+    assert len(trials_in(tmp_path)) == 1
+    run_search(tmp_path, 1, problem=small_problem(**changed), name="another")
+
+
+def test_every_trial_can_be_repeated_from_what_it_recorded(tmp_path: Path) -> None:
+    run_search(tmp_path, 4, space=replace(SPACE, dropout=Range(0.3, 0.3)))
+    problem = small_problem()
+    for trial in trials_in(tmp_path):
+        head = retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"])
+        assert (head.score, head.epoch) == (trial.value, trial.user_attrs["best_epoch"])
+        assert problem.measure_all(head)["train_ab"] == trial.user_attrs["train_ab"]
+
+
+@pytest.mark.parametrize("sampler", ["CmaEs", "random", "QMC", "TPE", "GP"])
+def test_a_seed_repeats_the_whole_search_with_every_sampler(tmp_path: Path, sampler: str) -> None:
+    values = []
+    for name in ("first", "second"):
+        run_search(tmp_path, 4, name=name, sampler=sampler, model_seed=3, workers="auto")
+        values.append([(trial.params, trial.value) for trial in trials_in(tmp_path, name)])
+    assert values[0] == values[1]
+
+
+def test_a_resumed_search_with_a_seed_draws_anew(tmp_path: Path) -> None:
+    run_search(tmp_path, 3, model_seed=3)
+    run_search(tmp_path, 6, model_seed=3)
+    drawn = [trial.params["log_lr"] for trial in trials_in(tmp_path)]
+    assert len(set(drawn)) == 6
+
+
+def test_heads_trained_at_once_record_what_they_give_alone(tmp_path: Path) -> None:
+    run_search(tmp_path, 7, workers="heads:3")
+    problem = small_problem("mse")
+    trials = trials_in(tmp_path)
+    assert states(trials) == ["COMPLETE"] * 7
+    for trial in trials:
+        assert trial.value is not None
+        head = retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"])
+        assert trial.user_attrs["eval_mse"] == pytest.approx(problem.measure_all(head)["eval_mse"], rel=0.2)
+
+
+@pytest.mark.parametrize("workers", ["1", "heads:3"])
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_pruned_trials_count_but_never_win(tmp_path: Path, pruner: str, workers: str) -> None:
+    space = replace(SPACE, train_epochs=Range(10, 10), log_lr=Range(-6, -2))
+    (best,) = run_search(tmp_path, 16, space=space, pruner=pruner, model_seed=1, workers=workers)
+    trials = trials_in(tmp_path)
+    assert len(trials) == 16
+    assert set(states(trials)) == {"COMPLETE", "PRUNED"}
+    assert best.state == TrialState.COMPLETE
+    assert best.value == max(trial.value for trial in trials if trial.state == TrialState.COMPLETE)  # type: ignore[type-var]
+
+
+def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
+    space = replace(SPACE, log_lr=Range(30, 30))
+    with pytest.raises(UserError, match="gave a model: the outputs are not finite"):
+        run_search(tmp_path, 3, space=space)
+    assert [trial.user_attrs["failure"] for trial in trials_in(tmp_path)] == ["the outputs are not finite"] * 3
+    run_search(tmp_path, 5)
+    assert states(trials_in(tmp_path)) == ["FAIL"] * 3 + ["COMPLETE"] * 2
+
+
+class Undecided(Judge):
+    def measure(self, *_) -> float:
+        return math.nan
+
+
+def test_an_undefined_metric_fails_the_trial_with_its_reason(tmp_path: Path) -> None:
+    problem = small_problem()
+    judge = Undecided(problem.judge.scores, problem.judge.rows, problem.judge.divider)
+    with pytest.raises(UserError, match="spearman is undefined for what the head predicts"):
+        run_search(tmp_path, 1, problem=replace(problem, judge=judge))
+    assert trials_in(tmp_path)[0].state == TrialState.FAIL
+
+
+def test_an_ensemble_is_the_mean_of_the_best_heads_also_after_a_resumption(tmp_path: Path) -> None:
+    run_search(tmp_path, 4, ensemble=3)
+    best = run_search(tmp_path, 6, ensemble=3)
+    trials = trials_in(tmp_path)
+    assert [trial.number for trial in best] == sorted(range(6), key=lambda number: -(trials[number].value or 0))[:3]
+    heads = [retrain(small_problem(), recorded_parameters(trial), trial.user_attrs["seed"]) for trial in best]
+    model = load_model(tmp_path / "model.safetensors")
+    expected = predict(average([head.predictor for head in heads]), RAW)
+    torch.testing.assert_close(predict(model.predictor, RAW), expected)
+    assert model.metadata["trial"] == ",".join(str(trial.number) for trial in best)
+
+
+def test_the_best_model_is_on_disk_as_soon_as_it_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def note(message: str, *arguments: object) -> None:
+        best = max(trials_in(tmp_path), key=lambda trial: trial.value if trial.value is not None else -9)
+        written.append(load_model(tmp_path / "model.safetensors").metadata["trial"])
+        assert written[-1] == str(best.number)
+
+    monkeypatch.setattr("src.search.log.info", note)
+    run_search(tmp_path, 5)
+    assert len(written) == 5
+
+
+def test_ctrl_c_leaves_no_trial_running_and_the_best_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(1000))
+    evaluate = Judge.measure
+
+    def interrupted(*arguments: object) -> float:
+        if next(calls) == 20:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Judge, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path, 50)
+    assert "RUNNING" not in states(trials_in(tmp_path))
+    assert load_model(tmp_path / "model.safetensors").metadata["trial"]
+
+
+def test_a_costly_trial_is_announced_with_its_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    space = replace(SPACE, train_epochs=Range(5, 10**7), batch_size=Range(1, 8))
+    from src.cost import costly_trial
+
+    words = costly_trial(small_problem(), space)
+    assert words is not None
+    assert "batch size 1 and 10000000 epochs of 30 training images takes up to" in words
+    assert costly_trial(small_problem(), SPACE) is None
+
+
+def test_workers_are_one_a_core_or_many_heads_on_an_accelerator() -> None:
+    assert divide_work("auto", CPU)[1] == 1
+    assert divide_work("auto", CPU, seeded=True) == (1, 1)
+    assert divide_work("3", CPU) == (3, 1)
+    assert divide_work("heads:5", CPU) == (1, 5)
+    assert divide_work("auto", torch.device("cuda")) == (1, 16)
+    for wrong in ("0", "-1", "many", "heads:0", "heads:", "2.5"):
+        with pytest.raises(UserError, match="choose one of them"):
+            divide_work(wrong, CPU)
+
+
+def test_a_space_of_points_runs_one_configuration(tmp_path: Path) -> None:
+    points = {
+        name: Range(bounds.low, bounds.low) for name, bounds in vars(replace(SPACE, log_lr=Range(-2, -2))).items()
+    }
+    run_search(tmp_path, 2, space=SearchSpace(**points))
+    assert [trial.params for trial in trials_in(tmp_path)] == [{}, {}]

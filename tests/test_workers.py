@@ -1,0 +1,161 @@
+"""Several worker processes and several machines on one study, with real processes, kills and Ctrl-C."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from src.model_file import load_model
+from src.predictor import predict
+from src.storage import close_storage, open_storage
+from src.trials import recorded_parameters, retrain
+from tests.conftest import ROOT
+from tests.problems import RAW, run_search, small_problem
+from tests.test_search import states, trials_in
+
+SMALL = ["--max_first_layer_size=20", "--max_second_layer_size=12", "--min_first_layer_size=10", "--workers=2"]
+QUICK = [*SMALL, "--max_train_epochs=6", "--min_batch_size=8"]
+LONG = [*SMALL, "--min_train_epochs=20000", "--max_train_epochs=20000", "--min_batch_size=8"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+only_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals between processes are POSIX's")
+
+
+@pytest.fixture
+def pictures(colour_pictures: Path) -> Path:
+    rows = [
+        f"{file.relative_to(colour_pictures).as_posix()},{int(file.stem) / 10}"
+        for file in sorted(colour_pictures.rglob("*.png"))
+    ]
+    (colour_pictures / "scores.csv").write_text("\n".join(["relative_path,score", *rows]))
+    return colour_pictures
+
+
+@contextlib.contextmanager
+def machine(pictures: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+    """Run the training script meanwhile, in a process group of its own, as a shell does."""
+    command = [sys.executable, "-m", "tests.machine", f"-d={pictures}", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        print(process.communicate()[0])  # shown where the test fails
+
+
+def trials_of(database: str) -> list[FrozenTrial]:
+    with contextlib.suppress(KeyError):
+        storage = open_storage(database)
+        try:
+            return optuna.load_study(study_name="aesthetic", storage=storage).get_trials()
+        finally:
+            close_storage(storage)
+    return []
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def running(database: str) -> list[FrozenTrial]:
+    return [
+        trial for trial in trials_of(database) if trial.state == TrialState.RUNNING and "process" in trial.user_attrs
+    ]
+
+
+def process_id(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs["process"].split()[1])
+
+
+def test_workers_fill_a_study_exactly_and_each_trial_can_be_repeated(tmp_path: Path) -> None:
+    (best,) = run_search(tmp_path, 9, workers="2")
+    trials = trials_in(tmp_path)
+    assert states(trials) == ["COMPLETE"] * 9
+    assert len({process_id(trial) for trial in trials}) == 2
+    assert os.getpid() not in {process_id(trial) for trial in trials}
+    for trial in trials:
+        head = retrain(small_problem(), recorded_parameters(trial), trial.user_attrs["seed"])
+        assert head.score == trial.value
+        if trial.number == best.number:
+            model = load_model(tmp_path / "model.safetensors")
+            assert predict(model.predictor, RAW).equal(predict(head.predictor, RAW))
+
+
+def test_workers_share_a_study_that_is_not_kept(tmp_path: Path) -> None:
+    (best,) = run_search(tmp_path, 5, workers="2", database="")
+    assert load_model(tmp_path / "model.safetensors").metadata["trial"] == str(best.number)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@only_posix
+def test_ctrl_c_ends_all_workers_soon_and_leaves_no_trial_running(pictures: Path, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/db.sqlite"
+    with machine(pictures, *QUICK, "--trials=1", f"--database={database}") as first:
+        assert first.wait(60) == 0
+    model = (pictures / "model.safetensors").read_bytes()
+    with machine(pictures, *LONG, "--trials=9", f"--database={database}") as process:
+        wait_for(lambda: len(running(database)) == 2)
+        workers = [process_id(trial) for trial in running(database)]
+        os.killpg(process.pid, signal.SIGINT)
+        start = time.monotonic()
+        output, _ = process.communicate(timeout=20)
+        assert time.monotonic() - start < 4, "two seconds, and as many for a busy machine"
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    assert sorted(set(states(trials_of(database)))) == ["COMPLETE", "FAIL"]
+    assert (pictures / "model.safetensors").read_bytes() == model
+
+
+@only_posix
+@pytest.mark.parametrize("database", ["sqlite:///{}/db.sqlite", "{}/journal"], ids=["sqlite", "journal"])
+def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
+    pictures: Path, tmp_path: Path, database: str
+) -> None:
+    place = database.format(tmp_path)
+    arguments = [*SMALL, "--min_train_epochs=400", "--max_train_epochs=400", "--min_batch_size=8"]
+    with machine(pictures, *arguments, "--trials=5", f"--database={place}") as process:
+        wait_for(lambda: len(running(place)) == 2)
+        victim = running(place)[0]
+        os.kill(process_id(victim), signal.SIGKILL)
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert f"a worker died (exit code -9); trial {victim.number} is run again" in output
+    trials = trials_of(place)
+    assert sorted(states(trials)) == ["COMPLETE"] * 5 + ["FAIL"]
+    again = [trial for trial in trials if trial.system_attrs.get("failed_trial") == victim.number]
+    assert [trial.params for trial in again] == [victim.params]
+
+
+@only_posix
+def test_a_search_that_was_killed_goes_on_and_leaves_no_trial_running(pictures: Path, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/db.sqlite"
+    with machine(pictures, *LONG, "--trials=4", f"--database={database}") as process:
+        wait_for(lambda: len(running(database)) == 2)
+        workers = [process_id(trial) for trial in running(database)]
+        os.kill(process.pid, signal.SIGKILL)
+        wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    quick = ["--min_train_epochs=2", "--max_train_epochs=5"]
+    with machine(pictures, *QUICK, *quick, "--trials=3", f"--database={database}") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    trials = trials_of(database)
+    assert "RUNNING" not in states(trials)
+    assert states(trials).count("COMPLETE") == 3
