@@ -181,6 +181,14 @@ def test_the_report_can_be_looked_at(
     assert all(n_coloured_pixels(page.locator("figure svg").nth(number)) > 500 for number in range(3))
     too_wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert too_wide <= 0, "the page itself never scrolls sideways"
+    widths = page.eval_on_selector_all(".strip li", "all => all.map(one => one.getBoundingClientRect().width)")
+    assert max(widths) - min(widths) < 1, "a long name does not stretch its picture"
+    overflow = page.eval_on_selector_all(
+        ".scores", "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+    )
+    assert overflow == 0
+    heights = page.eval_on_selector_all(".scores", "all => all.map(one => one.getBoundingClientRect().height)")
+    assert max(heights) < 30, "both scores stand in one line"
     text, ground = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
