@@ -130,9 +130,9 @@ def spotlight(demo_run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         yield f"http://127.0.0.1:{port}/", process
     finally:
         if process.poll() is None:
-            process.kill()
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
         process.stdout.close()
-        process.wait()
 
 
 @pytest.fixture
@@ -232,8 +232,10 @@ def test_spotlight_opens_ready_to_use(
     watched.keep("spotlight")
     assert (demo_run / "table.csv").read_text().count("\n") == 153
     page.close()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0, "Ctrl-C is how one stops it"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", urlsplit(address).port)) != 0, "its server has ended with it"
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
