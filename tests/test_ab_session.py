@@ -137,6 +137,15 @@ def test_the_same_pair_never_comes_twice_in_a_row(colour_pictures):
     assert all(one != following for one, following in itertools.pairwise(groups))
 
 
+def test_pictures_that_wait_for_an_answer_are_seldom_drawn_again(colour_pictures):
+    session = session_of(colour_pictures)
+    adaptive = [
+        set(group["pictures"]) for group in (session.group() for _ in range(150)) if group["drawn"] == "adaptive"
+    ]
+    repeats = [bool(one & following) for one, following in itertools.pairwise(adaptive)]
+    assert np.mean(repeats) < 0.05
+
+
 def test_earlier_scores_are_the_start_and_are_kept_as_a_backup(colour_pictures):
     elo = {
         f"{'warm' if number % 2 else 'cold'}/{number:02}.png": {"score": number / 10, "comparisons": 4, "note": "mine"}
