@@ -236,7 +236,8 @@ def test_the_agreement_is_that_of_the_scores_of_before_the_answer(colour_picture
     choose_redder(session, 100)
     session.update()
     choose_redder(session, 60)
-    assert session.progress()["agreement"] > 0.6
+    before = session.progress()["agreement"]
+    assert before > 0.6
     for _ in range(30):
         group = session.group()
         loser = max(group["pictures"], key=number_of)
@@ -245,6 +246,7 @@ def test_the_agreement_is_that_of_the_scores_of_before_the_answer(colour_picture
         session.choose(group["pictures"], winner, seconds=1, drawn="random", time=None)
         session.undo(None)
     assert session.progress()["choices"] == 160
+    assert session.progress()["agreement"] == before
 
 
 def test_the_random_share_of_the_log_is_an_honest_test(colour_pictures):
