@@ -52,15 +52,23 @@ def fit_baselines(features: Array, scores: Array, train_rows: Rows, *, seed: int
     if len(rows) < FEWEST_TRAINING_IMAGES or data.columns.size == 0 or np.ptp(scores[rows]) == 0:
         return predictions
     predictors = {
-        "ridge": _fit_ridge(data, _linear),
+        "ridge": _fit_kernel_ridge(data, _linear),
         "SVR": _fit_svr(data),
-        "kernel ridge": _fit_ridge(data, _gaussian),
+        "kernel ridge": _fit_kernel_ridge(data, _gaussian),
     }
-    parts = data.parts(features)
-    return predictions | {
-        name: data.score_mean + data.score_scale * np.concatenate([predict(part) for part in parts])
-        for name, predict in predictors.items()
-    }
+    return predictions | {name: data.in_score_units(predict, features) for name, predict in predictors.items()}
+
+
+def fit_ridge(features: Array, scores: Array, train_rows: Rows) -> Callable[[Array], Array]:
+    """Return ridge as `fit_baselines` fits it: a function from features (n, n_features) to predictions (n,).
+
+    Where nothing can be learnt it gives the mean.
+    """
+    data = _Standardised.of(features, scores, train_rows)
+    if data.columns.size == 0:
+        return lambda given: np.full(len(given), data.score_mean)
+    predict = _fit_kernel_ridge(data, _linear)
+    return lambda given: data.in_score_units(predict, given)
 
 
 def better_baseline(
@@ -126,11 +134,12 @@ class _Standardised:
             score_scale=score_scale,
         )
 
-    def parts(self, features: Array) -> list[Array]:
-        """Return all images' standardised features, some rows at a time."""
+    def in_score_units(self, predict: Callable[[Array], Array], features: Array) -> Array:
+        """Return the predictions (n_images,) of a function of standardised features, called on some rows at a time."""
         starts = range(0, len(features), ROWS_AT_ONCE)
         given = (features[start : start + ROWS_AT_ONCE][:, self.columns] for start in starts)
-        return [(np.asarray(rows, dtype=np.float64) - self.mean) / self.scale for rows in given]
+        found = [predict((np.asarray(rows, dtype=np.float64) - self.mean) / self.scale) for rows in given]
+        return self.score_mean + self.score_scale * np.concatenate([np.zeros(0), *found])
 
 
 def _linear(rows: Array, others: Array) -> Array:
@@ -144,7 +153,7 @@ def _gaussian(rows: Array, others: Array) -> Array:
     return MEAN_VARIANCE + np.exp(-np.maximum(squares - 2 * rows @ others.T, 0) / others.shape[1])
 
 
-def _fit_ridge(data: _Standardised, kernel: Kernel) -> Callable[[Array], Array]:
+def _fit_kernel_ridge(data: _Standardised, kernel: Kernel) -> Callable[[Array], Array]:
     """Return the predictor of kernel ridge; its penalty is chosen by leaving each image out in turn."""
     searched, scores = data.train[:MOST_SEARCHED_IMAGES], data.scores[:MOST_SEARCHED_IMAGES]
     errors = left_out_errors(kernel(searched, searched), scores, RIDGE_PENALTIES)

@@ -17,10 +17,12 @@ def cache_folders(directory: Path) -> tuple[Path, ...]:
     """Return where features are kept: the first folder is written to, the others are only read.
 
     That is the folder beside the pictures, or, where it cannot be written, one in the user's cache folder; the log
-    says so. Raises UserError if neither can be written.
+    says so. Raises UserError if neither can be written, or if there is no such directory.
     """
+    if not directory.is_dir():
+        raise UserError(f"there is no directory {directory}; check --directory")
     beside = directory / CACHE_FOLDER_NAME
-    identity = hashlib.sha256(str(directory.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    identity = hashlib.sha256(str(directory.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     elsewhere = user_cache_folder() / "custom-aesthetic-training" / f"{directory.resolve().name}-{identity}"
     error = _writing_error(beside)
     if error is None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from src.errors import UserError
+from src.storage import with_driver
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def start_dashboard(database: str) -> tuple[subprocess.Popen, str]:
     """Return the process that serves the dashboard on a free local port, and its address."""
     port = free_port()
     code = "import sys; from optuna_dashboard._cli import main; sys.argv[0] = 'optuna-dashboard'; main()"
-    command = [sys.executable, "-c", code, database, "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-c", code, with_driver(database), "--host", "127.0.0.1", "--port", str(port)]
     new_group = 0x200 if sys.platform == "win32" else 0  # Windows' CREATE_NEW_PROCESS_GROUP
     process = subprocess.Popen(
         command,

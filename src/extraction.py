@@ -1,9 +1,9 @@
-"""Run an extractor over pictures: decoding in threads ahead of the model, at a batch size found by timing.
+"""Run an extractor over pictures: decoding in threads ahead of the model, arranged as timing finds best.
 
 On a CPU an extractor whose `features` may run in several threads at once (its attribute `features_thread_safe` is
-true) gets one lane a core with one torch thread each: small networks lose much of their time where threads wait for
-each other. Every other extractor gets one lane with all torch threads. The batch size changes the features by no more
-than the rounding of float32 sums.
+true) can use the cores in two ways: all of them for one batch, or a lane of its own for each of several batches. Both
+are tried, then several batch sizes; every other extractor gets one lane with all threads. The arrangement changes the
+features by no more than the rounding of float32 sums.
 """
 
 import itertools
@@ -31,8 +31,11 @@ MAX_BATCH_SIZE_ACCELERATOR = 512
 WORTHWHILE_GAIN = 1.03
 """Another batch size must be this much faster to be taken."""
 
-TIMED_ROUNDS = 3
-"""Batches a lane for each batch size tried; the first one warms up."""
+N_PIXELS_AHEAD = 128
+"""Transformed pictures, one for each view, that wait in memory for the model (0.6 MB each at 224 x 224)."""
+
+N_ROUNDS = 3
+"""Batches a lane for each batch size tried; the first one warms up, the faster of the others counts."""
 
 Wanted = Mapping[str, Sequence[int]]
 """View -> the hidden states wanted of it."""
@@ -79,8 +82,7 @@ class Extraction:
         self._on_batch = on_batch
         self._on_failure = on_failure
         self._reporting = Lock()
-        self._seconds: list[float] = []
-        self.lanes = lanes_for(extractor)
+        self.lanes = arrangements(extractor)[0]
         self.batch_size = START_BATCH_SIZE
 
     def run(self, pictures: Sequence[tuple[int, str]]) -> None:
@@ -90,13 +92,11 @@ class Extraction:
         """
         n_torch_threads = torch.get_num_threads()
         decoders = ThreadPoolExecutor(n_cores(), "decode")
-        models = ThreadPoolExecutor(self.lanes.n_lanes, "model")
         try:
             decoded = self._good(decode_ahead(decoders, self._directory, pictures, self._extractor, list(self._wanted)))
-            self._find_batch_size(models, decoded)
-            self._run_batches(models, decoded, None)
+            self._find_arrangement(decoded)
+            self._run_all(decoded)
         finally:
-            models.shutdown(cancel_futures=True)
             decoders.shutdown(cancel_futures=True)
             torch.set_num_threads(n_torch_threads)
 
@@ -108,56 +108,64 @@ class Extraction:
                 with self._reporting:
                     self._on_failure(picture.row, picture.reason)
 
-    def _find_batch_size(self, models: ThreadPoolExecutor, decoded: Iterator[Decoded]) -> None:
-        """Climb to the fastest batch size on the first pictures; their features count like any others."""
-        best, best_rate = START_BATCH_SIZE, self._rate(models, decoded, START_BATCH_SIZE)
+    def _find_arrangement(self, decoded: Iterator[Decoded]) -> None:
+        """Find the faster lanes, then their best batch size, on the first pictures; what they give is kept."""
+        best_rate, best_lanes = 0.0, self.lanes
+        for lanes in arrangements(self._extractor):
+            self.lanes = lanes
+            rate = self._rate(decoded, START_BATCH_SIZE)
+            if rate > best_rate:
+                best_rate, best_lanes = rate, lanes
+        self.lanes = best_lanes
         for factor in (2.0, 0.5):
-            while 1 <= (size := int(best * factor)) <= self.lanes.max_batch_size:
-                rate = self._rate(models, decoded, size)
-                if best_rate is None or rate is None or rate < best_rate * WORTHWHILE_GAIN:
+            while best_rate and 1 <= (size := int(self.batch_size * factor)) <= self.lanes.max_batch_size:
+                rate = self._rate(decoded, size)
+                if rate < best_rate * WORTHWHILE_GAIN:
                     break
-                best, best_rate = size, rate
-            if best > START_BATCH_SIZE or best_rate is None:
+                self.batch_size, best_rate = size, rate
+            if self.batch_size > START_BATCH_SIZE:
                 break
-        self.batch_size = best
 
-    def _rate(self, models: ThreadPoolExecutor, decoded: Iterator[Decoded], batch_size: int) -> float | None:
-        """Return the pictures a second that the model gets through; None if the pictures ran out."""
-        self.batch_size, self._seconds = batch_size, []
-        n_batches = TIMED_ROUNDS * self.lanes.n_lanes
-        self._run_batches(models, decoded, n_batches)
-        seconds = self._seconds[self.lanes.n_lanes :]
-        if len(self._seconds) < n_batches:
-            return None
-        return self.lanes.n_lanes * batch_size / min(seconds)
-
-    def _run_batches(self, models: ThreadPoolExecutor, decoded: Iterator[Decoded], n_batches: int | None) -> None:
-        """Run so many batches, None for all, keeping one more in store than there are lanes."""
-        running: set[Future[None]] = set()
-        for _ in itertools.count() if n_batches is None else range(n_batches):
-            batch = list(itertools.islice(decoded, self.batch_size))
-            if not batch:
-                break
-            running.add(models.submit(self._run_batch, batch))
-            if len(running) > self.lanes.n_lanes:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
+    def _rate(self, decoded: Iterator[Decoded], batch_size: int) -> float:
+        """Return the pictures a second with all lanes at work; 0 if the pictures ran out."""
+        n_lanes = self.lanes.n_lanes
+        seconds = []
+        with ThreadPoolExecutor(n_lanes, "model") as models:
+            for _ in range(N_ROUNDS):
+                batches = [list(itertools.islice(decoded, batch_size)) for _ in range(n_lanes)]
+                started = time.perf_counter()
+                for future in [models.submit(self._run_batch, batch) for batch in batches if batch]:
                     future.result()
-        for future in running:
-            future.result()
+                seconds.append(time.perf_counter() - started)
+                if len(batches[-1]) < batch_size:
+                    return 0.0
+        return n_lanes * batch_size / min(seconds[1:])
+
+    def _run_all(self, decoded: Iterator[Decoded]) -> None:
+        """Run all pictures that are left, with one batch more in store than there are lanes."""
+        running: set[Future[None]] = set()
+        models = ThreadPoolExecutor(self.lanes.n_lanes, "model")
+        try:
+            while batch := list(itertools.islice(decoded, self.batch_size)):
+                running.add(models.submit(self._run_batch, batch))
+                if len(running) > self.lanes.n_lanes:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in running:
+                future.result()
+        finally:
+            models.shutdown(cancel_futures=True)
 
     def _run_batch(self, batch: list[Decoded]) -> None:
         torch.set_num_threads(self.lanes.n_torch_threads)
         rows = [picture.row for picture in batch]
-        started = time.perf_counter()
         features: Features = {}
         for view, hidden_states in self._wanted.items():
             pixels = torch.stack([picture.pixels[view] for picture in batch])
             for hidden_state, values in model_features(self._extractor, pixels, hidden_states).items():
                 features[view, hidden_state] = values
-        seconds = time.perf_counter() - started
         with self._reporting:
-            self._seconds.append(seconds)
             self._on_batch(rows, features)
 
 
@@ -169,7 +177,7 @@ def decode_ahead(
     views: Sequence[str],
 ) -> Iterator[Decoded]:
     """Yield the pictures, (row, relative path) each, in their order; the threads are some way ahead."""
-    n_ahead = 8 * n_cores() + 2 * (MAX_BATCH_SIZE_ACCELERATOR if torch.cuda.is_available() else MAX_BATCH_SIZE_CPU)
+    n_ahead = N_PIXELS_AHEAD // len(views)
     waiting: deque[Future[Decoded]] = deque()
     for row, path in pictures:
         waiting.append(decoders.submit(decode, directory, row, path, extractor, views))
@@ -209,15 +217,16 @@ def model_features(
     return {hidden_state: np.concatenate([half[hidden_state] for half in halves]) for hidden_state in halves[0]}
 
 
-def lanes_for(extractor: FeatureExtractor) -> Lanes:
-    """Return how to run this extractor on its device; OMP_NUM_THREADS and torch's own setting are respected."""
+def arrangements(extractor: FeatureExtractor) -> list[Lanes]:
+    """Return the ways to run this extractor on its device; OMP_NUM_THREADS and torch's own setting are respected."""
     n_threads = torch.get_num_threads()
     device = torch.device(getattr(extractor, "device", "cpu"))
     if device.type != "cpu":
-        return Lanes(1, n_threads, MAX_BATCH_SIZE_ACCELERATOR)
-    if getattr(extractor, "features_thread_safe", False):
-        return Lanes(n_threads, 1, MAX_BATCH_SIZE_CPU)
-    return Lanes(1, n_threads, MAX_BATCH_SIZE_CPU)
+        return [Lanes(1, n_threads, MAX_BATCH_SIZE_ACCELERATOR)]
+    ways = [Lanes(1, n_threads, MAX_BATCH_SIZE_CPU)]
+    if getattr(extractor, "features_thread_safe", False) and n_threads > 1:
+        ways.append(Lanes(n_threads, 1, MAX_BATCH_SIZE_CPU))
+    return ways
 
 
 def n_cores() -> int:

@@ -24,7 +24,6 @@ from src.feature_shards import (
     SHARD_SUFFIX,
     TEMPORARY_SUFFIX,
     DamagedShard,
-    PictureKeys,
     read_features,
     read_index,
     remove_shard,
@@ -32,6 +31,7 @@ from src.feature_shards import (
     set_key_text,
     write_shard,
 )
+from src.picture_keys import PictureKeys, Pictures, picture_keys
 
 logger = logging.getLogger(__name__)
 
@@ -45,24 +45,6 @@ SMALL_SHARDS_TO_COMPACT = 16
 DEAD_FRACTION_TO_COMPACT = 0.25
 _LEFTOVER_SECONDS = 86_400
 _GONE = (FileNotFoundError, NotADirectoryError)
-
-
-class Pictures:
-    """The pictures asked for, as they are on the disk now; row i is path i."""
-
-    def __init__(self, directory: Path, paths: Sequence[str]) -> None:
-        self.directory = directory
-        self.keys = picture_keys(directory, paths)
-        self.row_of = {path: row for row, path in enumerate(paths)}
-        if len(self.row_of) != len(paths):
-            raise ValueError("the same picture is asked for twice")
-
-    def rows_of(self, index: PictureKeys) -> NDArray[np.int64]:
-        """Return the row of each indexed picture, -1 where it was not asked for or has changed since."""
-        row_of = self.row_of
-        rows = np.fromiter((row_of.get(path, -1) for path in index.paths), np.int64, len(index))
-        same = (self.keys.sizes[rows] == index.sizes) & (self.keys.mtimes_ns[rows] == index.mtimes_ns)
-        return np.where(same, rows, -1)
 
 
 @dataclass(frozen=True)
@@ -222,19 +204,6 @@ class FeatureSet:
         for shard in kept:
             remove_shard(shard)
         return merged
-
-
-def picture_keys(directory: Path, paths: Sequence[str]) -> PictureKeys:
-    """Return size and modification time of each picture now; both -1 where there is no such file."""
-    sizes, mtimes_ns = (np.full(len(paths), -1, np.int64) for _ in range(2))
-    prefix = os.path.join(directory, "")  # noqa: PTH118 - a million Path objects would take seconds
-    for row, path in enumerate(paths):
-        try:
-            status = os.stat(prefix + path)  # noqa: PTH116
-        except (OSError, ValueError):
-            continue
-        sizes[row], mtimes_ns[row] = status.st_size, status.st_mtime_ns
-    return PictureKeys(paths, sizes, mtimes_ns)
 
 
 def open_feature_set(

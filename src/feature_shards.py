@@ -16,8 +16,7 @@ import logging
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from src.errors import UserError
+from src.picture_keys import PictureKeys
 
 logger = logging.getLogger(__name__)
 
@@ -41,22 +41,6 @@ class DamagedShard(Exception):
     """The file is there but is no whole shard of the set that was asked for."""
 
 
-@dataclass(frozen=True)
-class PictureKeys:
-    """What a picture file was when its features were made; the arrays are (n_pictures,) int64."""
-
-    paths: Sequence[str]
-    sizes: NDArray[np.int64]
-    mtimes_ns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "PictureKeys":
-        """Return the keys of these rows, in this order."""
-        return PictureKeys([self.paths[row] for row in rows], self.sizes[rows], self.mtimes_ns[rows])
-
-
 def write_shard(
     folder: Path, set_key: str, pictures: PictureKeys, features: NDArray[np.generic], *, durable: bool = False
 ) -> Path:
@@ -65,7 +49,7 @@ def write_shard(
     A kill leaves either the whole shard or none. `durable` also waits until the disk has it, so that what it replaces
     may go. Raises UserError if the disk is full or the folder cannot be written.
     """
-    packed_paths = np.frombuffer("\0".join(pictures.paths).encode("utf-8", "surrogateescape"), np.uint8)
+    packed_paths = np.frombuffer("\0".join(pictures.paths).encode("utf-8", "surrogatepass"), np.uint8)
     index: dict[str, NDArray[np.generic]] = {
         "paths": packed_paths,
         "sizes": pictures.sizes,
@@ -116,7 +100,7 @@ def read_index(shard: Path, set_key: str) -> tuple[PictureKeys, int]:
         n_rows, width = file.get_slice("features").get_shape()
         if metadata.get("index_crc32") != str(_checksum(packed, sizes, mtimes_ns)):
             raise DamagedShard("its index does not match its checksum")
-    paths = packed.tobytes().decode("utf-8", "surrogateescape").split("\0")
+    paths = packed.tobytes().decode("utf-8", "surrogatepass").split("\0")
     if not len(paths) == len(sizes) == len(mtimes_ns) == n_rows:
         raise DamagedShard("its tensors differ in length")
     return PictureKeys(paths, sizes, mtimes_ns), width

@@ -15,7 +15,8 @@ from src.cache_folders import cache_folders
 from src.errors import UserError
 from src.extraction import Extraction, Features
 from src.extractors.protocol import FeatureExtractor
-from src.feature_cache import FeatureSet, Located, Pictures, open_feature_set
+from src.feature_cache import FeatureSet, Located, open_feature_set
+from src.picture_keys import Pictures
 
 logger = logging.getLogger(__name__)
 

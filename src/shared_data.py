@@ -11,7 +11,18 @@ from torch import Tensor
 from src.errors import UserError
 from src.trials import Problem
 
-FEATURES_FILE = "features"
+
+@dataclass(frozen=True)
+class _SharedTensor:
+    """Where a tensor is mapped from."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def attach(self) -> Tensor:
+        size = torch.Size(self.shape).numel()
+        return torch.from_file(str(self.file), shared=True, size=size, dtype=self.dtype).view(self.shape)
 
 
 @dataclass(frozen=True)
@@ -19,24 +30,37 @@ class SharedProblem:
     """A problem as it travels to another process: all but the features, and where those are mapped from."""
 
     content: bytes
-    file: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype
+    features: tuple[_SharedTensor, ...]
+    """Of the problem's own data, then of each fold's."""
 
     def attach(self) -> Problem:
         """Return the problem; its features are the one copy that all processes share."""
-        problem: Problem = pickle.loads(self.content)
-        return replace(problem, data=replace(problem.data, features=_map(self.file, self.shape, self.dtype)))
+        return _with_features(pickle.loads(self.content), [tensor.attach() for tensor in self.features])
 
 
 def share(problem: Problem, folder: Path) -> SharedProblem:
-    """Return the problem with its features in a file of that folder, which must outlast all who attach.
+    """Return the problem with its features in files of that folder, which must outlast all who attach.
 
     A file in the folder for temporary files is shared memory with a name: no process holds a copy of its own, and no
     small /dev/shm is in the way. UserError where the disk is too full for it.
     """
-    features = problem.data.features
-    file = folder / FEATURES_FILE
+    every = [problem.data, *(fold.data for fold in problem.folds)]
+    shared = tuple(_share(data.features, folder / f"features_{index}") for index, data in enumerate(every))
+    rest = _with_features(problem, [torch.empty(0) for _ in every])
+    return SharedProblem(pickle.dumps(rest), shared)
+
+
+def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
+    own, *others = features
+    folds = zip(problem.folds, others, strict=True)
+    return replace(
+        problem,
+        data=replace(problem.data, features=own),
+        folds=tuple(replace(fold, data=replace(fold.data, features=other)) for fold, other in folds),
+    )
+
+
+def _share(features: Tensor, file: Path) -> _SharedTensor:
     try:
         with file.open("wb") as stream:
             if hasattr(os, "posix_fallocate"):
@@ -48,9 +72,4 @@ def share(problem: Problem, folder: Path) -> SharedProblem:
             f"{file} for the features that the workers share ({features.nbytes / 1e6:,.0f} MB) cannot be written: "
             f"{error.strerror}; free space, point TMPDIR to another disk, or use --workers=1"
         ) from None
-    rest = replace(problem, data=replace(problem.data, features=torch.empty(0)))
-    return SharedProblem(pickle.dumps(rest), file, tuple(features.shape), features.dtype)
-
-
-def _map(file: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.from_file(str(file), shared=True, size=torch.Size(shape).numel(), dtype=dtype).view(shape)
+    return _SharedTensor(file, tuple(features.shape), features.dtype)

@@ -32,6 +32,9 @@ GRACE_SECONDS = 60
 BUSY_SECONDS = 60
 """How long SQLite waits for another process that writes."""
 
+PROXY_SECONDS = 15
+"""How long a gRPC proxy may take to answer at the start."""
+
 PATIENCE_SECONDS = 120
 """How long a search waits for a database that does not answer: long enough for a restart."""
 
@@ -40,11 +43,8 @@ with warnings.catch_warnings():
     retry_once = RetryHeartbeatStaleTrialCallback(max_retry=1)
 """What happens to a trial that died with its process: it is queued again, once."""
 
-DRIVERS = {
-    "postgresql": "psycopg2-binary (pip install psycopg2-binary)",
-    "mysql": "PyMySQL (pip install PyMySQL, and write the URL as mysql+pymysql://...)",
-    "grpc": "grpcio (pip install grpcio)",
-}
+DRIVERS = {"postgresql": ("psycopg2", "psycopg2-binary"), "mysql": ("pymysql", "PyMySQL")}
+"""Kind of database -> the driver used where the URL names none, and the package that brings it."""
 
 
 def open_storage(database: str) -> BaseStorage:
@@ -70,10 +70,19 @@ def is_server(database: str) -> bool:
     return "://" in database and not database.startswith("sqlite")
 
 
+def with_driver(database: str) -> str:
+    """Return the URL with its driver named where it names none: SQLAlchemy's own choice may not be installed."""
+    kind, separator, rest = database.partition("://")
+    return f"{kind}+{DRIVERS[kind][0]}://{rest}" if separator and kind in DRIVERS else database
+
+
 def _open_journal(file: str) -> BaseStorage:
     try:
-        with Path(file).open("ab"):
-            pass
+        with Path(file).open("a+b") as stream:
+            stream.seek(0)
+            first = stream.readline()
+        if first and "op_code" not in json.loads(first):
+            raise ValueError("its first line is no entry")
         return optuna.storages.JournalStorage(JournalFileBackend(file))
     except OSError as error:
         raise UserError(f"--database={file} cannot be opened: {error.strerror}; choose another place") from None
@@ -87,9 +96,9 @@ def _open_proxy(database: str) -> BaseStorage:
         from optuna.storages import GrpcStorageProxy
 
         storage = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)
-        storage.wait_server_ready(timeout=15)
+        storage.wait_server_ready(timeout=PROXY_SECONDS)
     except ImportError:
-        raise UserError(f"--database={database} needs the package {DRIVERS['grpc']}") from None
+        raise UserError(f"--database={database} needs two packages: pip install grpcio protobuf") from None
     except ConnectionError:
         raise UserError(
             f"--database={database}: no gRPC proxy of Optuna answers there; start one by "
@@ -103,19 +112,27 @@ def _open_database(database: str) -> BaseStorage:
     options: dict[str, Any] = (
         {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True, "pool_recycle": 1800}
     )
-    try:
-        storage = RDBStorage(
-            database,
+
+    def connect() -> RDBStorage:
+        return RDBStorage(
+            with_driver(database),
             engine_kwargs=options,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
             heartbeat_stale_trial_callback=retry_once,
         )
+
+    try:
+        try:
+            storage = connect()
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+            storage = connect()  # another machine made the tables at the same moment
     except ImportError as error:
         kind = database.split(":")[0].split("+")[0]
-        raise UserError(f"--database={kind}://... needs the package {DRIVERS.get(kind, error)}") from None
+        package = DRIVERS[kind][1] if kind in DRIVERS else f"that its driver comes in ({error})"
+        raise UserError(f"--database={kind}://... needs the package {package}: install it with pip") from None
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = _reason(error)
         raise UserError(f"--database={database} cannot be opened: {reason}; check the URL, or choose another") from None
     if sqlite and ":memory:" not in database and database != "sqlite://":
         storage.engine.dispose()
@@ -138,7 +155,7 @@ def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> R
         try:
             return call(*arguments, **options)
         except _outages() as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = _reason(error)
             if time.monotonic() > deadline:
                 raise UserError(
                     f"the database of the study does not answer: {reason}; what was finished is kept, and the same "
@@ -147,6 +164,12 @@ def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> R
             log.debug("the database does not answer, trying again: %s", reason)
             time.sleep(pause)
             pause = min(2 * pause, 3.0)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what the database itself said."""
+    said = getattr(error, "orig", None) or error.__cause__ or error
+    return str(getattr(said, "orig", None) or said).strip().partition("\n")[0]
 
 
 @functools.cache
@@ -173,16 +196,6 @@ def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[st
             models.TrialUserAttributeModel(trial_id=trial_id, key=name, value_json=json.dumps(value))
             for name, value in attributes.items()
         )
-
-
-@contextlib.contextmanager
-def as_user_errors() -> Iterator[None]:
-    """Turn what a lasting outage raises outside `patiently` into a UserError."""
-    try:
-        yield
-    except _outages() as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"the database of the study failed: {reason}; the same command goes on from here") from None
 
 
 def close_storage(storage: BaseStorage) -> None:

@@ -26,6 +26,8 @@ class TrainedHead:
     """Its outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
     state_weights: tuple[tuple[float, ...], ...]
     """For each mixture the hidden-state weights found, then the bias."""
+    seen_outputs: Tensor | None = None
+    """Where `outputs` are out of fold: those of the heads that learnt from the image. See fold_training."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from src.evaluation import Judge
+from src.fold_training import Fold, train_folds
 from src.metrics import HIGHER_IS_BETTER
 from src.sampling import report_at
 from src.settings import ScoringSettings, SearchSpace
@@ -31,6 +32,8 @@ class Problem:
     data: TrainingData
     judge: Judge
     scoring: ScoringSettings
+    folds: tuple[Fold, ...] = ()
+    """The folds by which a trial is judged; none where the eval set judges it."""
     identity: dict[str, str] = field(default_factory=dict)
     """What a study's scores depend on, by name: a study goes on only where all of it is the same."""
 
@@ -47,7 +50,11 @@ class Problem:
 
     def measure_all(self, head: TrainedHead) -> dict[str, float]:
         """Return the metrics of a head by name (`eval_ab`, ...)."""
-        return self.judge.measure_all(self.scoring.metrics, head.outputs.double().numpy())
+        values = self.judge.measure_all(self.scoring.metrics, head.outputs.double().numpy())
+        if head.seen_outputs is None:
+            return values
+        seen = self.judge.measure_all(self.scoring.metrics, head.seen_outputs.double().numpy())
+        return {name: (values if name.startswith("eval_") else seen)[name] for name in values if name in seen}
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class StoppedError(Exception):
 def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedHead:
     """Return the head of a trial again, from its recorded parameters and seed."""
     aim = problem.aim
+    if problem.folds:
+        return train_folds(problem.folds, parameters, aim, seed=seed)
     return train(
         problem.data,
         parameters,
@@ -125,12 +134,16 @@ def run_trials(
 
     try:
         with heartbeats(study, beating):
-            outcomes = train_jobs(
-                problem.data,
-                jobs(),
-                problem.aim,
-                n_at_once=plan.n_at_once,
-                layers=largest if plan.n_at_once > 1 else None,
+            outcomes = (
+                _train_by_folds(problem, jobs())
+                if problem.folds
+                else train_jobs(
+                    problem.data,
+                    jobs(),
+                    problem.aim,
+                    n_at_once=plan.n_at_once,
+                    layers=largest if plan.n_at_once > 1 else None,
+                )
             )
             for job, outcome in outcomes:
                 run = running[id(job)]
@@ -142,6 +155,19 @@ def run_trials(
     finally:
         for run in running.values():
             patiently(study.tell, run.trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tuple[Job, TrainedHead | Exception]]:
+    """Yield each job with its outcome, as `train_jobs` does; each is a training for every fold."""
+    for job in jobs:
+        if job is None:
+            continue
+        outcome: TrainedHead | Exception
+        try:
+            outcome = train_folds(problem.folds, job.parameters, problem.aim, seed=job.seed, on_epoch=job.on_epoch)
+        except (DivergedError, StoppedError) as error:
+            outcome = error
+        yield job, outcome
 
 
 class _Run:

@@ -30,7 +30,7 @@ def small_problem(metric: str = "spearman", loss_model: str = "mse", **identity:
     data = standardise(RAW, SCORES, torch.arange(30), device=torch.device("cpu"))
     scoring = ScoringSettings(metric_for_scoring=metric, loss_model=loss_model, calculate_ab=True)
     known = {"images": "a" * 64, "scores": "b" * 64, "features": "colours", "metric_for_scoring": metric, **identity}
-    return Problem(data, Judge(SCORES.double().numpy(), rows, 3.0), scoring, known)
+    return Problem(data, Judge(SCORES.double().numpy(), rows, 3.0), scoring, identity=known)
 
 
 def make_file(model: BestModel) -> bytes:

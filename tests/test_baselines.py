@@ -42,6 +42,17 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(found, ridge.predict(standardised), rtol=1e-3)
 
 
+def test_ridge_with_more_features_than_images_chooses_the_penalty_of_scikit_learn() -> None:
+    generator = np.random.default_rng(3)
+    features = generator.normal(size=(60, 200))
+    scores = features[:, :20].sum(1) + 3 * generator.normal(size=60) + 50
+    train = np.arange(40)
+    standardised = (features - features[train].mean(0)) / features[train].std(0)
+    ridge = RidgeCV(alphas=RIDGE_PENALTIES * 200).fit(standardised[train], scores[train])
+    found = fit_baselines(features, scores, train)["ridge"]
+    np.testing.assert_allclose(found, ridge.predict(standardised), rtol=2e-3)
+
+
 def test_left_out_errors_are_those_of_leaving_each_image_out() -> None:
     generator = np.random.default_rng(1)
     rows, scores = generator.normal(size=(12, 20)), generator.normal(size=12)
@@ -100,6 +111,10 @@ def test_a_baseline_is_better_only_where_that_is_significant() -> None:
     assert found is not None
     assert found[0] == "best"
     assert found[1].low > 0
+    rivals = [scores + 1.5 * generator.normal(size=100) for _ in range(20)]
+    figures = [metrics.spearman(scores, rival).statistic for rival in rivals]
+    middling, lucky = (rivals[index] for index in np.argsort(figures)[[9, 13]])
+    assert better_baseline(scores, middling, {"by luck": lucky}) is None
     sentence = advice(scores, model, {"good": good, "best": best})
     assert sentence.startswith("best is better than the model: Spearman +0.")
     assert "--ensemble" in sentence

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src import metrics
@@ -26,6 +26,7 @@ def noisy_copy(scores: np.ndarray, noise: float, seed: int) -> np.ndarray:
     return scores + noise * np.random.default_rng(seed).normal(size=len(scores))
 
 
+@settings(deadline=None, max_examples=40)
 @given(few_values, st.integers(0, 99))
 def test_resampled_figures_are_those_of_the_images_repeated(pairs: list[tuple[int, int]], seed: int) -> None:
     scores, predictions = np.array(pairs, dtype=float).T

@@ -17,9 +17,10 @@ import src.feature_cache
 import src.feature_shards
 from src.cache_folders import cache_folders
 from src.errors import UserError
-from src.feature_cache import SHARDS_TO_MERGE, FeatureSet, Pictures, open_feature_set
-from src.feature_shards import DamagedShard, PictureKeys, read_features, read_index, write_shard
+from src.feature_cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
+from src.feature_shards import DamagedShard, read_features, read_index, write_shard
 from src.images import CACHE_FOLDER_NAME
+from src.picture_keys import PictureKeys, Pictures
 
 WIDTH = 3
 KEY = "the set"
@@ -89,7 +90,9 @@ def test_anyone_can_read_a_shard_with_safetensors_alone(tmp_path: Path) -> None:
 def test_only_unchanged_pictures_are_found(tmp_path: Path) -> None:
     names = make_files(tmp_path, 5)
     add(a_set(tmp_path), Pictures(tmp_path, names), range(4))
+    before = (tmp_path / names[0]).stat()
     (tmp_path / names[0]).write_text("longer than it was before")
+    os.utime(tmp_path / names[0], ns=(before.st_atime_ns, before.st_mtime_ns))
     os.utime(tmp_path / names[1], ns=(0, 12345))
     (tmp_path / names[2]).unlink()
 
@@ -390,6 +393,12 @@ def test_nowhere_to_write_is_the_users_to_mend(tmp_path: Path, monkeypatch: pyte
         cache_folders(tmp_path / "pictures")
     for name in ("pictures", "home"):
         (tmp_path / name).chmod(0o755)
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no directory .*nowhere.*--directory"):
+        cache_folders(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def open_a_set(directory: Path) -> FeatureSet:

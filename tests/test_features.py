@@ -8,15 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 
 from src.errors import UserError
-from src.extraction import Extraction, lanes_for
+from src.extraction import Extraction, Lanes, arrangements
 from src.features import FeatureBlock, FeatureTable, load_features
 from src.images import CACHE_FOLDER_NAME, find_images
 from tests.mean_colour import MeanColour, expected, make_pictures
@@ -149,9 +151,10 @@ def test_features_that_do_not_fit_are_named_and_not_kept(
         return dict.fromkeys(hidden_states, values)
 
     monkeypatch.setattr(extractor, "features", features)
-    table = load(tmp_path, paths, extractor, fp16=True)
+    other = MeanColour("other", fingerprint="other")
+    table = load(tmp_path, paths, extractor, other, fp16=True)
 
-    assert table.paths == (paths[2],)
+    assert table.paths == (paths[2],) and other.n_computed == 1
     assert "--fp16_features" in table.failures[paths[0]] and "no finite features" in table.failures[paths[1]]
 
 
@@ -202,9 +205,9 @@ def test_a_damaged_shard_is_computed_again_in_the_same_run(
     paths = make_pictures(tmp_path, 12)
     load(tmp_path, paths, MeanColour())
     damaged = next((tmp_path / CACHE_FOLDER_NAME).rglob("*.safetensors"))
-    content = bytearray(damaged.read_bytes())
-    content[-1 if part == "index" else content.index(b"}}") + 12] ^= 1
-    damaged.write_bytes(content)
+    with safe_open(damaged, framework="numpy") as file:
+        whole = file.get_tensor("features" if part == "features" else "paths").tobytes()
+    damaged.write_bytes(damaged.read_bytes().replace(whole, whole[:-1] + bytes([whole[-1] ^ 1])))
 
     extractor = MeanColour()
     table = load(tmp_path, paths, extractor)
@@ -218,8 +221,9 @@ def test_torch_threads_are_left_as_found(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        load(tmp_path, make_pictures(tmp_path, 3), MeanColour())
-        assert torch.get_num_threads() == 2
+        load(tmp_path, make_pictures(tmp_path, 3), ThreadSafe())
+        with ThreadPoolExecutor(1) as another_thread:
+            assert another_thread.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
@@ -262,11 +266,34 @@ def test_only_an_extractor_that_says_so_runs_in_several_threads_at_once(tmp_path
     assert torch.allclose(table.values, expected(tmp_path, paths))
 
 
+@pytest.mark.parametrize("seconds_alone", [0.03, 0.3])
+def test_of_one_lane_and_several_the_faster_is_taken(tmp_path: Path, seconds_alone: float) -> None:
+    """A batch takes 0.1 s in a lane of one thread; with all threads it takes a third or three times as much."""
+
+    class Timed(ThreadSafe):
+        def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+            time.sleep(0.1 if torch.get_num_threads() == 1 else seconds_alone)
+            return MeanColour.features(self, pixels, hidden_states)
+
+    paths = make_pictures(tmp_path, 60)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        extraction = Extraction(
+            tmp_path, Timed(), {"centre": (0,)}, on_batch=lambda *batch: None, on_failure=lambda *failure: None
+        )
+        extraction.run(list(enumerate(paths)))
+    finally:
+        torch.set_num_threads(before)
+    assert extraction.lanes.n_lanes == (1 if seconds_alone < 0.1 else 2)
+
+
 def test_an_accelerator_gets_one_lane_and_larger_batches() -> None:
     extractor = ThreadSafe()
     extractor.device = torch.device("meta")
-    assert lanes_for(extractor).n_lanes == 1
-    assert lanes_for(extractor).max_batch_size > lanes_for(MeanColour()).max_batch_size
+    [lanes] = arrangements(extractor)
+    assert lanes.n_lanes == 1 and isinstance(lanes, Lanes)
+    assert lanes.max_batch_size > arrangements(MeanColour())[0].max_batch_size
 
 
 @pytest.mark.parametrize("best", [2, 4, 16])

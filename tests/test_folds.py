@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.folds import make_folds
@@ -11,6 +11,7 @@ from src.folds import make_folds
 numbers = st.lists(st.integers(0, 40), min_size=2, max_size=60)
 
 
+@settings(deadline=None, max_examples=40)
 @given(numbers, st.integers(2, 7), st.integers(0, 99), st.data())
 def test_each_row_is_left_out_once_and_trains_in_the_other_folds(
     groups: list[int], n_folds: int, seed: int, data: st.DataObject
@@ -26,6 +27,7 @@ def test_each_row_is_left_out_once_and_trains_in_the_other_folds(
         assert not {groups[row] for row in training} & {groups[row] for row in left_out}
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(2, 60), st.integers(2, 7))
 def test_without_groups_folds_differ_by_one_image_at_most(n_images: int, n_folds: int) -> None:
     paths = [f"{index}.png" for index in range(n_images)]
@@ -33,6 +35,7 @@ def test_without_groups_folds_differ_by_one_image_at_most(n_images: int, n_folds
     assert max(sizes) - min(sizes) <= 1
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 99), st.randoms(use_true_random=False))
 def test_folds_are_made_by_path_not_by_order(seed: int, order: random.Random) -> None:
     paths = [f"{index}.png" for index in range(30)]
@@ -41,6 +44,10 @@ def test_folds_are_made_by_path_not_by_order(seed: int, order: random.Random) ->
     rows = np.arange(30)
     first = [{paths[row] for row in left} for _, left in make_folds(paths, rows, 4, seed=seed)]
     assert [{shuffled[row] for row in left} for _, left in make_folds(shuffled, rows, 4, seed=seed)] == first
+    groups = {path: path[0] for path in paths}
+    together = [{paths[row] for row in left} for _, left in make_folds(paths, rows, 3, seed=seed, groups=groups)]
+    found = make_folds(shuffled, rows, 3, seed=seed, groups=groups)
+    assert [{shuffled[row] for row in left} for _, left in found] == together
 
 
 def test_another_seed_makes_other_folds() -> None:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import UserError
@@ -15,6 +15,7 @@ from src.splits import assign_splits, cut_groups, read_split_file, warn_of_cut_g
 paths = st.lists(st.text("abcdefg/", min_size=1, max_size=8), unique=True, max_size=60)
 
 
+@settings(deadline=None)
 @given(paths, st.floats(0, 1), st.integers(0, 99))
 def test_every_image_is_in_one_set_and_eval_has_its_share(names: list[str], fraction: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=fraction, seed=seed)
@@ -24,6 +25,7 @@ def test_every_image_is_in_one_set_and_eval_has_its_share(names: list[str], frac
     assert abs(n_eval - fraction * len(names)) <= 1
 
 
+@settings(deadline=None)
 @given(paths, st.integers(0, 99), st.randoms(use_true_random=False))
 def test_the_order_of_listing_does_not_matter(names: list[str], seed: int, order: random.Random) -> None:
     shuffled = list(names)
@@ -32,6 +34,7 @@ def test_the_order_of_listing_does_not_matter(names: list[str], seed: int, order
     assert assign_splits(shuffled, {}, fraction_for_eval=0.25, seed=seed) == first
 
 
+@settings(deadline=None)
 @given(paths, paths, st.integers(0, 99))
 def test_new_images_move_nothing_and_keep_the_share(old: list[str], new: list[str], seed: int) -> None:
     before = assign_splits(old, {}, fraction_for_eval=0.25, seed=seed)
@@ -81,6 +84,7 @@ def first_assignment(names: list[str], known: dict[str, str], fraction: float, s
     return {path: found[path] for path in names}
 
 
+@settings(deadline=None)
 @given(paths, st.data(), st.floats(0, 1), st.integers(0, 99))
 def test_without_test_set_and_groups_the_split_is_what_it_always_was(
     names: list[str], data: st.DataObject, fraction: float, seed: int
@@ -91,6 +95,7 @@ def test_without_test_set_and_groups_the_split_is_what_it_always_was(
     assert assign_splits(names, known, fraction_for_eval=fraction, seed=seed, groups={}) == found
 
 
+@settings(deadline=None)
 @given(paths, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0, 99))
 def test_a_third_set_has_its_share_too(names: list[str], for_eval: float, for_test: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=for_eval, seed=seed, fraction_for_test=for_test)
@@ -104,6 +109,7 @@ def test_a_third_set_has_its_share_too(names: list[str], for_eval: float, for_te
         assert (counts[2] > 0) == (for_test > 0)
 
 
+@settings(deadline=None)
 @given(paths, st.integers(0, 99))
 def test_a_test_set_leaves_the_eval_set_as_it_is(names: list[str], seed: int) -> None:
     two = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed)
@@ -121,11 +127,16 @@ def test_an_existing_split_gets_a_test_set_only_from_new_images() -> None:
     assert {path: after[path] for path in old} == before
     assert list(after.values()).count("test") == 12
     assert list(after.values()).count("eval") == 15
+    assert assign_splits(more, after, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2) == after
+    last = [*more, *(f"newer {number}.png" for number in range(20))]
+    grown = assign_splits(last, after, fraction_for_eval=0.25, seed=1, fraction_for_test=0.2)
+    assert list(grown.values()).count("test") == 16
 
 
 grouped = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(grouped, st.sampled_from((0.0, 0.2)), st.integers(0, 99))
 def test_a_new_split_keeps_every_group_together_and_shares_about(
     numbers: list[int], for_test: float, seed: int
@@ -141,6 +152,7 @@ def test_a_new_split_keeps_every_group_together_and_shares_about(
     assert "train" in splits.values() or len(set(numbers)) < 3
 
 
+@settings(deadline=None)
 @given(grouped, st.integers(0, 99))
 def test_the_name_of_a_group_does_not_matter(numbers: list[int], seed: int) -> None:
     groups = {f"{index}.png": str(number) for index, number in enumerate(numbers)}

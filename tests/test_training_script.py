@@ -207,3 +207,24 @@ def test_the_packaged_extractor_learns_the_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("Eval :"))
     assert float(line.split("spearman")[1].split()[0]) > 0.5
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_folds_score_every_image_by_a_head_that_has_not_seen_it(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, workers: str
+) -> None:
+    train(
+        "--folds=3", "--fraction_for_test=0.25", "--metric_for_scoring=spearman", "--ensemble=2", f"--workers={workers}"
+    )
+    names = [line["name"] for line in map(FORM.match, caplog.messages) if line]
+    assert names == ["Train", "Eval", "Full", "Test"]
+    storage = open_storage("sqlite:///db.sqlite")
+    best = optuna.load_study(study_name="aesthetic", storage=storage).best_trial
+    assert best.user_attrs["eval_spearman"] == pytest.approx(best.value)
+    assert "train_spearman" in best.user_attrs
+    close_storage(storage)
+
+
+def test_folds_and_another_set_for_scoring_contradict_each_other(scored_pictures: Path) -> None:
+    with pytest.raises(UserError, match=r"--folds=3 .* contradicts"):
+        train("--folds=3", "--set_for_scoring=train")

@@ -52,7 +52,7 @@ def machine(pictures: Path, *arguments: str) -> Iterator[subprocess.Popen]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        print(process.communicate()[0])  # shown where the test fails
 
 
 def trials_of(database: str) -> list[FrozenTrial]:

@@ -1,0 +1,118 @@
+"""Near-duplicates by their features: bursts, crops, variations of one seed. On both sides of a split they flatter it.
+
+Likeness is the cosine of standardised features. Among 240 photographs with the packaged extractor the most alike
+pair of different pictures reaches 0.82 (two close-ups of grass), while 99 % of 280 mild variations (crops up to 9 %
+a side, brightness, contrast, mirrored, JPEG at quality 40) are above 0.85 of their original; so are 70 % of crops by
+18 % a side, but only 10 % of pictures at half their size.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from src.metrics import Array
+
+log = logging.getLogger(__name__)
+
+Pairs = NDArray[np.int64]
+"""(n_pairs, 2): row numbers, the lower first."""
+
+THRESHOLD = 0.85
+FEWEST_IMAGES = 8
+ALL_PAIRS_UP_TO = 60_000
+"""Images up to which every pair is looked at. Beyond, each is compared with those that are near it in path order."""
+
+NEIGHBOURS = 1000
+"""How many images that follow in path order each image is compared with, beyond ALL_PAIRS_UP_TO."""
+
+N_AXES = 64
+SAMPLED_ROWS = 4000
+BLOCK = 2048
+
+
+def group_duplicates(paths: Sequence[str], features: Array, *, threshold: float = THRESHOLD) -> dict[str, str]:
+    """Return path -> the first path of its group, for the images that have a near-duplicate; others are not named.
+
+    `features` are (n_images, n_features). Two images belong together if their likeness, in -1...1, is at least the
+    threshold, or if a chain of such pairs links them. Fewer than FEWEST_IMAGES images give no scale to compare by:
+    there only identical features count. Memory is by images x N_AXES, time by their square up to ALL_PAIRS_UP_TO
+    images; beyond that only duplicates within NEIGHBOURS images of each other in path order are found, and identical
+    features anywhere.
+    """
+    order = np.argsort(np.array(paths, dtype=object), kind="stable")
+    first = _identical(features, order)
+    kept = np.flatnonzero(first == np.arange(len(paths)))
+    links = [np.stack([first, np.arange(len(paths))], axis=1)]
+    if len(paths) >= FEWEST_IMAGES:
+        links += [kept[pairs] for pairs in _alike(features, order[kept], threshold)]
+    edges = np.concatenate(links)
+    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(paths), len(paths)))
+    labels = connected_components(graph, directed=False)[1]
+    leaders, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)[1:]
+    return {paths[order[row]]: paths[order[leaders[group]]] for row, group in enumerate(inverse) if sizes[group] > 1}
+
+
+def describe_groups(groups: Mapping[str, str]) -> str:
+    """Return how many images have near-duplicates, and in how many groups."""
+    return f"{len(groups)} images are near-duplicates of others, in {len(set(groups.values()))} groups"
+
+
+def _identical(features: Array, order: Pairs) -> Pairs:
+    """Return for each image, in this order, where in it the first image with the same features is, (n_images,)."""
+    seen: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(features[row].tobytes(), digest_size=16).digest() for row in order)
+    return np.array([seen.setdefault(digest, place) for place, digest in enumerate(digests)], dtype=np.int64)
+
+
+def _alike(features: Array, rows: Pairs, threshold: float) -> Iterator[Pairs]:
+    """Yield pairs of positions in `rows` whose likeness is at least the threshold.
+
+    On a few orthonormal axes two unit vectors are never farther apart than on all, so that the distance there leaves
+    out most pairs and loses none.
+    """
+    sample = np.asarray(features[np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLED_ROWS])], dtype=np.float64)
+    mean, scale = sample.mean(0), sample.std(0)
+    scale[scale <= 1e-6 * scale.max(initial=0)] = np.inf
+
+    def units(positions: Pairs) -> Array:
+        standardised = (np.asarray(features[rows[positions]], dtype=np.float64) - mean) / scale
+        return (standardised / np.maximum(np.linalg.norm(standardised, axis=1, keepdims=True), 1e-12)).astype(
+            np.float32
+        )
+
+    everyone = np.arange(len(rows))
+    axes = np.linalg.svd(_unit_sample(sample, mean, scale), full_matrices=False)[2][:N_AXES].T.astype(np.float32)
+    short = np.concatenate([units(part) @ axes for part in np.split(everyone, everyone[BLOCK::BLOCK])])
+    reach = len(rows) if len(rows) <= ALL_PAIRS_UP_TO else NEIGHBOURS
+    if reach < len(rows):
+        log.warning(
+            "%d images: near-duplicates are looked for among the %d that follow each in path order", len(rows), reach
+        )
+    for candidates in _near(short, 2 - 2 * threshold + 1e-4, reach):
+        for part in np.split(candidates, range(BLOCK, len(candidates), BLOCK)):
+            likeness = np.einsum("pf,pf->p", units(part[:, 0]), units(part[:, 1]))
+            yield part[likeness >= threshold]
+
+
+def _unit_sample(sample: Array, mean: Array, scale: Array) -> Array:
+    standardised = (sample - mean) / scale
+    return standardised / np.maximum(np.linalg.norm(standardised, axis=1, keepdims=True), 1e-12)
+
+
+def _near(short: Array, squared_distance: float, reach: int) -> Iterator[Pairs]:
+    """Yield the pairs, at most `reach` rows apart, that are within the squared distance, a block of rows at a time."""
+    squares = np.square(short).sum(1)
+    for start in range(0, len(short), BLOCK):
+        stop = min(start + BLOCK, len(short))
+        for other in range(start, min(stop + reach, len(short)), BLOCK):
+            end = min(other + BLOCK, len(short))
+            distances = squares[start:stop, None] + squares[other:end] - 2 * short[start:stop] @ short[other:end].T
+            first, second = np.nonzero(distances <= squared_distance)
+            pairs = np.stack([first + start, second + other], axis=1)
+            apart = pairs[:, 1] - pairs[:, 0]
+            yield pairs[(apart > 0) & (apart <= reach)]

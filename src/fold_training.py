@@ -1,0 +1,74 @@
+"""One trial judged by cross-validation: a head for each fold, scored by what it says of the images it never saw."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src.predictor import average
+from src.trained_head import TrainedHead
+from src.training import Aim, DivergedError, HeadParameters, train
+from src.training_data import TrainingData
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One part of the images left out, and the training data of the others, standardised by the others alone."""
+
+    data: TrainingData
+    left_out: Rows
+
+
+def train_folds(
+    folds: Sequence[Fold],
+    parameters: HeadParameters,
+    aim: Aim,
+    *,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> TrainedHead:
+    """Return the mean of the folds' heads, scored on the images that each left out.
+
+    Its `outputs` are out of fold for the images that are left out once, and the mean of all heads for the others;
+    `seen_outputs` are the mean of the heads that learnt from the image. Every head is that of its last epoch: to choose
+    the epoch by the fold left out would flatter it. `on_epoch` is called after each epoch with nan for a score. Raises
+    DivergedError when the outputs are not finite.
+    """
+    heads = [
+        train(
+            fold.data,
+            parameters,
+            loss_model=aim.loss_model,
+            seed=seed + index,
+            evaluate=lambda _: float("nan"),
+            higher_is_better=aim.higher_is_better,
+            on_epoch=on_epoch,
+        )
+        for index, fold in enumerate(folds)
+    ]
+    every = torch.stack([head.outputs for head in heads])
+    if not torch.isfinite(every).all():
+        raise DivergedError("the outputs are not finite")
+    left_out = torch.zeros(len(folds), every.shape[1], dtype=torch.bool)
+    for index, fold in enumerate(folds):
+        left_out[index, torch.from_numpy(fold.left_out)] = True
+    unseen = _mean_where(every, left_out | ~left_out.any(0))
+    return TrainedHead(
+        predictor=average([head.predictor for head in heads]),
+        score=aim.evaluate(lambda rows: unseen[rows]),
+        epoch=parameters.train_epochs,
+        outputs=unseen,
+        state_weights=heads[0].state_weights,
+        seen_outputs=_mean_where(every, ~left_out),
+    )
+
+
+def _mean_where(outputs: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean over heads of outputs (heads, images, n_outputs) where `counted` (heads, images)."""
+    weights = counted.float()[..., None]
+    return (outputs * weights).sum(0) / weights.sum(0)

@@ -1,0 +1,212 @@
+"""The analysis script, run as a user runs it."""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+import aesthetic_data_analysis as script
+from src import scoring
+from src.analysis import statistics_line
+from src.errors import UserError
+from src.model_file import save_model
+from src.predictor import Predictor, from_layers
+from src.scores import read_scores
+from src.storage import close_storage, open_storage
+from tests.conftest import ROOT
+from tests.mean_colour import MeanColour
+from tests.test_analysis import FORM
+
+
+def redness_model(sigma: float | None = None) -> Predictor:
+    """Return a model whose score is a hundredth of the red of a mean colour, and its sigma, if wanted."""
+    first = torch.tensor([[0.01, 0.0, 0.0]])
+    one = torch.ones(1, 1)
+    last = one if sigma is None else torch.tensor([[1.0], [0.0]])
+    bias = torch.zeros(1) if sigma is None else torch.tensor([0.0, sigma])
+    return from_layers([(first, torch.zeros(1)), (one, torch.zeros(1)), (last, bias)])
+
+
+@pytest.fixture
+def pictures(colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    """24 colours, number i scored 7 i modulo 24, a model that scores i / 10, every third picture eval."""
+    monkeypatch.setattr(scoring, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+    monkeypatch.chdir(colour_pictures.parent)
+    caplog.set_level(logging.INFO, logger="src")
+    files = sorted(colour_pictures.rglob("*.png"), key=lambda file: file.stem)
+    lines = ["relative_path,score,split"]
+    for number, file in enumerate(files):
+        path = file.relative_to(colour_pictures).as_posix()
+        lines.append(f"{path},{7 * number % 24},{'train' if number % 3 else 'eval'}")
+    (colour_pictures / "scores.csv").write_text("\n".join(lines))
+    save_model(colour_pictures / "model.safetensors", redness_model(), {"feature_extractor_model": "mean-colour"})
+    return colour_pictures
+
+
+@pytest.fixture
+def analyse(caplog: pytest.LogCaptureFixture) -> Callable[..., dict[str, str]]:
+    """Run the script; return test name -> its line."""
+
+    def run(*argv: str) -> dict[str, str]:
+        caplog.clear()
+        script.run(["-d=pictures", *argv])
+        return {line.partition(" : ")[0]: line for line in caplog.messages if " images, " in line}
+
+    return run
+
+
+def score_and_model(numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([7 * number % 24 for number in numbers], dtype=float), np.array(numbers) / 10
+
+
+def test_the_eval_images_are_analysed_unless_all_are_asked_for(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
+    lines = analyse("-m=model.safetensors")
+    assert lines == {"All": statistics_line("All", *score_and_model(list(range(0, 24, 3))))}
+    assert FORM.match(lines["All"])
+    lines = analyse("-m=model.safetensors", "--include_train_split")
+    assert lines == {"All": statistics_line("All", *score_and_model(list(range(24))))}
+
+
+def test_each_pattern_and_each_sub_directory_has_its_line(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
+    lines = analyse("-m=model.safetensors", "--include_train_split", "--regex=/0", "--regex=nothing", "--directories")
+    assert list(lines) == ["All", "/0", "nothing", "cold", "warm"]
+    assert lines["/0"] == statistics_line("/0", *score_and_model(list(range(10))))
+    assert lines["nothing"] == "nothing :     0 images, too few for statistics"
+    assert lines["warm"] == statistics_line("warm", *score_and_model(list(range(1, 24, 2))))
+
+
+def test_the_files_written_read_back_as_score_files(pictures: Path, analyse: Callable[..., dict[str, str]]) -> None:
+    direct = analyse("-m=model.safetensors", "--save_scores_and_errors", "--save_error_scorefile=errors.csv")
+    models, errors = read_scores(pictures / "model_scores.json"), read_scores(pictures / "errors.csv")
+    assert models.paths == errors.paths
+    numbers = [int(Path(path).stem) for path in models.paths]
+    scores, expected = score_and_model(numbers)
+    np.testing.assert_allclose(models.scores, expected, atol=1e-6)
+    np.testing.assert_allclose(errors.scores, np.abs(scores - expected), atol=1e-6)
+    assert len(numbers) == 24
+    assert analyse("--model_scores=model_scores.json") == direct
+
+
+def test_without_a_score_file_the_model_alone_still_writes_its_scores(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
+    (pictures / "scores.csv").unlink()
+    assert analyse("-m=model.safetensors", "--report=report.html") == {}
+    assert len(read_scores(pictures / "model_scores.json")) == 24
+    assert not (pictures / "error_scores.json").exists()
+    assert "none of them has a score" in Path("report.html").read_text()
+
+
+def test_a_column_of_model_scores_needs_no_model(
+    pictures: Path, analyse: Callable[..., dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    (pictures / "scores.csv").write_text(
+        "relative_path,score,model_score,split\na.png,1,3,eval\nb.png,2,4,eval\nc.png,3,,eval\nd.png,9,1,train\n"
+    )
+    assert analyse()["All"] == statistics_line("All", np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    assert "left out 1 pictures that have no model score" in caplog.text
+
+
+def test_a_model_given_beats_a_file_of_model_scores(pictures: Path, analyse: Callable[..., dict[str, str]]) -> None:
+    direct = analyse("-m=model.safetensors")
+    assert analyse("-m=model.safetensors", "--model_scores=nowhere.json") == direct
+
+
+def test_a_split_file_counts_where_no_column_says(pictures: Path, analyse: Callable[..., dict[str, str]]) -> None:
+    (pictures / "scores.csv").write_text(
+        "relative_path,score,model_score\n" + "".join(f"{i}.png,{i},{-i}\n" for i in range(5))
+    )
+    (pictures / "split.json").write_text(json.dumps({"0.png": "train", "1.png": "eval"}))
+    assert analyse()["All"].startswith("All :     4 images"), "new pictures are no training pictures"
+
+
+def test_the_training_arguments_file_serves_and_what_is_ignored_is_listed(
+    pictures: Path, analyse: Callable[..., dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("arguments.txt").write_text("--model = model.safetensors\n# a comment\n--trials=5\n--calculate_ab\n")
+    assert "All" in analyse("@arguments.txt")
+    assert "ignored" in caplog.messages[0]
+    assert "--trials=5 --calculate_ab" in caplog.messages[0]
+
+
+def test_the_report_shows_calibration_and_the_study(pictures: Path, analyse: Callable[..., dict[str, str]]) -> None:
+    save_model(pictures / "nll.safetensors", redness_model(0.5), {"feature_extractor_model": "mean-colour"})
+    storage = open_storage("sqlite:///db.sqlite")
+    study = optuna.create_study(study_name="mine", storage=storage)
+    study.optimize(lambda trial: trial.suggest_float("dropout", 0, 1), n_trials=3)
+    close_storage(storage)
+    analyse("-m=nll.safetensors", "--report=report.html", "--database=sqlite:///db.sqlite", "--name=mine")
+    page = Path("report.html").read_text()
+    for words in ("Calibration", "Optimisation history", "The study mine has 3", "AB by distance", "<dd>mean-colour"):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "no model scores: give a model by --model"),
+        (["-m=other.safetensors"], "--model=other.safetensors is not there"),
+        (["--model_scores=other.json"], "--model_scores=other.json is not there"),
+        (["-m=model.safetensors", "--regex=("], "--regex=\\( is not a regular expression"),
+        (["-m=model.safetensors", "--scores=other.csv"], "check --scores"),
+        (["-m=model.safetensors", "--report=r.html", "--name=mine"], "sqlite:///db.sqlite is not there"),
+    ],
+)
+def test_a_users_mistake_is_named(
+    pictures: Path, analyse: Callable[..., dict[str, str]], argv: list[str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        analyse(*argv)
+
+
+def test_a_study_that_is_not_there_is_named_beside_those_that_are(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
+    storage = open_storage("sqlite:///db.sqlite")
+    optuna.create_study(study_name="mine", storage=storage)
+    close_storage(storage)
+    with pytest.raises(UserError, match=r"--name=yours: no such study .*: mine"):
+        analyse("-m=model.safetensors", "--report=r.html", "--database=sqlite:///db.sqlite", "--name=yours")
+
+
+def test_a_million_images_are_analysed_in_seconds() -> None:
+    scores, noise = np.random.default_rng(0).normal(size=(2, 1_000_000)).round(3)
+    start = time.process_time()
+    assert FORM.match(statistics_line("All", scores, scores + noise))
+    assert time.process_time() - start < 5
+
+
+def test_older_models_give_the_scores_that_they_gave(data_folder: Path, tmp_path: Path) -> None:
+    photos, models = data_folder / "photos", data_folder / "older-models"
+    expected = json.loads((models / "expected_scores.json").read_text())["older"]
+    for name in list(expected)[:12]:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes((photos / name).read_bytes())
+    command = [sys.executable, str(ROOT / "aesthetic_data_analysis.py"), "-d=photos", f"-m={models}/older.safetensors"]
+    command.append("--feature_extractor_model=efficientnet-lite0")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = read_scores(tmp_path / "photos" / "model_scores.json")
+    np.testing.assert_allclose(found.scores, [expected[path] for path in found.paths], atol=1e-3)
+    assert len(found) == 12
+
+
+@pytest.mark.parametrize("name", ["aesthetic_data_analysis.py", "aesthetic_spotlight.py"])
+def test_a_mistake_is_one_line_on_stderr_and_status_2(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, str(ROOT / name), "-d=nowhere", "-m=x"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: image directory nowhere is not there")
+    assert done.stderr.count("\n") == 1

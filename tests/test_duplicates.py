@@ -1,0 +1,130 @@
+"""Near-duplicates: against a comparison of every pair, and on real photographs and variations made of them."""
+
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+
+from src import duplicates
+from src.duplicates import describe_groups, group_duplicates
+
+
+def pictures(n_different: int, n_copies: int, noise: float, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Features (n_different + n_copies, 100): different ones, then slightly changed copies of the first ones."""
+    generator = np.random.default_rng(seed)
+    different = generator.normal(size=(n_different, 100)) * np.logspace(-2, 2, 100) + 5
+    copies = different[:n_copies] + noise * generator.normal(size=(n_copies, 100)) * np.logspace(-2, 2, 100)
+    paths = [f"{number:04}.png" for number in range(n_different)] + [f"{number:04} b.png" for number in range(n_copies)]
+    return paths, np.concatenate([different, copies])
+
+
+def slow_groups(paths: list[str], features: np.ndarray, threshold: float) -> set[frozenset[str]]:
+    """Groups of two and more, by comparing every pair and joining until nothing changes."""
+    standardised = (features - features.mean(0)) / features.std(0)
+    likeness = np.corrcoef(standardised) * 0 + standardised @ standardised.T
+    lengths = np.linalg.norm(standardised, axis=1)
+    likeness = likeness / lengths / lengths[:, None]
+    groups = [{path} for path in paths]
+    for i in range(len(paths)):
+        for j in range(i):
+            first = next(group for group in groups if paths[i] in group)
+            second = next(group for group in groups if paths[j] in group)
+            if likeness[i, j] >= threshold and first is not second:
+                groups.remove(second)
+                first |= second
+    return {frozenset(group) for group in groups if len(group) > 1}
+
+
+def as_sets(groups: dict[str, str]) -> set[frozenset[str]]:
+    return {frozenset(path for path in groups if groups[path] == name) for name in set(groups.values())}
+
+
+@pytest.mark.parametrize(("noise", "threshold"), [(0.2, 0.85), (0.6, 0.85), (1.0, 0.3), (1.0, 0.2)])
+def test_groups_are_those_of_comparing_every_pair(
+    noise: float, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK", 16)
+    monkeypatch.setattr(duplicates, "N_AXES", 10)
+    paths, features = pictures(70, 25, noise)
+    found = group_duplicates(paths, features, threshold=threshold)
+    expected = slow_groups(paths, features, threshold)
+    assert as_sets(found) == expected
+    assert expected
+    assert all(leader == min(path for path in found if found[path] == leader) for leader in found.values())
+
+
+def test_the_order_of_the_images_does_not_matter() -> None:
+    paths, features = pictures(60, 20, 0.2)
+    order = list(range(80))
+    random.Random(0).shuffle(order)
+    shuffled = group_duplicates([paths[row] for row in order], features[order])
+    assert shuffled == group_duplicates(paths, features)
+    assert describe_groups(shuffled) == "40 images are near-duplicates of others, in 20 groups"
+
+
+def test_different_images_are_not_grouped() -> None:
+    assert group_duplicates(*pictures(200, 0, 0)) == {}
+
+
+def test_many_images_are_compared_with_their_neighbours_by_path(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(duplicates, "ALL_PAIRS_UP_TO", 100)
+    monkeypatch.setattr(duplicates, "NEIGHBOURS", 3)
+    monkeypatch.setattr(duplicates, "BLOCK", 16)
+    paths, features = pictures(300, 5, 0.2)
+    paths[301], paths[302] = "zz far away.png", "zz identical.png"
+    features[302] = features[2]
+    with caplog.at_level(logging.WARNING):
+        found = group_duplicates(paths, features)
+    assert {"0000.png", "0000 b.png", "0002.png", "zz identical.png", "0004 b.png"} <= set(found)
+    assert "zz far away.png" not in found
+    assert "path order" in caplog.text
+
+
+def test_few_images_are_grouped_only_where_identical() -> None:
+    features = np.array([[1.0, 2], [1, 2], [1, 2.01], [5, 6]])
+    assert group_duplicates(["a", "b", "c", "d"], features) == {"a": "a", "b": "a"}
+    assert group_duplicates([], np.zeros((0, 2))) == {}
+
+
+def test_images_without_any_difference_are_one_group() -> None:
+    paths = [f"{number:02}" for number in range(20)]
+    assert group_duplicates(paths, np.ones((20, 5))) == dict.fromkeys(paths, "00")
+
+
+def test_variations_of_real_photographs_are_found_and_like_subjects_are_not(data_folder: Path, tmp_path: Path) -> None:
+    """The originals hold the most alike pairs of the collection: close-ups of grass and rocks, and two tigers."""
+    from src.extractors import build_extractors
+    from src.features import load_features
+
+    alike = [
+        "scenery/grass_3",
+        "scenery/grass_5",
+        "object/rocks_1",
+        "object/rocks_5",
+        "animal/tiger_1",
+        "animal/tiger_2",
+    ]
+    others = sorted(str(file.relative_to(data_folder / "photos")) for file in (data_folder / "photos").rglob("*.jpg"))
+    names = list(dict.fromkeys([f"{name}.jpg" for name in alike] + others[::12]))
+    for number, name in enumerate(names):
+        picture = Image.open(data_folder / "photos" / name).convert("RGB")
+        width, height = picture.size
+        variation = [
+            picture.crop((width // 30, height // 30, width, height)),
+            ImageEnhance.Brightness(picture).enhance(1.2),
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        ][number % 3]
+        picture.save(tmp_path / f"{number:02}.jpg", quality=92)
+        if number < 9:
+            variation.save(tmp_path / f"{number:02} b.jpg", quality=92)
+    paths = sorted(file.name for file in tmp_path.glob("*.jpg"))
+    extractors = build_extractors("efficientnet-lite0", torch.device("cpu"))
+    table = load_features(tmp_path, paths, extractors, hidden_states=(0,))
+    found = group_duplicates(table.paths, table.values.float().numpy())
+    assert found == {f"{number:02}{end}.jpg": f"{number:02} b.jpg" for number in range(9) for end in ("", " b")}

@@ -1,0 +1,83 @@
+"""Trials judged by cross-validation."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from src.fold_training import Fold, train_folds
+from src.folds import make_folds
+from src.predictor import predict
+from src.training import Aim, DivergedError, train
+from src.training_data import standardise
+from tests.test_training import CPU, PARAMETERS
+
+N_IMAGES, N_KEPT_APART = 60, 6
+
+
+def pure_noise() -> tuple[list[Fold], Tensor, Tensor]:
+    """Scores that have nothing to do with the features; the last images are in no fold."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(N_IMAGES, 30, generator=generator)
+    scores = torch.randn(N_IMAGES, generator=generator)
+    rows = np.arange(N_IMAGES - N_KEPT_APART)
+    parts = make_folds([str(row) for row in range(N_IMAGES)], rows, 3, seed=0)
+    folds = [
+        Fold(standardise(features, scores, torch.from_numpy(learnt), device=CPU), left_out)
+        for learnt, left_out in parts
+    ]
+    return folds, features, scores
+
+
+def correlation(outputs: Tensor, scores: Tensor) -> float:
+    kept = slice(N_IMAGES - N_KEPT_APART)
+    return float(torch.corrcoef(torch.stack([outputs[kept, 0], scores[kept]]))[0, 1])
+
+
+def aim_for(scores: Tensor) -> Aim:
+    def evaluate(outputs_of: Callable[[Tensor], Tensor]) -> float:
+        return correlation(outputs_of(torch.arange(N_IMAGES)), scores)
+
+    return Aim("mse", evaluate, higher_is_better=True)
+
+
+def test_what_cannot_be_known_is_not_found_out_of_fold() -> None:
+    folds, _, scores = pure_noise()
+    head = train_folds(folds, PARAMETERS, aim_for(scores), seed=1)
+    assert head.seen_outputs is not None
+    assert correlation(head.seen_outputs, scores) > 0.9
+    assert abs(head.score) < 0.4
+    assert head.score == pytest.approx(correlation(head.outputs, scores))
+
+
+def test_each_image_is_judged_by_the_head_that_left_it_out() -> None:
+    folds, _, scores = pure_noise()
+    head = train_folds(folds, PARAMETERS, aim_for(scores), seed=1)
+    for index, fold in enumerate(folds):
+        alone = train(
+            fold.data,
+            PARAMETERS,
+            loss_model="mse",
+            seed=1 + index,
+            evaluate=lambda _: float("nan"),
+            higher_is_better=True,
+        )
+        assert alone.epoch == PARAMETERS.train_epochs
+        assert torch.equal(head.outputs[fold.left_out], alone.outputs[fold.left_out])
+
+
+def test_the_predictor_is_the_mean_of_the_folds_heads() -> None:
+    folds, features, scores = pure_noise()
+    head = train_folds(folds, PARAMETERS, aim_for(scores), seed=1)
+    apart = slice(N_IMAGES - N_KEPT_APART, None)
+    torch.testing.assert_close(predict(head.predictor, features)[apart], head.outputs[apart], atol=1e-4, rtol=1e-4)
+    assert head.predictor.layers == (3 * PARAMETERS.first_layer_size, 3 * PARAMETERS.second_layer_size)
+
+
+def test_a_fold_that_diverges_ends_the_trial() -> None:
+    folds, _, scores = pure_noise()
+    with pytest.raises(DivergedError):
+        train_folds(folds, replace(PARAMETERS, log_lr=30.0), aim_for(scores), seed=1)

@@ -1,0 +1,136 @@
+"""The report: one page that needs no network, whatever the scores are."""
+
+import math
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from src.errors import UserError
+from src.report import ReportData, report_page, write_report
+
+SIX = ("cold/00.png", "cold/02.png", "cold/04.png", "warm/01.png", "warm/03.png", "gone.png")
+
+
+class Page(HTMLParser):
+    """The elements of a page, by tag, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def six_pictures(folder: Path, **changes: object) -> ReportData:
+    fields: dict[str, object] = {
+        "directory": folder,
+        "paths": SIX,
+        "scores": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        "model_scores": np.array([1.5, 1.0, 3.5, 4.5, 4.0, 9.0]),
+        "splits": ("train", "train", "train", "eval", "eval", "eval"),
+    }
+    return ReportData(**(fields | changes))  # type: ignore[arg-type]
+
+
+def small_study(n_trials: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name="<colours>", sampler=optuna.samplers.RandomSampler(0))
+
+    def objective(trial: optuna.Trial) -> float:
+        return trial.suggest_float("log_lr", -4, -2) ** 2 + trial.suggest_int("train_epochs", 1, 9)
+
+    study.optimize(objective, n_trials=n_trials)
+    return study
+
+
+def test_the_page_asks_nothing_of_the_network_and_everything_seen_has_words(colour_pictures: Path) -> None:
+    text = report_page(six_pictures(colour_pictures, sigmas=np.ones(6)), study=small_study(6))
+    page = Page(text)
+    links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")]
+    assert links
+    assert all(str(link).startswith(("data:", "#")) for link in links)
+    assert "@import" not in text
+    assert not page.all("script")
+    assert all(picture["alt"] for picture in page.all("img"))
+    charts = [svg for svg in page.all("svg")]
+    assert len(charts) == 6 + 4
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in charts)
+    assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_each_strip_shows_its_pictures_in_order_with_both_scores(colour_pictures: Path) -> None:
+    text = report_page(six_pictures(colour_pictures))
+    strips = dict(re.findall(r"<h2>(Best|Worst|Most [a-z-]+)</h2>.*?(<ul.*?</ul>)", text, re.DOTALL))
+    names = {title: re.findall(r'title="([^"]+)"', strip) for title, strip in strips.items()}
+    assert names["Best"] == ["gone.png", "warm/01.png", "warm/03.png", "cold/04.png", "cold/00.png", "cold/02.png"]
+    assert names["Worst"] == names["Best"][::-1]
+    assert names["Most over-rated"] == ["gone.png", "warm/01.png"], "of the evaluation pictures"
+    assert names["Most under-rated"] == ["warm/03.png"]
+    assert 'alt="warm/03.png, your score 5.00, model score 4.00"' in strips["Most under-rated"]
+    assert "gone.png cannot be opened" in strips["Best"]
+
+
+def test_the_table_holds_the_statistics_of_each_split_and_group(colour_pictures: Path) -> None:
+    text = report_page(six_pictures(colour_pictures, groups={"<cold>": [0, 1, 2]}))
+    table = text[text.index("<table>") : text.index("</table>")]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["Evaluation", "Training", "All", "&lt;cold&gt;"]
+    shares = re.search(r'<th scope="row">AB</th>(.*?)</tr>', table)
+    assert shares is not None
+    assert re.findall(r"<td>([\d.]+) %", shares[1]) == ["66.7", "66.7", "86.7", "66.7"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ([math.nan] * 6, "none of them has a score"),
+        ([2.0] * 6, "too few scores differ"),
+        ([1.0] + [math.nan] * 5, "too few scores differ"),
+    ],
+)
+def test_scores_that_say_nothing_still_give_a_page(colour_pictures: Path, scores: list[float], words: str) -> None:
+    page = Page(report_page(six_pictures(colour_pictures, scores=np.array(scores), sigmas=np.ones(6))))
+    assert words in page.text
+    assert "nan" not in page.text
+    assert page.all("img")
+
+
+def test_one_picture_gives_a_page(colour_pictures: Path) -> None:
+    one = ReportData(colour_pictures, SIX[:1], np.array([1.0]), np.array([2.0]), ("eval",))
+    assert "cold/00.png" in report_page(one)
+
+
+def test_a_hundred_thousand_rows_make_a_page_of_a_megabyte_in_seconds(tmp_path: Path) -> None:
+    scores, noise = np.random.default_rng(0).normal(size=(2, 100_000))
+    splits = ["eval", "train", "train", "train"] * 25_000
+    start = time.process_time()
+    text = report_page(ReportData(tmp_path, [f"{i}.png" for i in range(100_000)], scores, scores + noise, splits))
+    assert time.process_time() - start < 20
+    assert len(text) < 2_000_000
+    assert text.count("<circle") < 1000
+
+
+@pytest.mark.parametrize(("n_trials", "n_plots"), [(0, 0), (1, 0), (5, 4)])
+def test_a_study_is_plotted_as_far_as_it_goes(colour_pictures: Path, n_trials: int, n_plots: int) -> None:
+    page = Page(report_page(six_pictures(colour_pictures), study=small_study(n_trials)))
+    assert len(page.all("svg")) == 4 + n_plots
+    assert "The study <colours> has" in page.text
+
+
+def test_a_page_that_cannot_be_written_is_the_users_to_mend(colour_pictures: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(colour_pictures / "cold" / "00.png" / "report.html", six_pictures(colour_pictures))

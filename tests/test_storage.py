@@ -1,0 +1,134 @@
+"""Every storage that `--database` takes, and what is said where one cannot be had."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState
+
+from src import storage as storages
+from src.errors import UserError
+from src.storage import close_storage, is_server, open_storage, patiently, write_attributes
+from tests.problems import run_search
+
+PROXY = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import optuna
+optuna.storages.run_grpc_proxy_server(optuna.storages.RDBStorage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[str]:
+    """The address of a gRPC proxy of Optuna in front of a database."""
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", PROXY, f"sqlite:///{tmp_path}/behind.sqlite", str(port)])
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "journal", "proxy"])
+def test_a_search_fills_and_resumes_every_storage(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    database = {"memory": "", "sqlite": f"sqlite:///{tmp_path}/db.sqlite", "journal": f"{tmp_path}/journal"}.get(kind)
+    if database is None:
+        database = request.getfixturevalue("proxy")
+    (first,) = run_search(tmp_path, 3, database=database)
+    assert {"eval_spearman", "train_ab", "seed", "seconds", "best_epoch"} <= set(first.user_attrs)
+    if not database:
+        return
+    run_search(tmp_path, 5, database=database)
+    storage = open_storage(database)
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 5
+    close_storage(storage)
+
+
+def test_sqlite_writes_ahead_and_waits_for_others(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    with storage._backend.engine.connect() if hasattr(storage, "_backend") else storage.engine.connect() as connection:  # type: ignore[attr-defined]
+        values = [
+            connection.execute(sqlalchemy.text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout")
+        ]
+    assert values == ["wal", 1, 60_000]
+    close_storage(storage)
+
+
+def test_attributes_written_in_one_go_read_back_and_replace_older_ones(tmp_path: Path) -> None:
+    for database in (f"sqlite:///{tmp_path}/db.sqlite", ""):
+        storage = open_storage(database)
+        study = optuna.create_study(storage=storage)
+        trial_id = storage.create_new_trial(study._study_id)
+        write_attributes(storage, trial_id, {"eval_ab": 0.5, "seed": 2**45})
+        write_attributes(storage, trial_id, {"eval_ab": 0.25, "failure": 'a "reason"'})
+        found = storage.get_trial(trial_id).user_attrs
+        assert found == {"eval_ab": 0.25, "seed": 2**45, "failure": 'a "reason"'}
+        close_storage(storage)
+
+
+@pytest.mark.parametrize(
+    ("database", "words"),
+    [
+        ("mysql://someone@127.0.0.1:1/x", "needs the package PyMySQL"),
+        ("grpc://127.0.0.1:1", "it does not work on a journal file"),
+        ("postgresql://someone@127.0.0.1:1/x", "cannot be opened"),
+        ("nonsense://x", "cannot be opened"),
+        ("sqlite:////nowhere/at/all/db.sqlite", "unable to open database file"),
+        ("/nowhere/at/all/journal", "No such file or directory"),
+    ],
+)
+def test_a_storage_that_cannot_be_had_is_named(database: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storages, "PROXY_SECONDS", 0.5)
+    with pytest.raises(UserError, match=words):
+        open_storage(database)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "db"
+    file.write_bytes(b"no database at all" * 100)
+    for database in (f"sqlite:///{file}", str(file)):
+        with pytest.raises(UserError, match="db"):
+            open_storage(database)
+    assert file.read_bytes() == b"no database at all" * 100
+
+
+def test_a_database_that_does_not_answer_is_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    answers = iter([sqlalchemy.exc.OperationalError("select", {}, Exception("down"))] * 3 + ["up"])
+
+    def ask() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(ask) == "up"
+    monkeypatch.setattr(storages, "PATIENCE_SECONDS", -1)
+    answers = iter([sqlalchemy.exc.OperationalError("select", {}, Exception("down"))])
+    with pytest.raises(UserError, match="does not answer: down; what was finished is kept"):
+        patiently(ask)
+
+
+def test_only_servers_are_shared_over_a_network() -> None:
+    assert is_server("postgresql://a/b")
+    assert is_server("grpc://a:1")
+    assert not is_server("sqlite:///a")
+    assert not is_server("journal")
+    assert not is_server("")

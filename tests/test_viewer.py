@@ -1,0 +1,167 @@
+"""The table, the layout and the suspect scores that Spotlight is given."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src import viewer, viewer_pipeline
+from src.comparison import Comparison
+from src.errors import UserError
+from src.features import FeatureBlock, FeatureTable
+from src.settings import (
+    DeviceSettings,
+    FeatureSettings,
+    ImageSettings,
+    ModelScoreSettings,
+    ViewerArguments,
+    ViewerSettings,
+)
+from src.suspects import find_suspects
+from src.viewer import EXPECTED, add_expected_scores, make_frame, make_layout, save_frame, show
+from tests.mean_colour import MeanColour
+
+COLUMNS = ["image", "path", "split", "score", "model_score", "error", "rank", "model_rank", "rank_error", "features"]
+
+
+def three_pictures(folder: Path) -> Comparison:
+    scores, model_scores = np.array([1.0, math.nan, 3.0]), np.array([0.5, 2.0, 2.0])
+    return Comparison(folder, ("a.png", "b.png", "c.png"), scores, model_scores, ("train", "eval", "eval"))
+
+
+def feature_table(paths: tuple[str, ...], values: np.ndarray) -> FeatureTable:
+    return FeatureTable(paths, torch.from_numpy(values), (FeatureBlock("fake", 0, "centre", 0, values.shape[1]),), {})
+
+
+def planted(n_images: int, n_wrong: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and scores that follow them, but for the first few, whose signs are wrong and large."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(n_images, 8))
+    scores = features[:, 0] + 0.1 * generator.normal(size=n_images)
+    scores[:n_wrong] = -3 * np.sign(features[:n_wrong, 0])
+    return features.astype(np.float32), scores
+
+
+def test_the_table_has_the_columns_of_the_interface_in_order(tmp_path: Path) -> None:
+    features = feature_table(("c.png", "a.png", "b.png"), np.array([[3.0], [1.0], [2.0]]))
+    frame = make_frame(three_pictures(tmp_path), features)
+    assert list(frame.columns) == COLUMNS
+    assert frame["image"][0] == str(tmp_path.resolve() / "a.png")
+    assert [value.item() for value in frame["features"]] == [1.0, 2.0, 3.0], "joined by path"
+
+
+def test_rank_1_is_the_best_and_ties_share_it(tmp_path: Path) -> None:
+    frame = make_frame(three_pictures(tmp_path), None)
+    np.testing.assert_equal(frame["rank"].to_numpy(), [2, math.nan, 1])
+    np.testing.assert_equal(frame["model_rank"].to_numpy(), [3, 1, 1])
+    np.testing.assert_equal(frame["rank_error"].to_numpy(), [-1, math.nan, 0])
+    np.testing.assert_equal(frame["error"].to_numpy(), [0.5, math.nan, 1])
+
+
+@pytest.mark.parametrize("n_images", [100, 2500])
+def test_scores_that_contradict_the_features_are_suspect(n_images: int) -> None:
+    features, scores = planted(n_images, n_wrong=5)
+    suspects = find_suspects(features, scores)
+    assert suspects is not None
+    assert set(range(5)) <= set(suspects.rows.tolist())
+    assert len(suspects.rows) < 5 + 0.08 * n_images
+    contradiction = np.abs(suspects.predictions - scores)[suspects.rows]
+    assert (np.diff(contradiction) <= 1e-9).all()
+
+
+def test_a_score_never_excuses_itself() -> None:
+    features, scores = planted(60, n_wrong=0)
+    before = find_suspects(features, scores)
+    scores[7] += 50
+    after = find_suspects(features, scores)
+    assert before is not None
+    assert after is not None
+    assert after.rows[0] == 7
+    assert after.predictions[7] == pytest.approx(before.predictions[7], abs=2)
+
+
+@pytest.mark.parametrize(("n_images", "spread"), [(10, 1.0), (30, 0.0)])
+def test_too_few_or_constant_scores_suspect_nobody(n_images: int, spread: float) -> None:
+    features, scores = planted(n_images, n_wrong=0)
+    assert find_suspects(features, scores * spread) is None
+
+
+def test_suspects_are_issues_of_spotlight_that_name_the_strongest(tmp_path: Path) -> None:
+    features, scores = planted(100, n_wrong=4)
+    paths = tuple(f"{i:03}.png" for i in range(100))
+    scores = np.append(scores, math.nan)
+    comparison = Comparison(tmp_path, (*paths, "new.png"), scores, scores * 0 + 1, ("eval",) * 101)
+    frame = make_frame(comparison, feature_table(comparison.paths, np.vstack([features, np.zeros((1, 8), np.float32)])))
+    issues = add_expected_scores(frame)
+    assert {row for issue in issues for row in issue.rows} >= {0, 1, 2, 3}
+    assert all(frame["score"][row] > frame[EXPECTED][row] for row in issues[0].rows)
+    assert issues[0].columns == ["score", EXPECTED]
+    assert f"{frame['path'][issues[0].rows[0]]}, score" in issues[0].description
+    assert math.isnan(frame[EXPECTED][100])
+
+
+def test_the_saved_table_reads_back_as_a_score_file_without_features(tmp_path: Path) -> None:
+    frame = make_frame(three_pictures(tmp_path), None)
+    save_frame(frame, tmp_path / "table.csv")
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["relative_path", *COLUMNS[2:-1]]
+    assert (rows[1]["score"], rows[2]["error"]) == ("", "1.0")
+
+
+def widgets(node: object) -> list[str]:
+    children = getattr(node, "children", None)
+    return [node.type] if children is None else [name for child in children for name in widgets(child)]  # type: ignore[attr-defined]
+
+
+def test_the_layout_shows_what_the_table_can_feed() -> None:
+    everything = widgets(make_layout([*COLUMNS, EXPECTED], 10))
+    assert everything == [
+        "table",
+        "inspector",
+        "scatterplot",
+        "histogram",
+        "similaritymap",
+        "IssuesWidget",
+        "histogram",
+    ]
+    assert "similaritymap" not in widgets(make_layout(COLUMNS[:-1], 10))
+
+
+def test_a_map_of_many_pictures_does_not_take_minutes() -> None:
+    assert '"pca"' in make_layout(COLUMNS, 10_000).model_dump_json()
+    assert '"umap"' in make_layout(COLUMNS, 200).model_dump_json()
+
+
+def test_a_port_that_is_taken_is_the_users_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(viewer.spotlight, "show", refuse)
+    with pytest.raises(UserError, match="port 80: Address already in use; choose another --port"):
+        show(make_frame(three_pictures(tmp_path), None), [], no_browser=True, port=80)
+
+
+def test_without_a_model_the_features_are_those_of_the_extractor_named(
+    colour_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (colour_pictures / "out.csv").write_text(
+        "relative_path,score,model_score,split\ncold/00.png,1,2,eval\nwarm/01.png,3,4,train\n"
+    )
+    monkeypatch.setattr(viewer_pipeline, "build_extractors", lambda names, *_: [MeanColour(names)])
+    shown = {}
+    monkeypatch.setattr(viewer, "show", lambda frame, issues, **options: shown.update(frame=frame, **options))
+    arguments = ViewerArguments(
+        ImageSettings(str(colour_pictures), scores="out.csv"),
+        ModelScoreSettings(),
+        ViewerSettings(no_browser=True, port=8000),
+        FeatureSettings("mean-colour"),
+        DeviceSettings("cpu"),
+    )
+    viewer_pipeline.view(arguments)
+    frame = shown["frame"]
+    assert list(frame["path"]) == ["cold/00.png", "warm/01.png"]
+    np.testing.assert_allclose(frame["features"][1], [10, 127, 245])
+    assert (shown["no_browser"], shown["port"]) == (True, 8000)
