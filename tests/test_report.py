@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from PIL import Image
 
 from src.errors import UserError
 from src.report import ReportData, report_page, write_report
@@ -107,6 +108,15 @@ def test_scores_that_say_nothing_still_give_a_page(colour_pictures: Path, scores
     assert words in page.text
     assert "nan" not in page.text
     assert page.all("img")
+
+
+def test_a_picture_s_name_cannot_break_the_page(tmp_path: Path) -> None:
+    path = 'a"><script>b&c.png'
+    Image.new("RGB", (8, 8)).save(tmp_path / path)
+    one = ReportData(tmp_path, (path, path), np.array([1.0, 2.0]), np.array([2.0, 1.0]), ("eval", "eval"))
+    page = Page(report_page(one))
+    assert not page.all("script")
+    assert page.all("img")[0]["alt"] == f"{path}, your score 1.00, model score 2.00"
 
 
 def test_one_picture_gives_a_page(colour_pictures: Path) -> None:
