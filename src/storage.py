@@ -107,6 +107,22 @@ def _open_proxy(database: str) -> BaseStorage:
     return storage
 
 
+def refuse_journal_behind_proxy(storage: BaseStorage, database: str) -> None:
+    """Raise UserError where a gRPC proxy serves a journal file: it would give one trial to two processes.
+
+    The proxy does not tell what it serves, but databases number their studies from 1, a journal (and memory) from 0.
+    Only a storage that holds a study can be told apart.
+    """
+    if not database.startswith("grpc://"):
+        return
+    with contextlib.suppress(KeyError):
+        patiently(storage.get_study_name_from_id, 0)
+        raise UserError(
+            f"--database={database}: the gRPC proxy there stands in front of a journal file or memory, which does not "
+            "work for several processes; start it in front of SQLite, PostgreSQL or MySQL"
+        )
+
+
 def _open_database(database: str) -> BaseStorage:
     sqlite = database.startswith("sqlite")
     options: dict[str, Any] = (

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from src.errors import UserError
-from src.storage import HEARTBEAT_SECONDS, patiently, retry_once
+from src.storage import HEARTBEAT_SECONDS, patiently, refuse_journal_behind_proxy, retry_once
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def open_study(
         direction="maximize" if maximize else "minimize",
         load_if_exists=True,
     )
+    refuse_journal_behind_proxy(storage, place)
     recorded = study.user_attrs.get(IDENTITY)
     if recorded is None and study.get_trials(deepcopy=False):
         raise UserError(f"study {name} in {place} was not made by this program; choose another --name")

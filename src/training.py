@@ -139,6 +139,7 @@ def _remove(running: list["_Training"], training: "_Training") -> None:
         running[training.slot] = last
 
 
+@torch.no_grad()
 def _step(stack: HeadStack, running: list["_Training"], data: TrainingData, gradient: losses.Gradient) -> None:
     """Do one step of AdamW in every training, each on its own batch and at its own learning rate."""
     batches = [training.schedule.next_batch() for training in running]
@@ -162,10 +163,13 @@ def _masks(batches: Sequence[Batch], sizes: HeadSizes) -> Masks:
         own = [batch.masks[layer] for batch in batches]
         if all(mask is None for mask in own):
             masks.append(None)
-            continue
-        ones = [torch.ones(len(batch.rows), width, device=batch.rows.device) for batch in batches]
-        masks.append(pad([mask if mask is not None else one for mask, one in zip(own, ones, strict=True)], width))
+        else:
+            masks.append(pad([_or_ones(mask, batch, width) for mask, batch in zip(own, batches, strict=True)], width))
     return masks
+
+
+def _or_ones(mask: Tensor | None, batch: Batch, width: int) -> Tensor:
+    return torch.ones(len(batch.rows), width, device=batch.rows.device) if mask is None else mask
 
 
 def pad(parts: Sequence[Tensor], width: int | None = None) -> Tensor:

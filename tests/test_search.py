@@ -2,12 +2,15 @@
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy.orm
 import torch
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from src.errors import UserError
@@ -16,8 +19,10 @@ from src.model_file import load_model
 from src.predictor import average, predict
 from src.search import divide_work
 from src.settings import Range, SearchSpace
-from src.storage import close_storage, open_storage
-from src.trials import recorded_parameters, retrain
+from src.space import suggest
+from src.storage import GRACE_SECONDS, close_storage, open_storage
+from src.study import Claims
+from src.trials import Problem, recorded_parameters, retrain
 from tests.problems import RAW, SPACE, run_search, small_problem
 
 CPU = torch.device("cpu")
@@ -63,6 +68,27 @@ def test_trials_that_a_killed_run_left_do_not_count(tmp_path: Path) -> None:
     close_storage(storage)
     run_search(tmp_path, 3)
     assert sorted(states(trials_in(tmp_path))) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+def test_a_trial_of_a_machine_that_fell_silent_is_run_again_once(tmp_path: Path) -> None:
+    run_search(tmp_path, 1)
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    study = optuna.load_study(study_name="aesthetic", storage=storage, sampler=optuna.samplers.RandomSampler())
+    claims = Claims(study, 9, "another-machine 1 abcd")
+    silent, alive = claims.claim(), claims.claim()
+    assert silent is not None and alive is not None
+    params = suggest(silent, SPACE, weighs_states=False)
+    with sqlalchemy.orm.Session(storage.engine) as session, session.begin():  # type: ignore[attr-defined]
+        beat = session.query(models.TrialHeartbeatModel).filter_by(trial_id=silent._trial_id).one()
+        beat.heartbeat -= timedelta(seconds=GRACE_SECONDS + 5)
+    close_storage(storage)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path, 4, problem=interrupted_after(2))
+    trials = trials_in(tmp_path)
+    assert trials[silent.number].state == TrialState.FAIL
+    assert trials[alive.number].state == TrialState.RUNNING
+    again = [trial for trial in trials if trial.system_attrs.get("failed_trial") == silent.number]
+    assert [trial.params["log_lr"] for trial in again] == [params.log_lr]
 
 
 def test_another_model_file_than_the_study_s_is_made_again_from_the_recorded_seed(tmp_path: Path) -> None:
@@ -151,6 +177,25 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_
     assert [trial.user_attrs["failure"] for trial in trials_in(tmp_path)] == ["the outputs are not finite"] * 3
     run_search(tmp_path, 5)
     assert states(trials_in(tmp_path)) == ["FAIL"] * 3 + ["COMPLETE"] * 2
+
+
+@dataclass(frozen=True)
+class Interrupted(Judge):
+    """Meets Ctrl-C once the metrics of so many heads were measured."""
+
+    countdown: list[int] = field(default_factory=list)
+
+    def measure_all(self, *arguments):
+        self.countdown.pop()
+        if not self.countdown:
+            raise KeyboardInterrupt
+        return super().measure_all(*arguments)
+
+
+def interrupted_after(n_trials: int) -> Problem:
+    problem = small_problem()
+    judge = Interrupted(problem.judge.scores, problem.judge.rows, 3.0, countdown=[0] * n_trials)
+    return replace(problem, judge=judge)
 
 
 class Undecided(Judge):

@@ -1,5 +1,6 @@
 """Every storage that `--database` takes, and what is said where one cannot be had."""
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -21,7 +22,13 @@ PROXY = """
 import sys, warnings
 warnings.simplefilter("ignore")
 import optuna
-optuna.storages.run_grpc_proxy_server(optuna.storages.RDBStorage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+from optuna.storages.journal import JournalFileBackend
+place = sys.argv[1]
+if "://" in place:
+    behind = optuna.storages.RDBStorage(place)
+else:
+    behind = optuna.storages.JournalStorage(JournalFileBackend(place))
+optuna.storages.run_grpc_proxy_server(behind, host="127.0.0.1", port=int(sys.argv[2]))
 """
 
 
@@ -31,17 +38,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[str]:
-    """The address of a gRPC proxy of Optuna in front of a database."""
+@contextlib.contextmanager
+def served(place: str) -> Iterator[str]:
+    """Give the address of a gRPC proxy of Optuna in front of a database or a journal file."""
     pytest.importorskip("grpc", reason="grpcio is not installed")
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", PROXY, f"sqlite:///{tmp_path}/behind.sqlite", str(port)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROXY, place, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield f"grpc://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[str]:
+    with served(f"sqlite:///{tmp_path}/behind.sqlite") as address:
+        yield address
+
+
+def test_a_proxy_in_front_of_a_journal_file_is_refused(tmp_path: Path) -> None:
+    with (
+        served(f"{tmp_path}/journal") as address,
+        pytest.raises(UserError, match="in front of a journal file or memory, which does not work"),
+    ):
+        run_search(tmp_path, 1, database=address)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal", "proxy"])

@@ -1,0 +1,373 @@
+"""Trial-steps a second of the search, beside a plain transformers Trainer and the bound of the machine.
+
+python -m benchmarks.bench_search [pictures]
+
+In one run, on the same features, the same 20 parameter sets: (a) a plain `Trainer`, one process; (b) this program with
+one worker; (c) with one worker a core; (d) the bound: the matrix products and the optimiser's memory traffic of those
+steps, timed alone on one core; on an accelerator (e) many heads at once. Then the wall time of whole searches until
+their best eval Spearman is the best of (a)'s 20, with each pruner.
+"""
+
+import argparse
+import contextlib
+import math
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+from torch import nn
+
+from src.best_models import BestModel
+from src.device import choose_device
+from src.model_file import model_bytes
+from src.preparation import load_head_input, load_scored_images, make_problem
+from src.sampling import make_sampler
+from src.search import Target, search
+from src.settings import (
+    FeatureSettings,
+    ImageSettings,
+    ScoringSettings,
+    SearchSettings,
+    SearchSpace,
+    SplitSettings,
+    StudySettings,
+)
+from src.space import first_parameters, suggest
+from src.training import HeadParameters, Job, train_jobs
+from src.trials import Problem, retrain
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ROOT.parent / "shared" / "data" / "photos"
+N_SETS = 20
+SEED = 1
+
+
+def load_problem(folder: Path, device: torch.device) -> Problem:
+    """Return the problem of the packaged extractor's features, scored by Spearman on the eval set."""
+    with tempfile.TemporaryDirectory() as aside:
+        images = ImageSettings(str(folder), split=str(Path(aside) / "split.json"))
+        scored = load_scored_images(images, SplitSettings())
+        settings = FeatureSettings("efficientnet-lite0", hidden_states_used=(0,))
+        scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
+        scoring = ScoringSettings(metric_for_scoring="spearman")
+        return make_problem(scored.table, features, head_input, scoring, SplitSettings(), device)
+
+
+def parameter_sets(n_sets: int) -> list[HeadParameters]:
+    """Return parameter sets drawn as a search draws them first: the default configuration, then random ones."""
+    study = optuna.create_study(sampler=make_sampler("random", SEED))
+    study.enqueue_trial(first_parameters(SearchSpace(), weighs_states=False))
+    return [suggest(study.ask(), SearchSpace(), weighs_states=False) for _ in range(n_sets)]
+
+
+def n_steps(parameters: HeadParameters, n_train: int) -> int:
+    return parameters.train_epochs * math.ceil(n_train / parameters.batch_size)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall seconds, the steps done in them, and after which seconds each score was there."""
+
+    seconds: float
+    n_steps: int
+    scores: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def rate(self) -> float:
+        return self.n_steps / self.seconds
+
+
+def time_trainer(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
+    """Time (a): a plain Trainer with the same model, data and settings, evaluated every epoch, its defaults else."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    data, judge = problem.data, problem.judge
+    eval_rows = torch.from_numpy(judge.rows["eval"])
+    scores: list[tuple[float, float]] = []
+
+    def measure(prediction: transformers.EvalPrediction) -> dict[str, float]:
+        outputs = torch.from_numpy(np.asarray(prediction.predictions))
+        measured.append(judge.measure("spearman", "eval", lambda rows: outputs))
+        return {"spearman": measured[-1]}
+
+    start = time.perf_counter()
+    for parameters in sets:
+        measured: list[float] = []
+
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = transformers.TrainingArguments(
+                output_dir=folder,
+                num_train_epochs=parameters.train_epochs,
+                per_device_train_batch_size=parameters.batch_size,
+                per_device_eval_batch_size=256,
+                learning_rate=10**parameters.log_lr,
+                weight_decay=0.01,
+                warmup_steps=round(parameters.warmup_ratio * n_steps(parameters, len(data.train_rows))),
+                lr_scheduler_type="cosine",
+                eval_strategy="epoch",
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                use_cpu=data.features.device.type == "cpu",
+                logging_strategy="no",
+                seed=SEED,
+            )
+            trainer = transformers.Trainer(
+                PlainHead(data.n_inputs, parameters),
+                arguments,
+                train_dataset=Rows(data.features[data.train_rows], data.scores[data.train_rows]),
+                eval_dataset=Rows(data.features[eval_rows], data.scores[eval_rows]),
+                compute_metrics=measure,
+            )
+            trainer.remove_callback(transformers.PrinterCallback)
+            trainer.train()
+        scores.append((time.perf_counter() - start, max(measured)))
+    return Timing(time.perf_counter() - start, total_steps(problem, sets), tuple(scores))
+
+
+def total_steps(problem: Problem, sets: Sequence[HeadParameters]) -> int:
+    return sum(n_steps(parameters, len(problem.data.train_rows)) for parameters in sets)
+
+
+class PlainHead(nn.Module):
+    """The predictor as a user of Trainer would write it."""
+
+    def __init__(self, n_features: int, parameters: HeadParameters) -> None:
+        super().__init__()
+        first, second = parameters.first_layer_size, parameters.second_layer_size
+        self.main_process = nn.Sequential(
+            nn.Dropout(parameters.input_dropout),
+            nn.Linear(n_features, first),
+            nn.ReLU(),
+            nn.Dropout(parameters.dropout),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Dropout(parameters.output_dropout),
+            nn.Linear(second, 1),
+        )
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs = self.main_process(x)
+        return {"loss": nn.functional.mse_loss(outputs[:, 0], labels), "logits": outputs}
+
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, features: torch.Tensor, scores: torch.Tensor) -> None:
+        self.features, self.scores = features, scores
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        return {"x": self.features[row], "labels": self.scores[row]}
+
+
+def time_one_worker(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
+    """Time (b): this program, one process with one thread, one head after the other."""
+    start = time.perf_counter()
+    scores = []
+    for index, parameters in enumerate(sets):
+        head = retrain(problem, parameters, SEED + index)
+        problem.measure_all(head)
+        scores.append((time.perf_counter() - start, head.score))
+    return Timing(time.perf_counter() - start, total_steps(problem, sets), tuple(scores))
+
+
+def time_workers(problem: Problem, sets: Sequence[HeadParameters], n_workers: int) -> Timing:
+    """Time (c): the search itself with these parameter sets queued in an SQLite study, processes already started."""
+    import multiprocessing
+
+    from src.shared_data import share
+
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        shared = share(problem, Path(folder))
+        jobs, ready, done = context.Queue(), context.Queue(), context.Queue()
+        processes = [context.Process(target=_train_queued, args=(shared, jobs, ready, done)) for _ in range(n_workers)]
+        for process in processes:
+            process.start()
+        for _ in processes:
+            ready.get()
+        start = time.perf_counter()
+        for item in [*enumerate(sets), *[None] * n_workers]:
+            jobs.put(item)
+        scores = tuple((done.get() - start, 0.0) for _ in sets)
+        seconds = time.perf_counter() - start
+        for process in processes:
+            process.join()
+    return Timing(seconds, total_steps(problem, sets), scores)
+
+
+def _train_queued(shared, jobs, ready, done) -> None:  # type: ignore[no-untyped-def]
+    torch.set_num_threads(1)
+    problem = shared.attach()
+    ready.put(True)
+    while (item := jobs.get()) is not None:
+        index, parameters = item
+        problem.measure_all(retrain(problem, parameters, SEED + index))
+        done.put(time.perf_counter())
+
+
+def time_population(problem: Problem, sets: Sequence[HeadParameters], n_at_once: int) -> Timing:
+    """Time (e): many heads at once in one process, as stacked matrices."""
+    largest = (max(own.first_layer_size for own in sets), max(own.second_layer_size for own in sets))
+    jobs = [Job(parameters, SEED + index) for index, parameters in enumerate(sets)]
+    start = time.perf_counter()
+    for _, outcome in train_jobs(problem.data, jobs, problem.aim, n_at_once=n_at_once, layers=largest):
+        assert not isinstance(outcome, Exception)
+    return Timing(time.perf_counter() - start, total_steps(problem, sets))
+
+
+def time_bound(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
+    """Time (d): of every set the matrix products and the memory traffic of one step, times its steps."""
+    seconds = 0.0
+    n_train, n_inputs = len(problem.data.train_rows), problem.data.n_inputs
+    for own in sets:
+        sizes = (min(own.batch_size, n_train), n_inputs, own.first_layer_size, own.second_layer_size)
+        seconds += n_steps(own, n_train) * (_products_seconds(*sizes) + _traffic_seconds(*sizes[1:]))
+    return Timing(seconds, total_steps(problem, sets))
+
+
+def _products_seconds(n_rows: int, n_inputs: int, first: int, second: int) -> float:
+    """Return the time of the eight matrix products of a step, forward and backward, into buffers that are there."""
+    inputs, hidden, last = torch.randn(n_rows, n_inputs), torch.randn(n_rows, first), torch.randn(n_rows, second)
+    weights = torch.randn(first, n_inputs), torch.randn(second, first), torch.randn(1, second)
+    outer = torch.randn(n_rows, 1)
+    to_first, to_second, to_outer = torch.empty(n_rows, first), torch.empty(n_rows, second), torch.empty(n_rows, 1)
+    gradients = [torch.empty_like(weight) for weight in weights]
+
+    def step() -> None:
+        torch.mm(inputs, weights[0].T, out=to_first)
+        torch.mm(hidden, weights[1].T, out=to_second)
+        torch.mm(last, weights[2].T, out=to_outer)
+        torch.mm(outer.T, last, out=gradients[2])
+        torch.mm(outer, weights[2], out=to_second)
+        torch.mm(last.T, hidden, out=gradients[1])
+        torch.mm(last, weights[1], out=to_first)
+        torch.mm(hidden.T, inputs, out=gradients[0])
+
+    return _seconds(step)
+
+
+def _traffic_seconds(n_inputs: int, first: int, second: int) -> float:
+    """Return the time to read weights, gradients and both moments and to write all but the gradients.
+
+    Timed as three additions, which move nine numbers a weight where AdamW need move seven.
+    """
+    n_numbers = (n_inputs + 1) * first + (first + 1) * second + second + 1
+    weights, gradients, mean, square = (torch.zeros(n_numbers) for _ in range(4))
+
+    def step() -> None:
+        weights.add_(mean)
+        mean.add_(gradients)
+        square.add_(gradients)
+
+    return _seconds(step) * 7 / 9
+
+
+def _seconds(step) -> float:  # type: ignore[no-untyped-def]
+    """Return the seconds of a call: the median of several rounds of a few milliseconds."""
+    step()
+    start = time.perf_counter()
+    step()
+    n_calls = max(1, int(0.005 / max(time.perf_counter() - start, 1e-6)))
+    rounds = []
+    for _ in range(7):
+        start = time.perf_counter()
+        for _ in range(n_calls):
+            step()
+        rounds.append((time.perf_counter() - start) / n_calls)
+    return sorted(rounds)[len(rounds) // 2]
+
+
+class ReachedError(Exception):
+    """The wanted score is there."""
+
+
+def time_to_score(problem: Problem, wanted: float, pruner: str, n_workers: int, sampler: str = "CmaEs") -> float | None:
+    """Return the wall seconds of a search, its workers' start included, until its best score passes the wanted one."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = f"sqlite:///{folder}/db.sqlite"
+        reached: list[float] = []
+        start = time.perf_counter()
+
+        def make_file(model: BestModel) -> bytes:
+            value = model.trials[0].value
+            if value is not None and value >= wanted:
+                reached.append(time.perf_counter() - start)
+                raise ReachedError
+            return model_bytes(model.predictor, model.origin)
+
+        settings = SearchSettings(trials=200, sampler=sampler, pruner=pruner)
+        where = StudySettings(database=database, workers=str(n_workers))
+        with contextlib.suppress(ReachedError):
+            search(problem, SearchSpace(), settings, where, Target(Path(folder) / "model.safetensors", make_file))
+    return reached[0] if reached else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    default = PHOTOS if PHOTOS.is_dir() else ROOT / "demo" / "images"
+    parser.add_argument("pictures", nargs="?", type=Path, default=default)
+    parser.add_argument("--repeats", type=int, default=3, help="searches for the time to score, of each pruner")
+    parser.add_argument("--sets", type=int, default=N_SETS)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    problem = load_problem(arguments.pictures, torch.device("cpu"))
+    sets = parameter_sets(arguments.sets)
+    n_pictures = len(problem.judge.scores)
+    print(f"{n_pictures} pictures of {arguments.pictures}, {problem.data.n_inputs} features, {n_cores} cores")
+    print(f"{len(sets)} parameter sets, {total_steps(problem, sets):,} steps; load before: {os.getloadavg()[0]:.1f}")
+    plain = time_trainer(problem, sets)
+    torch.set_num_threads(1)
+    rows = [
+        ("(a) plain Trainer, its default threads", plain),
+        ("(b) one worker", time_one_worker(problem, sets)),
+        ("(c) all cores", time_workers(problem, sets, n_cores)),
+        ("(d) bound of one core", time_bound(problem, sets)),
+        ("    four heads at once, one core", time_population(problem, sets, 4)),
+    ]
+    device = choose_device("auto")
+    if device.type != "cpu":
+        rows += _on_accelerator(arguments.pictures, device, sets)
+    print(f"{'':45}{'seconds':>10}{'steps/s':>10}{'of (a)':>8}{'of (d)':>8}")
+    bound = rows[3][1]
+    for name, timing in rows:
+        ratios = f"{timing.rate / plain.rate:8.2f}{timing.rate / bound.rate:8.2f}"
+        print(f"{name:45}{timing.seconds:10.2f}{timing.rate:10.0f}{ratios}")
+    report_time_to_score(problem, plain, n_cores, arguments.repeats)
+
+
+def _on_accelerator(pictures: Path, device: torch.device, sets: Sequence[HeadParameters]) -> list[tuple[str, Timing]]:
+    problem = load_problem(pictures, device)
+    rows = []
+    for n_at_once in (16, 64, 256):
+        many = [sets[index % len(sets)] for index in range(max(len(sets), 4 * n_at_once))]
+        rows.append((f"(e) {n_at_once} heads at once on {device}", time_population(problem, many, n_at_once)))
+    return rows
+
+
+def report_time_to_score(problem: Problem, plain: Timing, n_cores: int, repeats: int) -> None:
+    best = max(score for _, score in plain.scores)
+    needed = next(seconds for seconds, score in plain.scores if score >= best)
+    took = f"reached after {needed:.1f} s; all its trials take {plain.seconds:.1f} s"
+    print(f"\nbest eval Spearman of (a): {best:.4f}, {took}")
+    for pruner in ("none", "median", "hyperband"):
+        times = [time_to_score(problem, best, pruner, n_cores) for _ in range(repeats)]
+        shown = ", ".join("not in 200 trials" if seconds is None else f"{seconds:.1f}" for seconds in times)
+        reached = sorted(seconds for seconds in times if seconds is not None)
+        ratio = f"{plain.seconds / reached[len(reached) // 2]:.1f} x shorter" if reached else ""
+        print(f"all cores, --pruner={pruner}: {shown} s {ratio}")
+
+
+if __name__ == "__main__":
+    main()
