@@ -10,9 +10,10 @@ import numpy as np
 import optuna
 import pytest
 from PIL import Image
+from scipy import stats
 
 from src.errors import UserError
-from src.report import ReportData, report_page, write_report
+from src.report import ReportData, pearson_interval, report_page, write_report
 
 SIX = ("cold/00.png", "cold/02.png", "cold/04.png", "warm/01.png", "warm/03.png", "gone.png")
 
@@ -108,6 +109,13 @@ def test_scores_that_say_nothing_still_give_a_page(colour_pictures: Path, scores
     assert words in page.text
     assert "nan" not in page.text
     assert page.all("img")
+
+
+def test_the_interval_of_pearson_is_scipys() -> None:
+    scores, noise = np.random.default_rng(0).normal(size=(2, 30))
+    found, expected = pearson_interval(scores, scores + noise), stats.pearsonr(scores, scores + noise)
+    assert found.value == pytest.approx(expected.statistic)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()), abs=1e-4)
 
 
 def test_a_picture_s_name_cannot_break_the_page(tmp_path: Path) -> None:
