@@ -20,6 +20,9 @@ from src.pairing import Standing, after_choice, draw_group, expected_rank_change
 log = logging.getLogger(__name__)
 
 GROUPS_REMEMBERED = 50
+GROUPS_COMING = 4
+"""Groups that the page may hold without an answer: the one shown and those loaded ahead."""
+COMING_SIGMA = 0.7
 ANSWERS_FOR_AGREEMENT = 200
 FEWEST_FOR_AGREEMENT = 10
 SECONDS_BETWEEN_WRITES = 2.0
@@ -76,8 +79,12 @@ class Session:
             if len(usable) < 2:
                 raise UserError("fewer than two pictures can be shown; add some to the directory")
             number = min(self.plan.number_to_compare, len(usable))
+            coming = sorted({row for group in list(self._recent)[-GROUPS_COMING:] for row in group})
+            sigmas, shown = standing.sigmas.copy(), standing.shown.copy()
+            sigmas[coming] *= COMING_SIGMA  # as if their answers were known already: other pictures have their turn
+            shown[coming] += 1
             group, drawn = draw_group(
-                Standing(standing.scores[usable], standing.sigmas[usable], standing.shown[usable]),
+                Standing(standing.scores[usable], sigmas[usable], shown[usable]),
                 self._generator,
                 number=number,
                 strategy=self.plan.strategy,

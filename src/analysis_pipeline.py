@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import optuna
 
 from src.analysis import statistics_line
+from src.closing import Judged, baseline_lines
 from src.comparison import Comparison, load_comparison
 from src.device import choose_device
 from src.errors import UserError
@@ -50,6 +51,9 @@ def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], 
     if has_scores:
         for name, members in {"All": rows, **groups}.items():
             log.info("%s", statistics_line(name, comparison.scores[members], comparison.model_scores[members]))
+    if settings.baselines:
+        for line in compare_baselines(comparison):
+            log.info("%s", line)
     if settings.save_scores_and_errors or not has_scores:
         write_model_scores(comparison, comparison.directory / settings.save_model_scorefile)
     if settings.save_scores_and_errors and has_scores:
@@ -57,6 +61,22 @@ def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], 
     if settings.report is not None:
         write_report(Path(settings.report), report_data(comparison, groups), study=study)
         log.info("report written to %s", settings.report)
+
+
+def compare_baselines(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines of the baselines; UserError where there are no features or no training pictures to fit them."""
+    if comparison.features is None:
+        raise UserError("--baselines learn from the features of a model: give the model by --model")
+    rows = np.flatnonzero(np.isfinite(comparison.scores))
+    splits = [comparison.splits[row] for row in rows]
+    if "train" not in splits:
+        raise UserError("--baselines learn from the training pictures, but no split names any; give the split file")
+    table = ScoreTable(
+        tuple(comparison.paths[row] for row in rows),
+        {"score": comparison.scores[rows].tolist(), "split": splits},
+    )
+    features = comparison.features.values.float().numpy()[rows]
+    return baseline_lines(Judged(table, comparison.model_scores[rows], features))
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -77,7 +77,7 @@ class ComparisonLog:
     def append(self, rows: Sequence[Comparison]) -> None:
         """Put rows on the disk before returning: one write at the file's end, then flushed. Then refresh.
 
-        Two processes may do so at once. A row that a crash tore is closed first, so that it cannot swallow ours.
+        Two processes may do so at once. A row that a crash tore is ended first, so that it cannot swallow ours.
         """
         try:
             descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -217,13 +217,9 @@ def _row(line: str) -> Comparison | None:
 
 
 def _closing(descriptor: int, size: int) -> str:
-    """What ends the last line: nothing, a line's end, or a mark that leaves a torn row unreadable."""
-    keep = min(size, 65536)
-    os.lseek(descriptor, size - keep, os.SEEK_SET)
-    tail = os.read(descriptor, keep)
-    if tail.endswith(b"\n"):
-        return ""
-    return "\n" if _parse(tail.rsplit(b"\n", 1)[-1])[0] else ",torn\n"
+    """What ends the last line: nothing, or the line's end that a crash or an editor left out."""
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return "" if os.read(descriptor, 1) == b"\n" else "\n"
 
 
 def _flush_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from src.analysis import statistics_line
 from src.arguments import as_lines
 from src.best_models import BestModel
+from src.closing import Judged, closing_lines
 from src.dashboard import serve_dashboard
 from src.device import choose_device
 from src.domain import find_domain, to_text
@@ -44,10 +45,10 @@ def train_predictor(arguments: TrainingArguments) -> None:
     """Extract the features, search, keep the best model, print the statistics, write the savefile."""
     device = choose_device(arguments.device.device)
     scored = load_scored_images(arguments.images, arguments.split)
-    log.info("%s", describe(scored.table))
     check_folds(arguments.split, arguments.scoring)
     make_judge(scored.table, arguments.scoring)  # what cannot be had from these scores is told before any work
-    scored, features, head_input = load_head_input(scored, arguments.features, device)
+    scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device)
+    log.info("%s", describe(scored.table))
     if arguments.search.trials == 0:
         log.info("features are cached; --trials=0, so no search")
         return
@@ -64,9 +65,11 @@ def train_predictor(arguments: TrainingArguments) -> None:
     target = Target(model_file, make_file, tuple(as_lines(arguments)), study_note(arguments, scored, problem.identity))
     with serve_dashboard(arguments.study.server, arguments.study.database):
         trials = search(problem, arguments.space, arguments.search, arguments.study, target)
-    report(arguments.study.name, trials, scored, features, model_file)
+    judged = judge_model(model_file, scored.table, features, folded=arguments.split.folds > 1)
+    report(arguments.study.name, trials, judged)
+    log.info("model written to %s", model_file)
     if arguments.output.savefile is not None:
-        write_savefile(Path(arguments.output.savefile), scored.table, model_scores(features, model_file))
+        write_savefile(Path(arguments.output.savefile), scored.table, judged.predictions)
     with kept_study(arguments.study) as study:
         if study is not None:
             note_best_trial(study, trials[0], model_file)
@@ -92,29 +95,32 @@ def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Map
     )
 
 
-def model_scores(features: FeatureTable, model_file: Path) -> Array:
-    """Return the scores (n_images,) that the model file gives these features."""
+def judge_model(model_file: Path, table: ScoreTable, features: FeatureTable, *, folded: bool) -> Judged:
+    """Return what the model file says of the scored images, by what it holds and nothing else."""
     model = load_model(model_file)
-    return predict(model.predictor, arrange(features, model.mode or "join"))[:, 0].double().numpy()
+    values = arrange(features, model.mode or "join")
+    outputs = predict(model.predictor, values).double().numpy()
+    sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
+    return Judged(table, outputs[:, 0], values.float().numpy(), sigmas, folded)
 
 
-def report(
-    name: str, trials: Sequence[FrozenTrial], scored: ScoredImages, features: FeatureTable, model_file: Path
-) -> None:
-    """Print the best trial, its parameters, and the statistics of the model file on every set."""
+def report(name: str, trials: Sequence[FrozenTrial], judged: Judged) -> None:
+    """Print the best trial, its parameters, the statistics on every set, and how far they are to be believed."""
     trial = trials[0]
     log.info("best trial %d of study %s: %.4f", trial.number, name, trial.value)
     if len(trials) > 1:
         log.info("the model averages the heads of trials %s", ", ".join(str(trial.number) for trial in trials))
-    for name, value in {**trial.params, **trial.user_attrs}.items():
-        log.info("  %s = %s", name, value)
-    predictions = model_scores(features, model_file)
-    scores, split = np.asarray(scored.table.scores), np.asarray(scored.table.columns["split"])
-    sets = {"Train": split == "train", "Eval": split == "eval", "Full": split != "test", "Test": split == "test"}
-    for name, rows in sets.items():
-        if rows.any():
-            log.info("%s", statistics_line(name, scores[rows], predictions[rows]))
-    log.info("model written to %s", model_file)
+    for key, value in {**trial.params, **trial.user_attrs}.items():
+        log.info("  %s = %s", key, value)
+    sets = {"Train": ("train",), "Eval": ("eval",), "Full": ("train", "eval"), "Test": ("test",)}
+    for title, names in sets.items():
+        rows = judged.rows(*names)
+        if len(rows):
+            log.info("%s", statistics_line(title, judged.scores[rows], judged.predictions[rows]))
+    if judged.folded:
+        log.info("the model has learnt from train and eval; out of fold the best trial reached %.4f", trial.value)
+    for line in closing_lines(judged):
+        log.info("%s", line)
 
 
 def write_savefile(file: Path, table: ScoreTable, predictions: Array) -> None:

@@ -11,7 +11,7 @@ from src.metrics import Array
 from src.thumbnails import png_uri
 
 WIDTH, HEIGHT = 440, 330
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 46
 MOST_POINTS = 3000
 """Beyond this many points a scatter is drawn as one picture: a browser is slow with a hundred thousand shapes."""
 DENSE_RESOLUTION = 2

@@ -17,10 +17,11 @@ from src.features import FeatureTable, load_features
 from src.fold_training import Fold
 from src.folds import make_folds
 from src.hidden_states import HeadInput, make_head_input
+from src.image_splits import KnownSplit, known_split, settle_split, with_split
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src.splits import NAMES, assign_splits, read_split_file, write_split_file
+from src.splits import NAMES
 from src.training_data import TrainingData, standardise
 from src.trials import Problem
 from src.views import average_views, check_views
@@ -36,10 +37,12 @@ class ScoredImages:
 
     directory: Path
     table: ScoreTable
+    known: KnownSplit
+    """What was known of the split; the rest is settled once there are features."""
 
 
 def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredImages:
-    """Return the scored images and their split; a new or completed split is written to the split file.
+    """Return the scored images and their split, which is not settled before there are features; nothing is written.
 
     Scored images that do not exist are left out and named. UserError if fewer than four remain, or if the train or
     the eval set is empty.
@@ -51,7 +54,8 @@ def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredIma
     if missing:
         log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
     table = keep_rows(table, set(missing), f"scored images of {file} found in {directory}")
-    return ScoredImages(directory, with_split(table, directory / images.split, split))
+    known = known_split(table, directory / images.split, split)
+    return ScoredImages(directory, with_split(table, known, split), known)
 
 
 def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:
@@ -62,42 +66,10 @@ def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:
     return table.select(kept) if left_out else table
 
 
-def with_split(table: ScoreTable, file: Path, settings: SplitSettings) -> ScoreTable:
-    """Return the table with the column `split`: from its own column, else the split file, else newly assigned."""
-    recorded = {} if settings.ignore_existing_split or not file.exists() else read_split_file(file)
-    own = {} if settings.ignore_existing_split else _split_column(table)
-    known = {**recorded, **own}
-    splits = assign_splits(
-        table.paths,
-        known,
-        fraction_for_eval=settings.fraction_for_eval,
-        fraction_for_test=settings.fraction_for_test,
-        seed=settings.eval_pick_seed,
-    )
-    for name in ("train", "eval"):
-        if name not in splits.values():
-            raise UserError(
-                f"the {name} set is empty: {len(splits)} images, --fraction_for_eval={settings.fraction_for_eval}; "
-                f"change it, or the split in {file}, or make a new split with --ignore_existing_split"
-            )
-    if any(path not in known for path in splits):
-        write_split_file(file, recorded | splits)
-    return table.with_column("split", [splits[path] for path in table.paths])
-
-
-def _split_column(table: ScoreTable) -> dict[str, str]:
-    column = table.columns.get("split", [""] * len(table))
-    splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
-    for path, name in splits.items():
-        if name not in NAMES:
-            raise UserError(f"the split of {path} in the score file is {name!r}; it must be train, eval or test")
-    return splits
-
-
 def load_head_input(
-    scored: ScoredImages, settings: FeatureSettings, device: torch.device
+    scored: ScoredImages, settings: FeatureSettings, split: SplitSettings, device: torch.device
 ) -> tuple[ScoredImages, FeatureTable, HeadInput]:
-    """Return the images whose features could be had, those features, and what a head sees of them."""
+    """Return the images whose features could be had, their split settled, those features, and what a head sees."""
     extractors = build_extractors(settings.feature_extractor_model, device)
     features = load_features(
         scored.directory,
@@ -109,8 +81,9 @@ def load_head_input(
     )
     features = average_views(features)
     table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
+    table = settle_split(table, scored.known, split, features.values)
     return (
-        ScoredImages(scored.directory, table),
+        replace(scored, table=table),
         features,
         make_head_input(features, settings, [extractor.default_mode for extractor in extractors]),
     )

@@ -122,8 +122,8 @@ def _statistics_section(data: ReportData, sets: Mapping[str, Array], intervals: 
         '<section><h2 id="statistics">Statistics</h2>'
         "<p>AB is the share of pairs of pictures that the model puts in your order: 50 % is chance, 100 % perfect. "
         "Small print: 95 % bootstrap intervals, and p-values of no correlation. A model flatters itself on its "
-        "training pictures; trust the evaluation pictures, though a search that chose its best trial by them flatters a "
-        "little there too.</p>"
+        "training pictures; trust the evaluation pictures, though a search that chose its best trial by them flatters "
+        "it a little there too.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-labelledby="statistics">'
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )

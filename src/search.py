@@ -20,7 +20,7 @@ from src.errors import UserError
 from src.sampling import sampler_seed
 from src.settings import SearchSettings, SearchSpace, StudySettings
 from src.shared_data import share
-from src.space import first_parameters
+from src.space import first_parameters, starting_point
 from src.storage import close_storage, is_server, open_storage, patiently
 from src.study import Claims, bury_silent, complete_trials, n_finished, open_study, process_name
 from src.trials import Ended, Plan, Problem
@@ -77,7 +77,8 @@ def search(
                 make_file=target.make_file,
                 shared=is_server(database),
             )
-            place = Place(database, where.name, settings.sampler, settings.pruner)
+            start = starting_point(space, weighs_states=bool(problem.data.mixtures))
+            place = Place(database, where.name, settings.sampler, settings.pruner, start)
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
             trials = models.finish()

@@ -191,6 +191,12 @@ class SplitSettings:
         low=1,
     )
     eval_pick_seed: int = setting(42, "seed of that choice")
+    group_duplicates: str = setting(
+        "on",
+        "on keeps near-duplicates (bursts, variations of one seed) on one side of a new split; existing splits are "
+        "left alone but warned about",
+        choices=("on", "off"),
+    )
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
 
 
@@ -287,6 +293,7 @@ class AnalysisSettings:
     save_scores_and_errors: bool = setting(False, "write the next two")
     save_model_scorefile: str = setting("model_scores.json", "model scores")
     save_error_scorefile: str = setting("error_scores.json", "absolute errors")
+    baselines: bool = setting(False, "also report what ridge, support-vector and kernel regression reach")
     report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails")
     database: str | None = setting(None, "for the report: the Optuna storage of the training")
     name: str | None = setting(None, "for the report: the name of its study")

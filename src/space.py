@@ -3,6 +3,8 @@
 from dataclasses import fields
 
 import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
 from src.settings import INTEGER_PARAMETERS, Range, SearchSpace
 from src.training import HeadParameters
@@ -30,6 +32,13 @@ def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str,
     return ranges
 
 
+def distribution(name: str, bounds: Range) -> IntDistribution | FloatDistribution:
+    """Return what a searched parameter is drawn from."""
+    if name in INTEGER_PARAMETERS:
+        return IntDistribution(int(bounds.low), int(bounds.high))
+    return FloatDistribution(bounds.low, bounds.high)
+
+
 def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> HeadParameters:
     """Return the trial's parameters; those whose range is a point are not searched."""
     values: dict[str, float] = {}
@@ -47,3 +56,14 @@ def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, fl
     """Return the searched parameters of the first trial: FIRST_TRIAL brought into the bounds."""
     ranges = searched_parameters(space, weighs_states=weighs_states)
     return {name: bounds.clip(getattr(FIRST_TRIAL, name)) for name, bounds in ranges.items() if not bounds.is_fixed}
+
+
+def starting_point(space: SearchSpace, *, weighs_states: bool) -> FrozenTrial | None:
+    """Return the first trial as one that a sampler may start from; None where nothing is searched."""
+    parameters = first_parameters(space, weighs_states=weighs_states)
+    if not parameters:
+        return None
+    ranges = searched_parameters(space, weighs_states=weighs_states)
+    distributions: dict[str, BaseDistribution] = {name: distribution(name, ranges[name]) for name in parameters}
+    values = {name: int(value) if name in INTEGER_PARAMETERS else value for name, value in parameters.items()}
+    return optuna.trial.create_trial(value=0.0, params=values, distributions=distributions)

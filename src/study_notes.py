@@ -12,13 +12,15 @@ NOTED = "noted trial"
 
 
 def note_best_trial(study: optuna.Study, best: FrozenTrial, model_file: Path) -> None:
-    """Link the model file from the note of the best trial; a former best trial's note says that it no longer is."""
+    """Name the model file in the note of the best trial; a former best trial's note says that it no longer is.
+
+    A link would be dead: the dashboard strips links to files, as browsers do of pages from a server.
+    """
     former = study.user_attrs.get(NOTED)
     if former is not None and former != best.number:
         former_trial = study.get_trials(deepcopy=False)[former]
         _note(study, former_trial, f"Was the best trial; now it is trial {best.number}.")
-    file = model_file.resolve()
-    _note(study, best, f"The best trial. Its model: [{file}]({file.as_uri()})")
+    _note(study, best, f"The best trial. Its model: `{model_file.resolve()}`")
     patiently(study.set_user_attr, NOTED, best.number)
 
 

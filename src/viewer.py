@@ -1,6 +1,7 @@
 """Renumics Spotlight on the pictures: the table, the layout that opens ready to use, and the suspect scores."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -134,7 +135,11 @@ def make_layout(columns: Sequence[str], n_images: int) -> Layout:
 def save_frame(frame: pd.DataFrame, file: Path) -> None:
     """Write the table as CSV, without the features and the full paths of the images."""
     columns = [name for name in frame.columns if name not in ("image", "features")]
-    text = frame[columns].rename(columns={"path": "relative_path"}).to_csv(index=False, lineterminator="\n")
+    text = (
+        frame[columns]
+        .rename(columns={"path": "relative_path"})
+        .to_csv(index=False, lineterminator="\n", float_format="%.9g")
+    )
     write_atomically(file, text.encode())
     log.info("table of %d pictures written to %s", len(frame), file)
 
@@ -146,6 +151,7 @@ def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, 
         dtypes["features"] = spotlight.Embedding
     how = "Ctrl-C stops it" if no_browser else "close its tab, or press Ctrl-C, to stop it"
     log.info("starting Spotlight; %s", how)
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would outlive this process
     try:
         spotlight.show(
             frame,
@@ -158,7 +164,9 @@ def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, 
             wait="forever" if no_browser else True,
         )
     except KeyboardInterrupt:
-        spotlight.close()
+        # Its server ends at exit. Spotlight's close() would first wait for an answer from it, which Ctrl-C has ended.
         log.info("Spotlight has stopped")
     except OSError as error:
         raise UserError(f"Spotlight cannot be served at port {port}: {error.strerror}; choose another --port") from None
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.trial import FrozenTrial
 
 from src.errors import UserError
 from src.sampling import make_pruner, make_sampler, sampler_seed
@@ -41,13 +42,15 @@ class Place:
     name: str
     sampler: str
     pruner: str
+    start: FrozenTrial | None = None
+    """Where the sampler starts from."""
 
     def load(self, storage: Any, seed: int | None) -> optuna.Study:
         return patiently(
             optuna.load_study,
             study_name=self.name,
             storage=storage,
-            sampler=make_sampler(self.sampler, seed),
+            sampler=make_sampler(self.sampler, seed, self.start),
             pruner=make_pruner(self.pruner),
         )
 

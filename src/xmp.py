@@ -21,6 +21,7 @@ _DESCRIPTION = re.compile(rb"<rdf:Description(?=[\s/>])")
 _NAMESPACE = b"http://ns.adobe.com/xap/1.0/"
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 _TIFF_XMP = 700
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 
 _OURS = re.compile(rb"""aesthetic:Rating\s*=\s*["'](\d)["']""")
 _OUR_NAMESPACE = b"urn:custom-aesthetic-training"
@@ -102,8 +103,9 @@ def _with_stars(packet: bytes, stars: int) -> bytes | None:
 
 def _embedded(picture: Path) -> bytes:
     """Return the XMP packet in a picture; empty if there is none or the picture cannot be read."""
+    Image.init()
     try:
-        with Image.open(picture) as image:
+        with Image.open(picture, formats=_FORMATS) as image:
             packet = next((image.info[key] for key in _XMP_KEYS if key in image.info), b"")
             if not packet and image.format == "TIFF":
                 packet = getattr(image, "tag_v2", {}).get(_TIFF_XMP, b"")

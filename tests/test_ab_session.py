@@ -137,6 +137,15 @@ def test_the_same_pair_never_comes_twice_in_a_row(colour_pictures):
     assert all(one != following for one, following in itertools.pairwise(groups))
 
 
+def test_pictures_that_wait_for_an_answer_are_seldom_drawn_again(colour_pictures):
+    session = session_of(colour_pictures)
+    adaptive = [
+        set(group["pictures"]) for group in (session.group() for _ in range(150)) if group["drawn"] == "adaptive"
+    ]
+    repeats = [bool(one & following) for one, following in itertools.pairwise(adaptive)]
+    assert np.mean(repeats) < 0.05
+
+
 def test_earlier_scores_are_the_start_and_are_kept_as_a_backup(colour_pictures):
     elo = {
         f"{'warm' if number % 2 else 'cold'}/{number:02}.png": {"score": number / 10, "comparisons": 4, "note": "mine"}
@@ -227,7 +236,8 @@ def test_the_agreement_is_that_of_the_scores_of_before_the_answer(colour_picture
     choose_redder(session, 100)
     session.update()
     choose_redder(session, 60)
-    assert session.progress()["agreement"] > 0.6
+    before = session.progress()["agreement"]
+    assert before > 0.6
     for _ in range(30):
         group = session.group()
         loser = max(group["pictures"], key=number_of)
@@ -236,6 +246,7 @@ def test_the_agreement_is_that_of_the_scores_of_before_the_answer(colour_picture
         session.choose(group["pictures"], winner, seconds=1, drawn="random", time=None)
         session.undo(None)
     assert session.progress()["choices"] == 160
+    assert session.progress()["agreement"] == before
 
 
 def test_the_random_share_of_the_log_is_an_honest_test(colour_pictures):

@@ -67,12 +67,13 @@ def test_the_covariance_is_the_inverse_of_the_curvature_measured_by_differences(
 
 
 @pytest.mark.parametrize("with_features", [False, True])
-def test_the_way_for_many_pictures_agrees_with_the_exact_one(monkeypatch, with_features):
+@pytest.mark.parametrize("n_comparisons", [100, 1500])
+def test_the_way_for_many_pictures_agrees_with_the_exact_one(monkeypatch, with_features, n_comparisons):
     generator = np.random.default_rng(2)
     truth = generator.normal(size=300) * 1.5
-    basis = feature_basis(np.outer(truth, [1.0, 0.5]) + generator.normal(size=(300, 2)), 1.0) if with_features else None
-    prior = Prior(np.zeros(300), np.full(300, 1.0), basis)
-    winners, losers = answers(truth, 1500)
+    basis = feature_basis(np.outer(truth, [1.0, 0.5]) + generator.normal(size=(300, 2)), 2.0) if with_features else None
+    prior = Prior(np.zeros(300), np.full(300, 0.5), basis)
+    winners, losers = answers(truth, n_comparisons)
     exact_scores = fit_scores(winners, losers, prior)
     exact_sigmas = standard_errors(exact_scores, winners, losers, prior)
     monkeypatch.setattr(bradley_terry, "EXACT_UP_TO", 10)

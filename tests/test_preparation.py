@@ -16,6 +16,8 @@ from src.splits import read_split_file
 from tests.mean_colour import MeanColour
 
 CPU = torch.device("cpu")
+ALONE = SplitSettings(group_duplicates="off")
+"""Coloured pictures are near-duplicates of their neighbours."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +40,43 @@ def load(folder: Path, **split: object) -> preparation.ScoredImages:
 
 def test_a_new_split_is_written_and_then_kept(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
-    first = load(colour_pictures).table.columns["split"]
-    assert list(first).count("eval") == 6
-    recorded = read_split_file(colour_pictures / "split.json")
-    assert list(recorded.values()) == list(first)
-    assert load(colour_pictures, eval_pick_seed=7).table.columns["split"] == first
-    assert load(colour_pictures, eval_pick_seed=7, ignore_existing_split=True).table.columns["split"] != first
+    first = load(colour_pictures)
+    assert list(first.table.columns["split"]).count("eval") == 6
+    assert not (colour_pictures / "split.json").exists(), "it is settled by the features"
+    load_head_input(first, FeatureSettings(), ALONE, CPU)
+    split = first.table.columns["split"]
+    assert list(read_split_file(colour_pictures / "split.json").values()) == list(split)
+    assert load(colour_pictures, eval_pick_seed=7).table.columns["split"] == split
+    assert load(colour_pictures, eval_pick_seed=7, ignore_existing_split=True).table.columns["split"] != split
+
+
+def test_near_duplicates_stay_on_one_side_of_a_new_split(colour_pictures: Path) -> None:
+    copied = colour_pictures / "cold" / "00.png"
+    for number in range(8):
+        (colour_pictures / "cold" / f"copy_{number}.png").write_bytes(copied.read_bytes())
+    write_scores(colour_pictures)
+    settings = SplitSettings()
+    before = load(colour_pictures)
+    alike = [path for path in before.table.paths if "copy" in path or path == "cold/00.png"]
+    by_path = dict(zip(before.table.paths, before.table.columns["split"], strict=True))
+    assert len({by_path[path] for path in alike}) == 2, "a split by path alone cuts them"
+    scored, _, _ = load_head_input(before, FeatureSettings(), settings, CPU)
+    by_group = dict(zip(scored.table.paths, scored.table.columns["split"], strict=True))
+    assert len({by_group[path] for path in alike}) == 1
+    assert read_split_file(colour_pictures / "split.json") == by_group
+
+
+def test_near_duplicates_that_an_existing_split_parts_are_told_and_left(
+    colour_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (colour_pictures / "cold" / "copy.png").write_bytes((colour_pictures / "cold" / "00.png").read_bytes())
+    write_scores(colour_pictures)
+    names = picture_names(colour_pictures)
+    parted = {name: "eval" if name == "cold/copy.png" else "train" for name in names}
+    (colour_pictures / "split.json").write_text(json.dumps(parted))
+    scored, _, _ = load_head_input(load(colour_pictures), FeatureSettings(), SplitSettings(), CPU)
+    assert list(scored.table.columns["split"]) == list(parted.values())
+    assert "near-duplicate images lie in more than one set" in caplog.text
 
 
 def test_the_split_column_goes_before_the_split_file(colour_pictures: Path) -> None:
@@ -83,7 +116,7 @@ def test_an_empty_set_is_an_error_and_writes_nothing(colour_pictures: Path, frac
 def test_a_picture_that_cannot_be_read_leaves_the_rest_aligned(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     (colour_pictures / "warm" / "05.png").write_bytes(b"no picture")
-    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
+    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), ALONE, CPU)
     assert "warm/05.png" not in scored.table.paths
     assert scored.table.paths == features.paths
     red = {int(Path(path).stem): float(row[0]) for path, row in zip(features.paths, head_input.values, strict=True)}
@@ -93,7 +126,7 @@ def test_a_picture_that_cannot_be_read_leaves_the_rest_aligned(colour_pictures: 
 def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     settings = FeatureSettings("first,second", hidden_states_used=(0, 2))
-    _, features, head_input = load_head_input(load(colour_pictures), settings, CPU)
+    _, features, head_input = load_head_input(load(colour_pictures), settings, ALONE, CPU)
     assert head_input.values.shape == (24, 12)
     assert [(block.extractor, block.hidden_state) for block in features.blocks] == [
         ("first", 0),
@@ -105,7 +138,7 @@ def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
 
 def test_the_problem_has_the_training_images_standardised(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
-    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), CPU)
+    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), ALONE, CPU)
     problem = make_problem(scored.table, features, head_input, ScoringSettings(), SplitSettings(), CPU)
     train = problem.data.train_rows
     assert torch.allclose(problem.data.features[train].mean(0), torch.zeros(3), atol=1e-6)
@@ -146,6 +179,6 @@ def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -
 def test_the_views_asked_for_are_averaged(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     settings = FeatureSettings("colour", views=("centre", "mirror"), hidden_states_used=(0, 1))
-    _, features, head_input = load_head_input(load(colour_pictures), settings, CPU)
+    _, features, head_input = load_head_input(load(colour_pictures), settings, ALONE, CPU)
     assert head_input.values.shape == (24, 6)
     assert {block.view for block in features.blocks} == {"centre+mirror"}

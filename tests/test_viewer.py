@@ -103,12 +103,12 @@ def test_suspects_are_issues_of_spotlight_that_name_the_strongest(tmp_path: Path
     assert math.isnan(frame[EXPECTED][100])
 
 
-def test_the_saved_table_reads_back_as_a_score_file_without_features(tmp_path: Path) -> None:
+def test_the_saved_table_has_no_features_and_an_empty_cell_for_what_is_unknown(tmp_path: Path) -> None:
     frame = make_frame(three_pictures(tmp_path), None)
     save_frame(frame, tmp_path / "table.csv")
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert list(rows[0]) == ["relative_path", *COLUMNS[2:-1]]
-    assert (rows[1]["score"], rows[2]["error"]) == ("", "1.0")
+    assert (rows[1]["score"], rows[2]["error"]) == ("", "1")
 
 
 def widgets(node: object) -> list[str]:

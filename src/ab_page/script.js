@@ -18,6 +18,7 @@ const state = {
   number: 2,
   filling: false,
   sending: null,
+  undoing: Promise.resolve(),
   finished: false,
 };
 
@@ -185,7 +186,12 @@ function skip() {
   if (state.shown) next();
 }
 
-async function undo() {
+// One at a time: a second press waits until the first has shown its pair.
+function undo() {
+  state.undoing = state.undoing.then(undoOne);
+}
+
+async function undoOne() {
   const last = state.history.pop();
   store("history");
   let group = last;

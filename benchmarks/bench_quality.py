@@ -1,0 +1,226 @@
+"""How well held-out pictures are predicted, by simple methods and by this program, on the same features and splits.
+
+    python -m benchmarks.bench_quality [--quick] [--directory FOLDER] [--processes N]
+
+Each split keeps a quarter of the pictures apart by a seed; nothing is chosen on them. Every method may use all the
+other pictures, as it likes. Prints means over the splits of both tastes, and the paired difference to support-vector
+regression on the same features, with its 95 % interval (Student's t over the splits, which overlap, so it is a little
+too narrow).
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from src import metrics
+from src.baselines import fit_baselines
+from src.best_models import BestModel
+from src.extractors import build_extractors
+from src.features import FeatureTable, load_features
+from src.hidden_states import HeadInput, arrange
+from src.metrics import Array
+from src.preparation import make_problem
+from src.scores import ScoreTable, read_scores
+from src.search import Target, search
+from src.settings import Range, ScoringSettings, SearchSettings, SearchSpace, SplitSettings, StudySettings
+from src.space import FIRST_TRIAL
+from src.splits import assign_splits
+from src.views import average_views
+
+CPU = torch.device("cpu")
+PHOTOS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "photos"
+FOUR_VIEWS = ("centre", "whole", "mirror", "mirror_whole")
+RECOMMENDED_STATES = (0, 1, 2, 3, 4, 5, 6)
+REFERENCE = "SVR"
+
+SMALL_SPACE = SearchSpace(first_layer_size=Range(10, 300), second_layer_size=Range(10, 100))
+"""What the README recommends for ensembles: the file grows with the square of the sizes."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A call of this program."""
+
+    trials: int
+    ensemble: int = 1
+    folds: int = 1
+    space: SearchSpace = SearchSpace()
+
+
+def fixed_space() -> SearchSpace:
+    """Return the space in which nothing is left to search: the default configuration alone."""
+    ranges = {name: Range(getattr(FIRST_TRIAL, name), getattr(FIRST_TRIAL, name)) for name in vars(SearchSpace())}
+    return replace(SearchSpace(), **ranges)
+
+
+PROGRAMS = {
+    "one default head": Program(1, space=fixed_space()),
+    "20 trials": Program(20),
+    "20 trials, ensemble 8": Program(20, ensemble=8),
+    "100 trials": Program(100),
+    "20 trials, 4 folds": Program(20, folds=4),
+    "recommended: 20 trials, 4 folds, ensemble 4": Program(20, ensemble=4, folds=4, space=SMALL_SPACE),
+}
+QUICK = ("one default head", "recommended: 20 trials, 4 folds, ensemble 4")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One taste and one split."""
+
+    taste: str
+    table: ScoreTable
+    plain: FeatureTable
+    """Feature 0 of the centre crop."""
+    rich: FeatureTable
+    """The recommended hidden states, averaged over four views."""
+    seed: int
+    programs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one method reached on one split, and the processor time it took."""
+
+    taste: str
+    seed: int
+    method: str
+    spearman: float
+    pearson: float
+    ab: float
+    seconds: float
+
+
+def run_task(task: Task) -> list[Result]:
+    """Return the results of every method on one split."""
+    torch.set_num_threads(1)
+    scores = np.asarray(task.table.scores)
+    split = assign_splits(task.table.paths, {}, fraction_for_eval=0.1875, fraction_for_test=0.25, seed=task.seed)
+    table = task.table.with_column("split", [split[path] for path in task.table.paths])
+    apart = np.array([split[path] == "test" for path in table.paths])
+    known = np.flatnonzero(~apart)
+    results: list[Result] = []
+
+    def judge(methods: Callable[[], Mapping[str, Array]], suffix: str) -> None:
+        start = time.process_time()
+        found = methods()
+        seconds = (time.process_time() - start) / len(found)
+        for name, predictions in found.items():
+            pair = scores[apart], predictions[apart]
+            results.append(
+                Result(
+                    task.taste,
+                    task.seed,
+                    name + suffix,
+                    metrics.spearman(*pair).statistic,
+                    metrics.pearson(*pair).statistic,
+                    metrics.ab(*pair),
+                    seconds,
+                )
+            )
+
+    judge(lambda: fit_baselines(task.plain.values.numpy(), scores, known), ", feature 0")
+    judge(lambda: fit_baselines(task.rich.values.numpy(), scores, known), "")
+    for name in task.programs:
+        judge(lambda name=name: {name: run_program(PROGRAMS[name], table, task)}, "")  # type: ignore[misc]
+    return results
+
+
+def run_program(program: Program, table: ScoreTable, task: Task) -> Array:
+    """Return the program's predictions (n_images,), as its model file would give them."""
+    scoring = ScoringSettings(metric_for_scoring="spearman")
+    head_input = HeadInput(arrange(task.rich, "join"), "join")
+    problem = make_problem(table, task.rich, head_input, scoring, SplitSettings(folds=program.folds), CPU)
+    written: list[BestModel] = []
+
+    def make_file(model: BestModel) -> bytes:
+        written.append(model)
+        return b""
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = SearchSettings(trials=program.trials, ensemble=program.ensemble, model_seed=task.seed)
+        where = StudySettings(database="", workers="1")
+        search(problem, program.space, settings, where, Target(Path(folder) / "model", make_file))
+    return written[-1].outputs[:, 0].double().numpy()
+
+
+def make_tasks(directory: Path, n_splits: int, programs: Sequence[str]) -> list[Task]:
+    """Return the tasks of both tastes; the features are computed once."""
+    tastes = {"valence": read_scores(directory / "scores.csv"), "arousal": read_scores(directory / "arousal.json")}
+    paths = tastes["valence"].paths
+    extractors = build_extractors("efficientnet-lite0", CPU)
+    plain = load_features(directory, paths, extractors, hidden_states=(0,))
+    rich = average_views(
+        load_features(directory, paths, extractors, hidden_states=RECOMMENDED_STATES, views=FOUR_VIEWS)
+    )
+    return [
+        Task(taste, ScoreTable(paths, {"score": table.select(paths).scores}), plain, rich, seed, tuple(programs))
+        for taste, table in tastes.items()
+        for seed in range(n_splits)
+    ]
+
+
+def summarise(results: Sequence[Result]) -> str:
+    """Return the table: means, and the paired difference of Spearman to the reference."""
+    methods = list(dict.fromkeys(result.method for result in results))
+    by_key = {(result.method, result.taste, result.seed): result for result in results}
+    seeds = sorted({result.seed for result in results})
+    tastes = list(dict.fromkeys(result.taste for result in results))
+    lines = [
+        f"{len(seeds)} splits, a quarter held out; Spearman, Pearson, AB: means of {' and '.join(tastes)}",
+        f"{'method':46} {'spearman':>8} {'valence':>8} {'arousal':>8} {'pearson':>8} {'AB':>7} "
+        f"{'to SVR (95 %)':>24} {'seconds':>8}",
+    ]
+    for method in methods:
+        own = [by_key[method, taste, seed] for taste in tastes for seed in seeds]
+        each = [np.mean([by_key[method, taste, seed].spearman for seed in seeds]) for taste in tastes]
+        differences = [
+            float(np.mean([by_key[method, t, seed].spearman - by_key[REFERENCE, t, seed].spearman for t in tastes]))
+            for seed in seeds
+        ]
+        lines.append(
+            f"{method:46} {np.mean(each):8.4f} {each[0]:8.4f} {each[1]:8.4f} "
+            f"{np.mean([result.pearson for result in own]):8.4f} {100 * np.mean([r.ab for r in own]):6.2f}% "
+            f"{interval(differences):>24} {np.mean([result.seconds for result in own]):8.1f}"
+        )
+    return "\n".join(lines)
+
+
+def interval(differences: Sequence[float]) -> str:
+    """Return mean and 95 % interval of paired differences."""
+    mean = float(np.mean(differences))
+    if len(differences) < 2 or not np.ptp(differences):
+        return f"{mean:+.4f}"
+    half = float(stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1))
+    return f"{mean:+.4f} ({mean - half:+.4f} ... {mean + half:+.4f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=PHOTOS, help="photographs with scores.csv and arousal.json")
+    parser.add_argument("--quick", action="store_true", help="two splits and the recommended call only")
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    if not options.directory.is_dir():
+        raise SystemExit(f"no photographs in {options.directory}: name their folder by --directory")
+    names = QUICK if options.quick else tuple(PROGRAMS)
+    tasks = make_tasks(options.directory, 2 if options.quick else options.splits, names)
+    start = time.perf_counter()
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        results = [result for found in pool.map(run_task, tasks) for result in found]
+    print(summarise(results))
+    print(f"{time.perf_counter() - start:.0f} s in {options.processes} processes")
+
+
+if __name__ == "__main__":
+    main()

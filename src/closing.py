@@ -1,0 +1,131 @@
+"""What a training says at its end beyond the statistics lines: how sure they are, what simpler methods reach, how good
+it can get, and what more scored pictures would bring."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.analysis import statistics_line
+from src.baselines import advice, fit_baselines
+from src.calibration import coverage
+from src.confidence import Interval, ab_interval, spearman_interval
+from src.learning_curve import learning_curve
+from src.metrics import Array
+from src.noise_ceiling import comparison_sigmas, noise_ceiling, rating_sigmas
+from src.scores import ScoreTable
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model's scores of scored images, and what is needed to compare them. All arrays are by image."""
+
+    table: ScoreTable
+    predictions: Array
+    """(n_images,), in the units of the scores."""
+    features: Array
+    """(n_images, n_features): what the model saw."""
+    sigmas: Array | None = None
+    """(n_images,), positive; None where the model gives none."""
+    folded: bool = False
+    """Whether the model learnt from the eval images too, as with folds."""
+
+    @property
+    def scores(self) -> Array:
+        return np.asarray(self.table.scores, dtype=np.float64)
+
+    def rows(self, *names: str) -> Rows:
+        return np.flatnonzero(np.isin(np.asarray(self.table.columns["split"]), names))
+
+    @property
+    def learnt(self) -> Rows:
+        """The images that the model learnt from."""
+        return self.rows("train", "eval") if self.folded else self.rows("train")
+
+    @property
+    def believed(self) -> tuple[str, Rows] | None:
+        """The images to believe and their name: those of the test set, else of eval if the model has not seen it."""
+        for name in ("test",) if self.folded else ("test", "eval"):
+            rows = self.rows(name)
+            if len(rows) >= 2:
+                return name.capitalize(), rows
+        return None
+
+
+def closing_lines(judged: Judged) -> Iterator[str]:
+    """Yield the lines, those that take longest last."""
+    if judged.believed is not None:
+        name, rows = judged.believed
+        yield from confidence_lines(name, judged.scores[rows], judged.predictions[rows])
+        if judged.sigmas is not None:
+            found = coverage(judged.scores[rows], judged.predictions[rows], judged.sigmas[rows])
+            yield f"{name} sigma: {found}: {found.verdict}"
+        yield from baseline_lines(judged)
+    ceiling = ceiling_line(judged.table)
+    if ceiling:
+        yield ceiling
+    yield str(learning_curve(judged.features, judged.scores, judged.rows("train", "eval")))
+
+
+def confidence_lines(name: str, scores: Array, predictions: Array) -> Iterator[str]:
+    """Yield the 95 % bootstrap intervals of Spearman and AB on these images."""
+    spearman, pairs = spearman_interval(scores, predictions), ab_interval(scores, predictions)
+    yield (
+        f"{name} 95 % intervals: spearman {_interval(spearman)}, "
+        f"AB {100 * pairs.low:.1f} % ... {100 * pairs.high:.1f} %"
+    )
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.3f} ... {interval.high:.3f}"
+
+
+def baseline_lines(judged: Judged) -> Iterator[str]:
+    """Yield a statistics line for each baseline, and whether the model earns its keep, on the images to believe."""
+    if judged.believed is None:
+        yield "baselines: every image has taught the model something; keep some apart by --fraction_for_test"
+        return
+    name, rows = judged.believed
+    baselines = fit_baselines(judged.features, judged.scores, judged.learnt)
+    for method, predictions in baselines.items():
+        yield statistics_line(f"{name}, {method}", judged.scores[rows], predictions[rows])
+    found: Mapping[str, Array] = {method: predictions[rows] for method, predictions in baselines.items()}
+    yield advice(judged.scores[rows], judged.predictions[rows], found)
+
+
+def ceiling_line(table: ScoreTable) -> str:
+    """Return what even a perfect model would reach on these scores, or nothing where the score file does not tell.
+
+    Told by a column `score_sigma`; by `score_sd` with `comparisons`, the number of ratings; or by `comparisons` alone.
+    """
+    scores = np.asarray(table.scores, dtype=np.float64)
+    columns = {
+        name: np.asarray([_number(value) for value in table.columns[name]])
+        for name in ("score_sigma", "score_sd", "comparisons")
+        if name in table.columns
+    }
+    if "score_sigma" in columns:
+        ceiling = noise_ceiling(scores, columns["score_sigma"], posterior=True)
+    elif "comparisons" not in columns:
+        return ""
+    elif "score_sd" in columns:
+        sigmas = rating_sigmas(columns["score_sd"], columns["comparisons"])
+        ceiling = noise_ceiling(scores, sigmas, posterior=False)
+    else:
+        ceiling = noise_ceiling(scores, comparison_sigmas(scores, columns["comparisons"]), posterior=False)
+    if ceiling is None:
+        return ""
+    return (
+        f"noise ceiling: the scores are uncertain themselves; a perfect model would reach about spearman "
+        f"{ceiling.spearman.value:.3f}, AB {100 * ceiling.ab.value:.1f} % on them"
+    )
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
