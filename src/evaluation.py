@@ -15,6 +15,9 @@ from src.metrics import Array
 
 Rows = NDArray[np.int64]
 
+SETS = ("train", "eval", "full")
+"""The sets that metrics are kept of; `full` is train and eval together."""
+
 
 @dataclass(frozen=True)
 class Judge:

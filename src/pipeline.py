@@ -37,6 +37,7 @@ from src.search import Target, search
 from src.settings import StudySettings, TrainingArguments
 from src.storage import opened_study
 from src.study_notes import note_best_trial
+from src.trial_description import describe_trial
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def train_predictor(arguments: TrainingArguments) -> None:
     with serve_dashboard(arguments.study.server, arguments.study.database):
         trials = search(problem, arguments.space, arguments.search, arguments.study, target)
     judged = judge_model(model_file, scored.table, features, folded=arguments.split.folds > 1)
-    report(arguments.study.name, trials, judged)
+    what = f"{arguments.scoring.set_for_scoring} {arguments.scoring.metric}"
+    report(arguments.study.name, what, trials, judged)
     log.info("model written to %s", model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, judged.predictions)
@@ -104,14 +106,14 @@ def judge_model(model_file: Path, table: ScoreTable, features: FeatureTable, *, 
     return Judged(table, outputs[:, 0], values.float().numpy(), sigmas, folded)
 
 
-def report(name: str, trials: Sequence[FrozenTrial], judged: Judged) -> None:
+def report(name: str, what: str, trials: Sequence[FrozenTrial], judged: Judged) -> None:
     """Print the best trial, its parameters, the statistics on every set, and how far they are to be believed."""
     trial = trials[0]
-    log.info("best trial %d of study %s: %.4f", trial.number, name, trial.value)
+    log.info("best trial %d of study %s: %s %.4f", trial.number, name, what, trial.value)
     if len(trials) > 1:
         log.info("the model averages the heads of trials %s", ", ".join(str(trial.number) for trial in trials))
-    for key, value in {**trial.params, **trial.user_attrs}.items():
-        log.info("  %s = %s", key, value)
+    for line in describe_trial(trial):
+        log.info("%s", line)
     sets = {"Train": ("train",), "Eval": ("eval",), "Full": ("train", "eval"), "Test": ("test",)}
     for title, names in sets.items():
         rows = judged.rows(*names)

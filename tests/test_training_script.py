@@ -52,6 +52,10 @@ def savefile_rows() -> list[dict[str, str]]:
     return list(csv.DictReader(Path("out.csv").read_text(encoding="utf-8").splitlines()))
 
 
+def statistics_names(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line["name"] for line in map(FORM.match, caplog.messages) if line]
+
+
 def plain_scores(file: Path, features: np.ndarray) -> np.ndarray:
     """Return the scores of the plain stack, built from nothing but the file."""
     with safetensors.safe_open(file, "pt") as opened:
@@ -97,8 +101,11 @@ def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
     assert "--trials=3" in str(study.user_attrs)
     close_storage(storage)
 
-    lines = caplog.messages
-    assert [FORM.match(line)["name"] for line in lines if FORM.match(line)] == ["Train", "Eval", "Full"]  # type: ignore[index]
+    assert statistics_names(caplog) == [
+        *("Train", "Eval", "Full"),
+        *(f"Eval, {name}" for name in ("mean score", "ridge", "SVR", "kernel ridge")),
+    ]
+    assert any(line.startswith("Eval 95 % intervals: spearman ") for line in caplog.messages)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(scored_pictures: Path) -> None:
@@ -216,8 +223,8 @@ def test_folds_score_every_image_by_a_head_that_has_not_seen_it(
     train(
         "--folds=3", "--fraction_for_test=0.25", "--metric_for_scoring=spearman", "--ensemble=2", f"--workers={workers}"
     )
-    names = [line["name"] for line in map(FORM.match, caplog.messages) if line]
-    assert names == ["Train", "Eval", "Full", "Test"]
+    assert statistics_names(caplog)[:4] == ["Train", "Eval", "Full", "Test"]
+    assert "Test, SVR" in statistics_names(caplog)
     storage = open_storage("sqlite:///db.sqlite")
     best = optuna.load_study(study_name="aesthetic", storage=storage).best_trial
     assert best.user_attrs["eval_spearman"] == pytest.approx(best.value)
