@@ -48,15 +48,19 @@ N_SETS = 20
 SEED = 1
 
 
-def load_problem(folder: Path, device: torch.device) -> Problem:
-    """Return the problem of the packaged extractor's features, scored by Spearman on the eval set."""
+def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Tensor]:
+    """Return the problem of the packaged extractor's features, scored by Spearman on the eval set, and the features.
+
+    The features (n_images, n_features) are standardised; the problem's own are those along their principal axes.
+    """
     with tempfile.TemporaryDirectory() as aside:
         images = ImageSettings(str(folder), split=str(Path(aside) / "split.json"))
         scored = load_scored_images(images, SplitSettings())
         settings = FeatureSettings("efficientnet-lite0", hidden_states_used=(0,))
         scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
         scoring = ScoringSettings(metric_for_scoring="spearman")
-        return make_problem(scored.table, features, head_input, scoring, SplitSettings(), device)
+        problem = make_problem(scored.table, features, head_input, scoring, SplitSettings(), device)
+        return problem, (head_input.values - problem.data.feature_mean) / problem.data.feature_scale
 
 
 def parameter_sets(n_sets: int) -> list[HeadParameters]:
@@ -83,7 +87,7 @@ class Timing:
         return self.n_steps / self.seconds
 
 
-def time_trainer(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
+def time_trainer(problem: Problem, features: torch.Tensor, sets: Sequence[HeadParameters]) -> Timing:
     """Time (a): a plain Trainer with the same model, data and settings, evaluated every epoch, its defaults else."""
     import transformers
 
@@ -121,10 +125,10 @@ def time_trainer(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
                 seed=SEED,
             )
             trainer = transformers.Trainer(
-                PlainHead(data.n_inputs, parameters),
+                PlainHead(features.shape[1], parameters),
                 arguments,
-                train_dataset=Rows(data.features[data.train_rows], data.scores[data.train_rows]),
-                eval_dataset=Rows(data.features[eval_rows], data.scores[eval_rows]),
+                train_dataset=Rows(features[data.train_rows], data.scores[data.train_rows]),
+                eval_dataset=Rows(features[eval_rows], data.scores[eval_rows]),
                 compute_metrics=measure,
             )
             trainer.remove_callback(transformers.PrinterCallback)
@@ -226,10 +230,10 @@ def time_population(problem: Problem, sets: Sequence[HeadParameters], n_at_once:
     return Timing(time.perf_counter() - start, total_steps(problem, sets))
 
 
-def time_bound(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
+def time_bound(problem: Problem, n_inputs: int, sets: Sequence[HeadParameters]) -> Timing:
     """Time (d): of every set the matrix products and the memory traffic of one step, times its steps."""
     seconds = 0.0
-    n_train, n_inputs = len(problem.data.train_rows), problem.data.n_inputs
+    n_train = len(problem.data.train_rows)
     for own in sets:
         sizes = (min(own.batch_size, n_train), n_inputs, own.first_layer_size, own.second_layer_size)
         seconds += n_steps(own, n_train) * (_products_seconds(*sizes) + _traffic_seconds(*sizes[1:]))
@@ -322,18 +326,20 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    problem = load_problem(arguments.pictures, torch.device("cpu"))
+    problem, features = load_problem(arguments.pictures, torch.device("cpu"))
     sets = parameter_sets(arguments.sets)
     n_pictures = len(problem.judge.scores)
-    print(f"{n_pictures} pictures of {arguments.pictures}, {problem.data.n_inputs} features, {n_cores} cores")
+    print(f"{n_pictures} pictures of {arguments.pictures}, {features.shape[1]} features, {n_cores} cores")
     print(f"{len(sets)} parameter sets, {total_steps(problem, sets):,} steps; load before: {os.getloadavg()[0]:.1f}")
-    plain = time_trainer(problem, sets)
+    plain = time_trainer(problem, features, sets)
     torch.set_num_threads(1)
+    time_one_worker(problem, sets[:1])  # what is imported and set up once
     rows = [
         ("(a) plain Trainer, its default threads", plain),
         ("(b) one worker", time_one_worker(problem, sets)),
         ("(c) all cores", time_workers(problem, sets, n_cores)),
-        ("(d) bound of one core", time_bound(problem, sets)),
+        ("(d) bound of one core", time_bound(problem, features.shape[1], sets)),
+        (f"    the same on {problem.data.n_inputs} principal axes", time_bound(problem, problem.data.n_inputs, sets)),
         ("    four heads at once, one core", time_population(problem, sets, 4)),
     ]
     device = choose_device("auto")
@@ -348,7 +354,7 @@ def main() -> None:
 
 
 def _on_accelerator(pictures: Path, device: torch.device, sets: Sequence[HeadParameters]) -> list[tuple[str, Timing]]:
-    problem = load_problem(pictures, device)
+    problem, _ = load_problem(pictures, device)
     rows = []
     for n_at_once in (16, 64, 256):
         many = [sets[index % len(sets)] for index in range(max(len(sets), 4 * n_at_once))]

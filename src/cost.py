@@ -1,5 +1,6 @@
 """How long the costliest trial of a search would take on this machine."""
 
+import itertools
 import math
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ CHEAP_STEPS = 20_000
 """A trial of fewer steps than this is over within a minute or two, and not measured."""
 
 COSTLY_SECONDS = 60.0
-STEPS_MEASURED = (2, 10)
+STEPS_MEASURED, EPOCHS_MEASURED = 10, 4
 
 
 def costly_trial(problem: Problem, space: SearchSpace) -> str | None:
@@ -38,23 +39,21 @@ def _seconds_a_step(problem: Problem, space: SearchSpace) -> float:
         first_layer_size=int(space.first_layer_size.high),
         second_layer_size=int(space.second_layer_size.high),
         batch_size=int(space.batch_size.low),
-        train_epochs=1,
+        train_epochs=EPOCHS_MEASURED,
     )
-    spent = []
-    for n_steps in STEPS_MEASURED:
-        rows = problem.data.train_rows[: n_steps * parameters.batch_size]
-        start = time.perf_counter()
-        train(
-            replace(problem.data, train_rows=rows),
-            parameters,
-            loss_model=problem.scoring.loss_model,
-            seed=0,
-            evaluate=lambda outputs_of: 0.0,
-            higher_is_better=True,
-        )
-        spent.append(time.perf_counter() - start)
-    few, many = STEPS_MEASURED
-    return max(spent[1] - spent[0], 0.0) / (many - few)
+    rows = problem.data.train_rows[: STEPS_MEASURED * parameters.batch_size]
+    ended: list[float] = []
+    train(
+        replace(problem.data, train_rows=rows),
+        parameters,
+        loss_model=problem.scoring.loss_model,
+        seed=0,
+        evaluate=lambda outputs_of: 0.0,
+        higher_is_better=True,
+        on_epoch=lambda epoch, score: ended.append(time.perf_counter()),
+    )
+    epochs = [later - earlier for earlier, later in itertools.pairwise(ended)]
+    return min(epochs) / math.ceil(len(rows) / parameters.batch_size)
 
 
 def say_time(seconds: float) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.predictor import average
+from src.predictor import Predictor, average
 from src.trained_head import TrainedHead
 from src.training import Aim, DivergedError, HeadParameters, train
 from src.training_data import TrainingData
@@ -59,13 +60,17 @@ def train_folds(
         left_out[index, torch.from_numpy(fold.left_out)] = True
     unseen = _mean_where(every, left_out | ~left_out.any(0))
     return TrainedHead(
-        predictor=average([head.predictor for head in heads]),
+        make_predictor=partial(_mean_head, heads),
         score=aim.evaluate(lambda rows: unseen[rows]),
         epoch=parameters.train_epochs,
         outputs=unseen,
         state_weights=heads[0].state_weights,
         seen_outputs=_mean_where(every, ~left_out),
     )
+
+
+def _mean_head(heads: Sequence[TrainedHead]) -> Predictor:
+    return average([head.predictor for head in heads])
 
 
 def _mean_where(outputs: Tensor, counted: Tensor) -> Tensor:

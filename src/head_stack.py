@@ -37,27 +37,22 @@ class HeadSizes:
         return sum(torch.Size(shape).numel() for shape in self.shapes())
 
 
-@dataclass
 class _Views:
-    """The parts of a flat buffer (heads, n_numbers), each (heads, *shape)."""
+    """The parts of a flat buffer (heads, n_numbers), each (heads, *shape), as the products take them."""
 
-    parts: list[Tensor]
+    def __init__(self, flat: Tensor, sizes: HeadSizes) -> None:
+        parts = _split(flat, sizes)
+        self.weights = parts[0:6:2]
+        self.weights_across = [weight.mT for weight in self.weights]
+        self.biases = parts[1:6:2]
+        self.bias_rows = [bias[:, None] for bias in self.biases]
+        self.mixing = parts[6]
 
-    @classmethod
-    def of(cls, flat: Tensor, sizes: HeadSizes) -> "_Views":
-        lengths = [torch.Size(shape).numel() for shape in sizes.shapes()]
-        pieces = zip(flat.split(lengths, dim=1), sizes.shapes(), strict=True)
-        return cls([piece.unflatten(1, shape) if len(shape) > 1 else piece for piece, shape in pieces])
 
-    def weight(self, layer: int) -> Tensor:
-        return self.parts[2 * layer]
-
-    def bias(self, layer: int) -> Tensor:
-        return self.parts[2 * layer + 1]
-
-    @property
-    def mixing(self) -> Tensor:
-        return self.parts[6]
+def _split(flat: Tensor, sizes: HeadSizes) -> list[Tensor]:
+    lengths = [torch.Size(shape).numel() for shape in sizes.shapes()]
+    pieces = zip(flat.split(lengths, dim=1), sizes.shapes(), strict=True)
+    return [piece.unflatten(1, shape) if len(shape) > 1 else piece for piece, shape in pieces]
 
 
 class HeadStack:
@@ -72,8 +67,8 @@ class HeadStack:
 
     def _use(self, n_heads: int) -> None:
         self._n_used = n_heads
-        self._views = _Views.of(self.numbers[:n_heads], self.sizes)
-        self._gradient_views = _Views.of(self.gradients[:n_heads], self.sizes)
+        self._views = _Views(self.numbers[:n_heads], self.sizes)
+        self._gradient_views = _Views(self.gradients[:n_heads], self.sizes)
 
     def start(self, slot: int, sizes: HeadSizes, generator: torch.Generator, *, first_sigma: bool) -> None:
         """Put a new head of these sizes there: weights uniform in +-1/sqrt(fan in), PyTorch's default for Linear.
@@ -112,12 +107,12 @@ class HeadStack:
         second = _dropped(_linear(first, views, 1).relu_(), masks[2])
         outer = output_gradients(_linear(second, views, 2))
         _fill(gradients, 2, outer, second)
-        outer = _through(torch.bmm(outer, views.weight(2)), second, masks[2])
+        outer = _through(torch.bmm(outer, views.weights[2]), second, masks[2])
         _fill(gradients, 1, outer, first)
-        outer = _through(torch.bmm(outer, views.weight(1)), first, masks[1])
+        outer = _through(torch.bmm(outer, views.weights[1]), first, masks[1])
         _fill(gradients, 0, outer, inputs)
         if self.mixtures:
-            self._fill_mixing(_dropped(torch.bmm(outer, views.weight(0)), masks[0]), features)
+            self._fill_mixing(_dropped(torch.bmm(outer, views.weights[0]), masks[0]), features)
 
     def _mixed(self, features: Tensor) -> Tensor:
         """Return the inputs (heads, rows, n_inputs) of features (heads, rows, n_columns), in a tensor of their own."""
@@ -145,7 +140,7 @@ class HeadStack:
 
 def unpad(flat: Tensor, padded: HeadSizes, sizes: HeadSizes) -> list[Tensor]:
     """Return the parts of one head's numbers (n_numbers,) in their own sizes, as views."""
-    parts = [part[0] for part in _Views.of(flat[None], padded).parts]
+    parts = [part[0] for part in _split(flat[None], padded)]
     return [part[tuple(slice(length) for length in shape)] for part, shape in zip(parts, sizes.shapes(), strict=True)]
 
 
@@ -162,12 +157,12 @@ def mix(features: Tensor, mixtures: Sequence[Mixture], mixing: Tensor) -> Tensor
 
 
 def _linear(values: Tensor, views: _Views, layer: int) -> Tensor:
-    return torch.baddbmm(views.bias(layer)[:, None], values, views.weight(layer).mT)
+    return torch.baddbmm(views.bias_rows[layer], values, views.weights_across[layer])
 
 
 def _fill(gradients: _Views, layer: int, outer: Tensor, values: Tensor) -> None:
-    torch.bmm(outer.mT, values, out=gradients.weight(layer))
-    torch.sum(outer, 1, out=gradients.bias(layer))
+    torch.bmm(outer.mT, values, out=gradients.weights[layer])
+    torch.sum(outer, 1, out=gradients.biases[layer])
 
 
 def _dropped(values: Tensor, mask: Tensor | None) -> Tensor:

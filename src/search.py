@@ -177,7 +177,7 @@ def _search(
 
     if n_workers > 1:
         shared = share(problem, folder)
-        Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end)
+        Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end, problem)
         return
     seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
     own = place.load(study._storage, seed)

@@ -153,14 +153,24 @@ def _open_database(database: str) -> BaseStorage:
     if sqlite and ":memory:" not in database and database != "sqlite://":
         storage.engine.dispose()
         sqlalchemy.event.listen(storage.engine, "connect", _set_up_sqlite)
+        sqlalchemy.event.listen(storage.engine, "begin", _begin_to_write)
     return storage
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
     """Write ahead, and leave it to the checkpoints to wait for the disk: a power cut loses the last trials at most."""
+    connection.isolation_level = None  # transactions are begun below, not by Python's driver
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin_to_write(connection: sqlalchemy.Connection) -> None:
+    """Wait for one's turn at the start of a transaction: two that first read and then write would undo each other.
+
+    Without it two workers can be given the same queued trial.
+    """
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:

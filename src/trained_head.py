@@ -1,8 +1,9 @@
 """From the numbers of a head to its outputs in the units of the scores, and to a predictor with all maps folded in."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -10,24 +11,6 @@ from torch import Tensor
 from src.head_stack import mix
 from src.predictor import ROWS_AT_ONCE, Predictor, fold_axes, fold_features, fold_mixtures, fold_scores, from_layers
 from src.training_data import TrainingData
-
-
-@dataclass(frozen=True)
-class TrainedHead:
-    """A head after training, with the weights of its best epoch."""
-
-    predictor: Predictor
-    """Folded: takes features as they were given to `standardise`, gives scores in their units."""
-    score: float
-    """What `evaluate` said of it."""
-    epoch: int
-    """The epoch, from 1, after which it was best."""
-    outputs: Tensor
-    """Its outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
-    state_weights: tuple[tuple[float, ...], ...]
-    """For each mixture the hidden-state weights found, then the bias."""
-    seen_outputs: Tensor | None = None
-    """Where `outputs` are out of fold: those of the heads that learnt from the image. See fold_training."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +55,29 @@ class Head:
         return float(scores.mean() - slope * outputs.mean()), slope
 
 
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head after training, with the weights of its best epoch."""
+
+    score: float
+    """What `evaluate` said of it."""
+    epoch: int
+    """The epoch, from 1, after which it was best."""
+    outputs: Tensor
+    """Its outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
+    state_weights: tuple[tuple[float, ...], ...]
+    """For each mixture the hidden-state weights found, then the bias."""
+    make_predictor: Callable[[], Predictor]
+    """Folds the head; most heads of a search are never asked for."""
+    seen_outputs: Tensor | None = None
+    """Where `outputs` are out of fold: those of the heads that learnt from the image. See fold_training."""
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Folded: takes features as they were given to `standardise`, gives scores in their units."""
+        return self.make_predictor()
+
+
 def in_score_units(outputs: Tensor, mean: float, scale: float) -> Tensor:
     """Return outputs (n_rows, n_outputs) on the CPU, scaled, and output 0 shifted by the mean."""
     scaled = outputs.cpu() * scale
@@ -80,13 +86,16 @@ def in_score_units(outputs: Tensor, mean: float, scale: float) -> Tensor:
 
 
 def finish(head: Head, *, score: float, epoch: int) -> TrainedHead:
-    """Return the head as a predictor that stands alone."""
+    """Return the head so that it stands alone."""
     if head.loss_model == "nll":
         _make_sigma_positive(head)
     mean, scale = head.output_scale()
     outputs = in_score_units(head.raw_outputs(), mean, scale)
+    nothing = torch.empty(0)
+    data = replace(head.data, features=nothing, scores=nothing, weights=None, train_rows=nothing)
+    alone = Head([part.detach().cpu().clone() for part in head.parts], data, head.loss_model)
     state_weights = _state_weights(head)
-    return TrainedHead(_fold(head, mean, scale, state_weights), score, epoch, outputs, state_weights)
+    return TrainedHead(score, epoch, outputs, state_weights, partial(_fold, alone, mean, scale, state_weights))
 
 
 def _make_sigma_positive(head: Head) -> None:

@@ -146,8 +146,8 @@ def _step(stack: HeadStack, running: list["_Training"], data: TrainingData, grad
     rows = pad([batch.rows for batch in batches])
     shares = pad([torch.full(batch.rows.shape, 1 / len(batch.rows), device=rows.device) for batch in batches])
     features = data.features.index_select(0, rows.flatten()).float().view(*rows.shape, -1)
-    scores = data.scores[rows]
-    weights = None if data.weights is None else data.weights[rows]
+    scores = data.scores.take(rows)
+    weights = None if data.weights is None else data.weights.take(rows)
     stack.compute_gradients(
         features, _masks(batches, stack.sizes), lambda outputs: gradient(outputs, scores, shares, weights)
     )
@@ -241,7 +241,8 @@ class _Training:
         try:
             score = self._score()
             if self._is_better(score):
-                self._best = (score, epoch, self.stack.numbers[self.slot].clone())
+                numbers = torch.empty_like(self.stack.numbers[self.slot]) if self._best is None else self._best[2]
+                self._best = (score, epoch, numbers.copy_(self.stack.numbers[self.slot]))
             if self.job.on_epoch is not None:
                 self.job.on_epoch(epoch, score)
         except Exception as error:

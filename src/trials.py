@@ -104,10 +104,17 @@ def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedH
 
 
 def run_trials(
-    claims: Claims, problem: Problem, plan: Plan, *, stopped: Callable[[], bool], on_end: Callable[[Ended], None]
+    claims: Claims,
+    problem: Problem,
+    plan: Plan,
+    *,
+    stopped: Callable[[], bool],
+    on_end: Callable[[Ended], None],
+    no_more: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run trials of the study until it has all it is to have, or until `stopped()`; tell of each as it ends.
 
+    Both are asked after every epoch. After `no_more()` no further trial is begun, and those begun go on.
     On Ctrl-C, or an error, no trial of this process stays marked as running.
     """
     study = claims.study
@@ -117,7 +124,7 @@ def run_trials(
 
     def jobs() -> Iterator[Job | None]:
         asked = -WAIT_SECONDS
-        while not stopped():
+        while not stopped() and not no_more():
             if time.monotonic() - asked < WAIT_SECONDS:
                 yield None
                 continue

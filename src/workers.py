@@ -130,21 +130,43 @@ class Workers:
         self.n_started = self.n_deaths = 0
         self.n_trials_before = len(study.get_trials(deepcopy=False))
 
-    def run(self, n_workers: int, on_end: Callable[[Ended], None]) -> None:
-        """Run the trials in so many processes; a worker that dies is replaced, and its trial queued again."""
+    def run(self, n_workers: int, on_end: Callable[[Ended], None], problem: Problem) -> None:
+        """Run the trials in so many processes; a worker that dies is replaced, and its trial queued again.
+
+        This process runs the first trials itself, until the first worker has started, which takes seconds.
+        """
         try:
             for _ in range(n_workers):
                 self._start()
+            self._run_first_trials(on_end, problem)
             while self.workers:
                 wait([item for worker in self.workers for item in (worker.connection, worker.process.sentinel)])
-                for worker in list(self.workers):
-                    self._mind(worker, on_end)
+                self._mind_all(on_end)
         finally:
             self._end()
 
-    def _start(self) -> None:
-        seed = sampler_seed(self.plan.model_seed, worker=self.n_started, n_trials_before=self.n_trials_before)
+    def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> None:
+        claims = Claims(self.place.load(self.study._storage, self._next_seed()), self.plan.n_trials, process_name())
+        run_trials(
+            claims, problem, self.plan, stopped=lambda: self._mind_all(on_end), on_end=on_end, no_more=self.is_ready
+        )
+
+    def is_ready(self) -> bool:
+        """Return whether a worker has started to work."""
+        return bool(self.names)
+
+    def _mind_all(self, on_end: Callable[[Ended], None]) -> bool:
+        """See to what all workers have sent, and to their deaths; return False."""
+        for worker in list(self.workers):
+            self._mind(worker, on_end)
+        return False
+
+    def _next_seed(self) -> int | None:
         self.n_started += 1
+        return sampler_seed(self.plan.model_seed, worker=self.n_started, n_trials_before=self.n_trials_before)
+
+    def _start(self) -> None:
+        seed = self._next_seed()
         self.workers.append(_Worker(self.context, (self.ended, self.shared, self.plan, self.place, seed)))
 
     def _mind(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:

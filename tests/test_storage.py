@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 from src import storage as storages
 from src.errors import UserError
 from src.storage import close_storage, is_server, open_storage, patiently, write_attributes
+from src.study import Claims
 from tests.problems import run_search
 
 PROXY = """
@@ -91,6 +93,26 @@ def test_sqlite_writes_ahead_and_waits_for_others(tmp_path: Path) -> None:
             for name in ("journal_mode", "synchronous", "busy_timeout")
         ]
     assert values == ["wal", 1, 60_000]
+    close_storage(storage)
+
+
+def test_two_who_ask_at_once_never_get_the_same_queued_trial(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/db.sqlite"
+    storage = open_storage(database)
+    study = optuna.create_study(study_name="queue", storage=storage)
+    for number in range(40):
+        study.enqueue_trial({"x": number})
+
+    def take_twenty(_: int) -> list[int]:
+        own = open_storage(database)
+        claims = Claims(optuna.load_study(study_name="queue", storage=own), 99, "someone")
+        taken = [claims.claim() for _ in range(20)]
+        close_storage(own)
+        return [trial.number for trial in taken if trial is not None]
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(take_twenty, range(2))
+    assert sorted(first + second) == list(range(40))
     close_storage(storage)
 
 

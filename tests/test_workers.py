@@ -17,6 +17,7 @@ from src.model_file import load_model
 from src.predictor import predict
 from src.storage import close_storage, open_storage
 from src.trials import recorded_parameters, retrain
+from src.workers import Workers
 from tests.conftest import ROOT
 from tests.problems import RAW, run_search, small_problem
 from tests.test_search import states, trials_in
@@ -78,11 +79,19 @@ def running(database: str) -> list[FrozenTrial]:
     ]
 
 
+def others(process: subprocess.Popen, database: str) -> list[FrozenTrial]:
+    """Return the running trials of its workers."""
+    return [trial for trial in running(database) if process_id(trial) != process.pid]
+
+
 def process_id(trial: FrozenTrial) -> int:
     return int(trial.user_attrs["process"].split()[1])
 
 
-def test_workers_fill_a_study_exactly_and_each_trial_can_be_repeated(tmp_path: Path) -> None:
+def test_workers_fill_a_study_exactly_and_each_trial_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workers, "is_ready", lambda self: True)
     (best,) = run_search(tmp_path, 9, workers="2")
     trials = trials_in(tmp_path)
     assert states(trials) == ["COMPLETE"] * 9
@@ -96,7 +105,13 @@ def test_workers_fill_a_study_exactly_and_each_trial_can_be_repeated(tmp_path: P
             assert predict(model.predictor, RAW).equal(predict(head.predictor, RAW))
 
 
-def test_workers_share_a_study_that_is_not_kept(tmp_path: Path) -> None:
+def test_the_first_trials_are_run_while_the_workers_start(tmp_path: Path) -> None:
+    run_search(tmp_path, 2, workers="2")
+    assert process_id(trials_in(tmp_path)[0]) == os.getpid()
+
+
+def test_workers_share_a_study_that_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workers, "is_ready", lambda self: True)
     (best,) = run_search(tmp_path, 5, workers="2", database="")
     assert load_model(tmp_path / "model.safetensors").metadata["trial"] == str(best.number)
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
@@ -109,7 +124,7 @@ def test_ctrl_c_ends_all_workers_soon_and_leaves_no_trial_running(pictures: Path
         assert first.wait(60) == 0
     model = (pictures / "model.safetensors").read_bytes()
     with machine(pictures, *LONG, "--trials=9", f"--database={database}") as process:
-        wait_for(lambda: len(running(database)) == 2)
+        wait_for(lambda: len(running(database)) == 3)
         workers = [process_id(trial) for trial in running(database)]
         os.killpg(process.pid, signal.SIGINT)
         start = time.monotonic()
@@ -130,10 +145,10 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
     pictures: Path, tmp_path: Path, database: str
 ) -> None:
     place = database.format(tmp_path)
-    arguments = [*SMALL, "--min_train_epochs=400", "--max_train_epochs=400", "--min_batch_size=8"]
+    arguments = [*SMALL, "--min_train_epochs=900", "--max_train_epochs=900", "--min_batch_size=8"]
     with machine(pictures, *arguments, "--trials=5", f"--database={place}") as process:
-        wait_for(lambda: len(running(place)) == 2)
-        victim = running(place)[0]
+        wait_for(lambda: len(others(process, place)) == 2)
+        victim = others(process, place)[0]
         os.kill(process_id(victim), signal.SIGKILL)
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
@@ -148,7 +163,7 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
 def test_a_search_that_was_killed_goes_on_and_leaves_no_trial_running(pictures: Path, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/db.sqlite"
     with machine(pictures, *LONG, "--trials=4", f"--database={database}") as process:
-        wait_for(lambda: len(running(database)) == 2)
+        wait_for(lambda: len(running(database)) == 3)
         workers = [process_id(trial) for trial in running(database)]
         os.kill(process.pid, signal.SIGKILL)
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))

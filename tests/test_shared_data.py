@@ -1,0 +1,38 @@
+"""Features that many processes map from one file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.errors import UserError
+from src.fold_training import Fold
+from src.shared_data import share
+from tests.problems import small_problem
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_attached_is_the_problem_that_was_shared(tmp_path: Path, dtype: torch.dtype) -> None:
+    problem = small_problem()
+    data = replace(problem.data, features=problem.data.features.to(dtype))
+    fold = Fold(replace(data, features=-data.features[:, :3]), problem.judge.rows["eval"])
+    found = share(replace(problem, data=data, folds=(fold,)), tmp_path).attach()
+    assert torch.equal(found.data.features, data.features)
+    assert torch.equal(found.folds[0].data.features, -data.features[:, :3])
+    assert torch.equal(found.data.scores, problem.data.scores)
+    assert found.scoring == problem.scoring
+    assert found.identity == problem.identity
+
+
+def test_the_features_are_one_copy_for_all_who_attach(tmp_path: Path) -> None:
+    shared = share(small_problem(), tmp_path)
+    first, second = shared.attach(), shared.attach()
+    first.data.features[0, 0] = 123.0
+    assert second.data.features[0, 0] == 123.0
+    assert len(shared.content) < small_problem().data.features.nbytes + 20_000
+
+
+def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use --workers=1"):
+        share(small_problem(), tmp_path / "missing")
