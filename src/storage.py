@@ -18,9 +18,9 @@ import sqlalchemy.orm
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages._rdb import models
-from optuna.storages.journal import JournalFileBackend
 
 from src.errors import UserError
+from src.journal import Journal, is_journal
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,6 +42,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     retry_once = RetryHeartbeatStaleTrialCallback(max_retry=1)
 """What happens to a trial that died with its process: it is queued again, once."""
+
+TELLING_SECONDS = 3
+"""After so long a wait the user is told what is being waited for."""
+
+LASTING = ("is full", "No space left", "readonly", "ead-only", "Permission denied", "no such ", "has no column")
+"""Words of databases for what waiting does not mend."""
 
 DRIVERS = {"postgresql": ("psycopg2", "psycopg2-binary"), "mysql": ("pymysql", "PyMySQL")}
 """Kind of database -> the driver used where the URL names none, and the package that brings it."""
@@ -78,27 +84,27 @@ def with_driver(database: str) -> str:
 
 def _open_journal(file: str) -> BaseStorage:
     try:
-        with Path(file).open("a+b") as stream:
-            stream.seek(0)
-            first = stream.readline()
-        if first and "op_code" not in json.loads(first):
-            raise ValueError("its first line is no entry")
-        return optuna.storages.JournalStorage(JournalFileBackend(file))
+        Path(file).open("ab").close()  # made if it is not there; told here if it may not be written
+        if not is_journal(Path(file)):
+            raise UserError(f"--database={file} is no journal file of Optuna; name another file")
+        return optuna.storages.JournalStorage(Journal(file))
     except OSError as error:
         raise UserError(f"--database={file} cannot be opened: {error.strerror}; choose another place") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--database={file} is no journal file of Optuna ({error}); name another file") from None
+    except ValueError as error:
+        raise UserError(f"--database={file} is damaged ({error}); restore it from a copy, or name another") from None
 
 
 def _open_proxy(database: str) -> BaseStorage:
-    address = urlsplit(database)
     try:
+        address = urlsplit(database)
         from optuna.storages import GrpcStorageProxy
 
         storage = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)
         storage.wait_server_ready(timeout=PROXY_SECONDS)
     except ImportError:
         raise UserError(f"--database={database} needs two packages: pip install grpcio protobuf") from None
+    except ValueError as error:
+        raise UserError(f"--database={database} is no address: {error}; write grpc://host:port") from None
     except ConnectionError:
         raise UserError(
             f"--database={database}: no gRPC proxy of Optuna answers there; start one by "
@@ -147,7 +153,7 @@ def _open_database(database: str) -> BaseStorage:
         kind = database.split(":")[0].split("+")[0]
         package = DRIVERS[kind][1] if kind in DRIVERS else f"that its driver comes in ({error})"
         raise UserError(f"--database={kind}://... needs the package {package}: install it with pip") from None
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
         reason = _reason(error)
         raise UserError(f"--database={database} cannot be opened: {reason}; check the URL, or choose another") from None
     if sqlite and ":memory:" not in database and database != "sqlite://":
@@ -175,19 +181,28 @@ def _begin_to_write(connection: sqlalchemy.Connection) -> None:
 
 def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """Return what the call returns; a database that does not answer is asked again for a while, then UserError."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    start = time.monotonic()
     pause = 0.2
+    is_told = False
     while True:
         try:
             return call(*arguments, **options)
         except _outages() as error:
             reason = _reason(error)
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - start
+            if any(words in reason for words in LASTING):
+                raise UserError(
+                    f"the database of the study cannot be used: {reason}; mend that, or choose another --database: "
+                    "what was finished is kept, and the same command goes on from there"
+                ) from None
+            if waited > PATIENCE_SECONDS:
                 raise UserError(
                     f"the database of the study does not answer: {reason}; what was finished is kept, and the same "
                     "command goes on from there"
                 ) from None
-            log.debug("the database does not answer, trying again: %s", reason)
+            if waited > TELLING_SECONDS and not is_told:
+                log.info("the database of the study does not answer (%s); trying again", reason)
+                is_told = True
             time.sleep(pause)
             pause = min(2 * pause, 3.0)
 
@@ -204,8 +219,8 @@ def _outages() -> tuple[type[Exception], ...]:
     try:
         from grpc import RpcError
     except ImportError:
-        return (sqlalchemy.exc.DBAPIError, StorageInternalError)
-    return (sqlalchemy.exc.DBAPIError, StorageInternalError, RpcError)
+        return (sqlalchemy.exc.DBAPIError, StorageInternalError, OSError)
+    return (sqlalchemy.exc.DBAPIError, StorageInternalError, OSError, RpcError)
 
 
 def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:

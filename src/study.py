@@ -26,6 +26,9 @@ PROCESS = "process"
 FAILURE = "failure"
 """User attributes: what a study's scores depend on; which process runs a trial; why a trial failed by itself."""
 
+OWNERLESS_LIMIT = timedelta(minutes=1)
+"""A process names itself in a trial as soon as it has taken it, so one that nobody is named in is soon given up."""
+
 SILENCE_LIMIT = timedelta(hours=1)
 """In a storage without heartbeats, a running trial of another machine is waited for this long at most."""
 
@@ -144,7 +147,7 @@ def bury(study: optuna.Study, is_dead: "Dead", *, retry: bool) -> list[FrozenTri
     buried = []
     for trial in patiently(study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(PROCESS, "")
-        if not owner or not is_dead(owner):
+        if not (is_dead(owner) if owner else _was_never_begun(trial)):
             continue
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             patiently(study._storage.set_trial_state_values, trial._trial_id, state=TrialState.FAIL)
@@ -152,6 +155,11 @@ def bury(study: optuna.Study, is_dead: "Dead", *, retry: bool) -> list[FrozenTri
             if retry:
                 retry_once(study, patiently(study._storage.get_trial, trial._trial_id))
     return buried
+
+
+def _was_never_begun(trial: FrozenTrial) -> bool:
+    """Return whether a running trial has had no process for so long that its process must have ended in taking it."""
+    return trial.datetime_start is not None and datetime.now() - trial.datetime_start > OWNERLESS_LIMIT
 
 
 class Dead:

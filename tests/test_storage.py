@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
@@ -17,7 +18,7 @@ from optuna.trial import TrialState
 from src import storage as storages
 from src.errors import UserError
 from src.storage import close_storage, is_server, open_storage, patiently, write_attributes
-from src.study import Claims
+from src.study import Claims, Dead, bury
 from tests.problems import run_search
 
 PROXY = """
@@ -135,6 +136,8 @@ def test_attributes_written_in_one_go_read_back_and_replace_older_ones(tmp_path:
         ("grpc://127.0.0.1:1", "it does not work on a journal file"),
         ("postgresql://someone@127.0.0.1:1/x", "cannot be opened"),
         ("nonsense://x", "cannot be opened"),
+        ("postgresql://someone@127.0.0.1:port/x", "invalid literal.*check the URL"),
+        ("grpc://127.0.0.1:port", "is no address"),
         ("sqlite:////nowhere/at/all/db.sqlite", "unable to open database file"),
         ("/nowhere/at/all/journal", "No such file or directory"),
     ],
@@ -169,6 +172,44 @@ def test_a_database_that_does_not_answer_is_asked_again_for_a_while(monkeypatch:
     answers = iter([sqlalchemy.exc.OperationalError("select", {}, Exception("down"))])
     with pytest.raises(UserError, match="does not answer: down; what was finished is kept"):
         patiently(ask)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlalchemy.exc.OperationalError("insert", {}, Exception("database or disk is full")),
+        sqlalchemy.exc.OperationalError("insert", {}, Exception("attempt to write a readonly database")),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_told_at_once(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask() -> None:
+        raise error
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(UserError, match=r"cannot be used: .*; mend that"):
+        patiently(ask)
+
+
+def test_a_trial_whose_process_died_in_taking_it_is_soon_given_up(tmp_path: Path) -> None:
+    storage = open_storage(f"{tmp_path}/journal")
+    study = optuna.create_study(storage=storage)
+    now = datetime.now()
+    for age in (timedelta(seconds=5), timedelta(minutes=2)):
+        study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
+        study._storage._replay_result._trials[len(study.trials) - 1].datetime_start = now - age  # type: ignore[attr-defined]
+    assert [trial.number for trial in bury(study, Dead(), retry=False)] == [1]
+
+
+def test_half_an_entry_in_a_journal_costs_that_entry_only(tmp_path: Path) -> None:
+    database = f"{tmp_path}/journal"
+    run_search(tmp_path, 2, database=database)
+    with Path(database).open("ab") as stream:
+        stream.write(b'{"op_code":4,"worker')
+    run_search(tmp_path, 3, database=database)
+    storage = open_storage(database)
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 3
 
 
 def test_only_servers_are_shared_over_a_network() -> None:
