@@ -36,9 +36,13 @@ from src.scores import ScoreTable, write_csv
 from src.search import Target, search
 from src.settings import StudySettings, TrainingArguments
 from src.storage import opened_study
+from src.study import PROCESS
 from src.trial_description import describe_trial
 
 log = logging.getLogger(__name__)
+
+OF_THE_MACHINE = (PROCESS, "seconds")
+"""What a trial records that is no business of those who are given the model: the machine's name, its speed."""
 
 
 def train_predictor(arguments: TrainingArguments) -> None:
@@ -144,7 +148,8 @@ def _metadata(
     extractors = list(dict.fromkeys(block.extractor for block in features.blocks))
     states = list(dict.fromkeys(block.hidden_state for block in features.blocks))
     found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
-    parameters = {key: str(value) for key, value in {**trial.user_attrs, **trial.params}.items()}
+    known = {**trial.user_attrs, **trial.params}
+    parameters = {key: str(value) for key, value in known.items() if key not in OF_THE_MACHINE}
     return {
         "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),
         "hidden_states_used": ",".join(map(str, states)),

@@ -99,6 +99,9 @@ def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
     assert attributes["train_mse"] == pytest.approx(np.mean((scores - found)[~held_out] ** 2), abs=1e-4)
     assert all(f"{kind}_ab" in attributes for kind in ("train", "eval", "full"))
     assert "--trials=3" in str(study.user_attrs)
+    with safetensors.safe_open(scored_pictures / "model.safetensors", "pt") as opened:
+        assert opened.metadata()["seed"] == str(attributes["seed"])
+        assert not {"process", "seconds"} & set(opened.metadata()), "those who get the model need no machine's name"
     close_storage(storage)
 
     assert statistics_names(caplog) == [
