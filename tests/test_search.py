@@ -60,6 +60,15 @@ def test_a_study_is_brought_up_to_its_trials_and_then_none_are_run(
     assert (tmp_path / "model.safetensors").read_bytes() == model
 
 
+@pytest.mark.parametrize("sampler", ["CmaEs", "TPE"])
+def test_a_study_goes_on_with_other_ranges(tmp_path: Path, sampler: str) -> None:
+    run_search(tmp_path, 3, sampler=sampler)
+    changed = replace(SPACE, train_epochs=Range(3, 3), log_lr=Range(-3, -2), batch_size=Range(8, 30))
+    run_search(tmp_path, 6, sampler=sampler, space=changed)
+    assert states(trials_in(tmp_path)) == ["COMPLETE"] * 6
+    assert all(-3 <= trial.params["log_lr"] <= -2 for trial in trials_in(tmp_path)[3:])
+
+
 def test_trials_that_a_killed_run_left_do_not_count(tmp_path: Path) -> None:
     run_search(tmp_path, 1)
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
