@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check bench-features bench-search bench-quality bench-ab clean
+.PHONY: demo test check bench-features bench-search bench-quality bench-ab bench-scorer clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -28,6 +28,9 @@ bench-quality: $(VENV)/installed-dev
 
 bench-ab: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_ab
+
+bench-scorer: $(VENV)/installed-dev
+	$(PY) -m benchmarks.bench_scorer
 
 $(VENV)/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -94,6 +94,10 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     from src.model_file import load_model
     from src.scoring import score_pictures
 
+    log.info(
+        "the scores start from features, so a model of the same features will look a little better on them than it is; "
+        "--recompute without --model and --feature_extractor_model gives scores of the choices alone"
+    )
     device = choose_device(arguments.device.device)
     scores, table = None, None
     if prior.model is not None:

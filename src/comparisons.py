@@ -26,6 +26,8 @@ HEADER = ",".join(COLUMNS)
 DRAWN = ("adaptive", "random", "undo")
 """The last word of every whole row: a torn row does not have it."""
 
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and would write other line ends without it
+
 
 @dataclass(frozen=True, order=True)
 class Comparison:
@@ -80,7 +82,7 @@ class ComparisonLog:
         Two processes may do so at once. A row that a crash tore is ended first, so that it cannot swallow ours.
         """
         try:
-            descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY, 0o644)
             try:
                 size = os.fstat(descriptor).st_size
                 start = HEADER + "\n" if size == 0 else _closing(descriptor, size)

@@ -36,7 +36,6 @@ from src.scores import ScoreTable, write_csv
 from src.search import Target, search
 from src.settings import StudySettings, TrainingArguments
 from src.storage import opened_study
-from src.study_notes import note_best_trial
 from src.trial_description import describe_trial
 
 log = logging.getLogger(__name__)
@@ -72,10 +71,8 @@ def train_predictor(arguments: TrainingArguments) -> None:
     log.info("model written to %s", model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, judged.predictions)
-    with kept_study(arguments.study) as study:
-        if study is not None:
-            note_best_trial(study, trials[0], model_file)
-        if arguments.output.report is not None:
+    if arguments.output.report is not None:
+        with kept_study(arguments.study) as study:
             write_run_report(Path(arguments.output.report), study, scored, features, model_file)
 
 

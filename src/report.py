@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from src import metrics
+from src.confidence import Interval, ab_interval, spearman_interval
 from src.files import write_atomically
-from src.intervals import Interval, Intervals, bootstrap_intervals
 from src.metrics import Array
 from src.report_charts import chart_sections
 from src.report_strips import strip_sections
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
 PAGE_FOLDER = Path(__file__).parent / "report_page"
+FEWEST_FOR_PEARSON = 4
 SET_NAMES = {"eval": "Evaluation", "train": "Training", "test": "Test"}
 
 
@@ -56,10 +57,9 @@ def report_page(data: ReportData, *, study: "optuna.Study | None" = None) -> str
     """Return the report as HTML."""
     known = np.isfinite(data.scores)
     sets = _sets(data, known)
-    intervals = {name: bootstrap_intervals(data.scores[rows], data.model_scores[rows]) for name, rows in sets.items()}
     sections = []
     if known.any():
-        sections.append(_statistics_section(data, sets, intervals))
+        sections.append(_statistics_section(data, sets))
         sections += chart_sections(data.paths, data.scores, data.model_scores, data.splits, data.sigmas)
     sections += strip_sections(data.directory, data.paths, data.scores, data.model_scores, data.splits)
     if study is not None:
@@ -68,7 +68,7 @@ def report_page(data: ReportData, *, study: "optuna.Study | None" = None) -> str
     return Template((PAGE_FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"Model scores of {data.directory.resolve().name}"),
         style=(PAGE_FOLDER / "style.css").read_text(encoding="utf-8"),
-        headline=_headline(data, sets, intervals),
+        headline=_headline(data, sets),
         facts=facts,
         sections="\n".join(sections),
     )
@@ -84,7 +84,7 @@ def _sets(data: ReportData, known: Array) -> dict[str, Array]:
     return sets | {name: np.array([row for row in rows if known[row]], int) for name, rows in data.groups.items()}
 
 
-def _headline(data: ReportData, sets: Mapping[str, Array], intervals: Mapping[str, Intervals]) -> str:
+def _headline(data: ReportData, sets: Mapping[str, Array]) -> str:
     n_images = len(data.paths)
     if not any(len(rows) for rows in sets.values()):
         return (
@@ -92,13 +92,13 @@ def _headline(data: ReportData, sets: Mapping[str, Array], intervals: Mapping[st
         )
     name = "Evaluation" if "Evaluation" in sets else next(iter(sets))
     rows = sets[name]
-    share = metrics.ab(data.scores[rows], data.model_scores[rows])
+    interval = ab_interval(data.scores[rows], data.model_scores[rows])
     unseen = " that it did not learn from" if name == "Evaluation" else ""
-    if not math.isfinite(share):
+    if not math.isfinite(interval.value):
         return f'<p class="headline">The model scores {n_images:,} pictures; too few scores differ to judge it.</p>'
     return (
         f'<p class="headline">Of two pictures{unseen}, the model prefers the one you prefer '
-        f"<strong>{100 * share:.0f} times in 100</strong>{_between(intervals[name].ab)}; by chance it would be 50. "
+        f"<strong>{100 * interval.value:.0f} times in 100</strong>{_between(interval)}; by chance it would be 50. "
         f"Judged on {len(rows):,} of {n_images:,} pictures.</p>"
     )
 
@@ -109,10 +109,8 @@ def _between(interval: Interval) -> str:
     return f" (between {100 * interval.low:.0f} and {100 * interval.high:.0f} with 95 % confidence)"
 
 
-def _statistics_section(data: ReportData, sets: Mapping[str, Array], intervals: Mapping[str, Intervals]) -> str:
-    columns = [
-        _statistics_cells(data.scores[rows], data.model_scores[rows], intervals[name]) for name, rows in sets.items()
-    ]
+def _statistics_section(data: ReportData, sets: Mapping[str, Array]) -> str:
+    columns = [_statistics_cells(data.scores[rows], data.model_scores[rows]) for rows in sets.values()]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in sets)
     body = "".join(
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cells[name]}</td>" for cells in columns)}</tr>'
@@ -121,7 +119,7 @@ def _statistics_section(data: ReportData, sets: Mapping[str, Array], intervals: 
     return (
         '<section><h2 id="statistics">Statistics</h2>'
         "<p>AB is the share of pairs of pictures that the model puts in your order: 50 % is chance, 100 % perfect. "
-        "Small print: 95 % bootstrap intervals, and p-values of no correlation. A model flatters itself on its "
+        "Small print: 95 % intervals, and p-values of no correlation. A model flatters itself on its "
         "training pictures; trust the evaluation pictures, though a search that chose its best trial by them flatters "
         "it a little there too.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-labelledby="statistics">'
@@ -129,14 +127,18 @@ def _statistics_section(data: ReportData, sets: Mapping[str, Array], intervals: 
     )
 
 
-def _statistics_cells(scores: Array, model_scores: Array, intervals: Intervals) -> dict[str, str]:
+def _statistics_cells(scores: Array, model_scores: Array) -> dict[str, str]:
     """Return row name -> cell of one column of the table."""
     errors = model_scores - scores
     return {
         "Pictures": f"{len(scores):,}",
-        "AB": _share_cell(metrics.ab(scores, model_scores), intervals.ab),
-        "Spearman correlation": _correlation_cell(metrics.spearman(scores, model_scores), intervals.spearman),
-        "Pearson correlation": _correlation_cell(metrics.pearson(scores, model_scores), intervals.pearson),
+        "AB": _share_cell(ab_interval(scores, model_scores)),
+        "Spearman correlation": _correlation_cell(
+            metrics.spearman(scores, model_scores), spearman_interval(scores, model_scores)
+        ),
+        "Pearson correlation": _correlation_cell(
+            metrics.pearson(scores, model_scores), pearson_interval(scores, model_scores)
+        ),
         "Root mean squared error": _number(math.sqrt(metrics.mse(scores, model_scores)) if len(scores) else math.nan),
         "Mean absolute error": _number(float(np.mean(np.abs(errors))) if len(scores) else math.nan),
         "Your scores, mean ± deviation": _spread(scores),
@@ -144,13 +146,20 @@ def _statistics_cells(scores: Array, model_scores: Array, intervals: Intervals) 
     }
 
 
-def _share_cell(share: float, interval: Interval) -> str:
-    if not math.isfinite(share):
+def pearson_interval(scores: Array, model_scores: Array) -> Interval:
+    """Return Pearson's correlation of two arrays (n_images,) and its 95 % interval by Fisher's transformation."""
+    value = metrics.pearson(scores, model_scores).statistic
+    if len(scores) < FEWEST_FOR_PEARSON:
+        return Interval(value, math.nan, math.nan)
+    centre, half = math.atanh(min(max(value, -1 + 1e-9), 1 - 1e-9)), 1.96 / math.sqrt(len(scores) - 3)
+    return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
+
+
+def _share_cell(share: Interval) -> str:
+    if not math.isfinite(share.value):
         return "undefined"
-    bounds = (
-        f"<small>{100 * interval.low:.1f} … {100 * interval.high:.1f} %</small>" if math.isfinite(interval.low) else ""
-    )
-    return f"{100 * share:.1f} %{bounds}"
+    bounds = f"<small>{100 * share.low:.1f} … {100 * share.high:.1f} %</small>" if math.isfinite(share.low) else ""
+    return f"{100 * share.value:.1f} %{bounds}"
 
 
 def _correlation_cell(correlation: metrics.Correlation, interval: Interval) -> str:

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 HEADS_ON_ACCELERATOR = 16
 """Heads that `--workers=auto` trains side by side on an accelerator, as stacked matrices."""
 
+LINKED = "trials in the model file"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -137,14 +139,20 @@ def _describe(study: optuna.Study, target: Target, metric: str) -> None:
 
 
 def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) -> None:
-    """Name the model file with the trials whose heads it holds, on the dashboard."""
-    if target.note:
-        from optuna_dashboard import save_note
+    """Name the model file with the trials whose heads it holds, on the dashboard; and no longer with former ones."""
+    if not target.note:
+        return
+    from optuna_dashboard import save_note
 
-        for trial in trials:
-            # What save_note reads of a trial; Optuna has no other way to write to one that has ended.
-            writable: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)
-            patiently(save_note, writable, f"In the model file `{target.file}`")
+    everyone = patiently(study.get_trials, deepcopy=False)
+    now = [trial.number for trial in trials]
+    former = [number for number in study.user_attrs.get(LINKED, []) if number not in now]
+    texts = dict.fromkeys(former, f"No longer in the model file: now trial {', '.join(map(str, now))} is")
+    for number, text in (texts | dict.fromkeys(now, f"In the model file `{target.file.resolve()}`")).items():
+        # What save_note reads of a trial; Optuna has no other way to write to one that has ended.
+        writable: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=everyone[number]._trial_id)
+        patiently(save_note, writable, text)
+    patiently(study.set_user_attr, LINKED, now)
 
 
 def _search(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.ab_pipeline import open_session
+from src.ab_pipeline import open_session, score_by_comparisons
 from src.ab_session import BadRequest, Session
 from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
@@ -298,6 +298,20 @@ def test_the_background_keeps_the_score_file_up_to_date_and_stopping_completes_i
     choose_redder(session, 20)
     session.stop()
     assert sum(read_scores(colour_pictures / "scores.csv").columns["comparisons"]) == 50
+
+
+def test_recompute_writes_the_scores_of_the_choices_and_opens_no_page(colour_pictures, monkeypatch):
+    monkeypatch.setattr("src.extractors.build_extractors", lambda *_: [MeanColour()])
+    choose_redder(session_of(colour_pictures), 40)
+    options = ["-d", str(colour_pictures), "--recompute"]
+    for name, more in (("with.json", ["--feature_extractor_model=mean-colour"]), ("alone.json", [])):
+        score_by_comparisons(parse_arguments(ABArguments, [*options, f"--scores={name}", *more], description="")[0])
+    together, alone = (read_scores(colour_pictures / name) for name in ("with.json", "alone.json"))
+    assert together.paths == alone.paths
+    assert not np.allclose(together.scores, alone.scores, atol=0.05)
+    session = session_of(colour_pictures)
+    session.update()
+    np.testing.assert_allclose(read_scores(colour_pictures / "scores.json").scores, alone.scores, atol=2e-4)
 
 
 def test_another_log_is_merged_in(colour_pictures, tmp_path):

@@ -99,6 +99,14 @@ def test_the_files_written_read_back_as_score_files(pictures: Path, analyse: Cal
     assert analyse("--model_scores=model_scores.json") == direct
 
 
+def test_the_savefile_of_a_training_serves_as_model_scores(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
+    Path("out.csv").write_text("relative_path,score,model_score\ncold/00.png,9,0.5\nwarm/03.png,9,0.1\n")
+    lines = analyse("--model_scores=out.csv")
+    assert lines == {"All": statistics_line("All", np.array([0.0, 21.0]), np.array([0.5, 0.1]))}
+
+
 def test_without_a_score_file_the_model_alone_still_writes_its_scores(
     pictures: Path, analyse: Callable[..., dict[str, str]]
 ) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from PIL import Image
+from scipy import stats
 
 from src.errors import UserError
-from src.report import ReportData, report_page, write_report
+from src.report import ReportData, pearson_interval, report_page, write_report
 
 SIX = ("cold/00.png", "cold/02.png", "cold/04.png", "warm/01.png", "warm/03.png", "gone.png")
 
@@ -107,6 +109,22 @@ def test_scores_that_say_nothing_still_give_a_page(colour_pictures: Path, scores
     assert words in page.text
     assert "nan" not in page.text
     assert page.all("img")
+
+
+def test_the_interval_of_pearson_is_scipys() -> None:
+    scores, noise = np.random.default_rng(0).normal(size=(2, 30))
+    found, expected = pearson_interval(scores, scores + noise), stats.pearsonr(scores, scores + noise)
+    assert found.value == pytest.approx(expected.statistic)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()), abs=1e-4)
+
+
+def test_a_picture_s_name_cannot_break_the_page(tmp_path: Path) -> None:
+    path = 'a"><script>b&c.png'
+    Image.new("RGB", (8, 8)).save(tmp_path / path)
+    one = ReportData(tmp_path, (path, path), np.array([1.0, 2.0]), np.array([2.0, 1.0]), ("eval", "eval"))
+    page = Page(report_page(one))
+    assert not page.all("script")
+    assert page.all("img")[0]["alt"] == f"{path}, your score 1.00, model score 2.00"
 
 
 def test_one_picture_gives_a_page(colour_pictures: Path) -> None:

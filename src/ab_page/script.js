@@ -4,6 +4,7 @@
 
 const READY_GROUPS = 3; // loaded and decoded before they are needed
 const RETRY_MS = 1000;
+const UNDO_STEPS = 200;
 const token = document.querySelector('meta[name="token"]').content;
 const stage = document.getElementById("stage");
 const message = document.getElementById("message");
@@ -176,7 +177,7 @@ function choose(place) {
   const { pictures, drawn } = group;
   const time = timeNow();
   const seconds = (performance.now() - state.shownAt) / 1000;
-  state.history.push({ time, pictures, drawn });
+  state.history = [...state.history, { time, pictures, drawn }].slice(-UNDO_STEPS);
   store("history");
   send("choice", { time, pictures, drawn, winner: pictures[place], seconds });
   next();
