@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from src.best_models import BestModels, MakeFile
 from src.cost import costly_trial, say_time
@@ -79,7 +79,7 @@ def search(
                 make_file=target.make_file,
                 shared=is_server(database),
             )
-            start = starting_point(space, weighs_states=bool(problem.data.mixtures))
+            start = _start_within(study, starting_point(space, weighs_states=bool(problem.data.mixtures)))
             place = Place(database, where.name, settings.sampler, settings.pruner, start)
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
@@ -111,6 +111,14 @@ def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> 
     if device.type != "cpu" and int(number) > 1:
         raise UserError(f"--workers={workers} works on a CPU; on {device} use auto, 1, or heads:{number}")
     return int(number), 1
+
+
+def _start_within(study: optuna.Study, start: FrozenTrial | None) -> FrozenTrial | None:
+    """Return where the sampler starts from; None in a study that has trials of other ranges, which rule it out."""
+    trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    if start is None or any(trial.distributions != start.distributions for trial in trials):
+        return None
+    return start
 
 
 def _n_cores() -> int:

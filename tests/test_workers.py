@@ -164,7 +164,7 @@ def test_a_search_that_was_killed_goes_on_and_leaves_no_trial_running(pictures: 
     database = f"sqlite:///{tmp_path}/db.sqlite"
     with machine(pictures, *LONG, "--trials=4", f"--database={database}") as process:
         wait_for(lambda: len(running(database)) == 3)
-        workers = [process_id(trial) for trial in running(database)]
+        workers = [process_id(trial) for trial in others(process, database)]
         os.kill(process.pid, signal.SIGKILL)
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     quick = ["--min_train_epochs=2", "--max_train_epochs=5"]
