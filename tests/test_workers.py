@@ -74,9 +74,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def running(database: str) -> list[FrozenTrial]:
-    return [
-        trial for trial in trials_of(database) if trial.state == TrialState.RUNNING and "process" in trial.user_attrs
-    ]
+    """Return the running trials that have all their parameters."""
+    trials = [trial for trial in trials_of(database) if trial.state == TrialState.RUNNING]
+    return [trial for trial in trials if "process" in trial.user_attrs and "dropout" in trial.params]
 
 
 def others(process: subprocess.Popen, database: str) -> list[FrozenTrial]:
@@ -154,7 +154,7 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
     trials = trials_of(place)
     assert sorted(states(trials)) == ["COMPLETE"] * 5 + ["FAIL"]
     again = [trial for trial in trials if trial.system_attrs.get("failed_trial") == victim.number]
-    assert [trial.params for trial in again] == [victim.params]
+    assert [trial.params for trial in again] == [trials[victim.number].params]
 
 
 @only_posix
