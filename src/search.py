@@ -22,7 +22,7 @@ from src.settings import SearchSettings, SearchSpace, StudySettings
 from src.shared_data import share
 from src.space import first_parameters, starting_point
 from src.storage import close_storage, is_server, open_storage, patiently
-from src.study import Claims, bury_silent, complete_trials, n_finished, open_study, process_name
+from src.study import Claims, best_first, bury_silent, counts, n_finished, open_study, process_name
 from src.trials import Ended, Plan, Problem
 from src.workers import Place, Workers, work
 
@@ -200,11 +200,12 @@ class _Progress:
         self.start = time.perf_counter()
 
     def show(self, ended: Ended) -> None:
-        done = n_finished(self.study)
+        trials = patiently(self.study.get_trials, deepcopy=False)
+        done = sum(map(counts, trials))
         spent = time.perf_counter() - self.start
         left = max(0, self.n_trials - done) * spent / max(done - self.n_done_before, 1)
         outcome = f"{ended.value:.4f}" if ended.value is not None else ended.failure or ended.state.name.lower()
-        best = complete_trials(self.study)[:1]
+        best = best_first(self.study, trials)[:1]
         so_far = f"best {best[0].value:.4f} (trial {best[0].number})" if best else "no model yet"
         log.info(
             "trial %d: %s, %s, %d of %d, %s left", ended.number, outcome, so_far, done, self.n_trials, say_time(left)
