@@ -125,7 +125,8 @@ def _is_repeatable(field: dataclasses.Field) -> bool:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the arguments")
+        plain = message.replace("ignored explicit argument", "a flag takes no value, but was given")
+        raise UserError(f"{plain}; --help lists the arguments")
 
 
 def _add_options(section: Any, field: dataclasses.Field, hint: Any) -> None:
@@ -175,7 +176,8 @@ LIST_OF = {int: "whole numbers", float: "numbers", str: "names"}
 
 def _list_of(kind: type) -> Any:
     def convert(text: str) -> tuple[Any, ...]:
-        return tuple(kind(item.strip()) for item in text.split(","))
+        read = _finite if kind is float else kind
+        return tuple(read(item.strip()) for item in text.split(","))
 
     convert.__name__ = f"comma-separated list of {LIST_OF[kind]}"
     return convert

@@ -26,7 +26,7 @@ def cache_folders(directory: Path) -> tuple[Path, ...]:
     elsewhere = user_cache_folder() / "custom-aesthetic-training" / f"{directory.resolve().name}-{identity}"
     error = _writing_error(beside)
     if error is None:
-        return (beside, elsewhere) if elsewhere.is_dir() else (beside,)
+        return (beside, elsewhere) if _is_searchable(elsewhere) else (beside,)
     if _writing_error(elsewhere) is not None:
         raise UserError(
             f"features can be written neither to {beside} ({error.strerror}) nor to {elsewhere}; "
@@ -45,6 +45,11 @@ def user_cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _is_searchable(folder: Path) -> bool:
+    """Return whether there is such a folder to read from; one that this user may not enter is none."""
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _writing_error(folder: Path) -> OSError | None:

@@ -11,6 +11,7 @@ import torch
 
 from src.errors import UserError
 from src.features import FeatureTable
+from src.files import is_file
 from src.images import find_images
 from src.metrics import Array
 from src.model_file import Model, load_model
@@ -126,7 +127,7 @@ def _run_model(
     file = find_file(directory, name, "--model")
     model = load_model(file)
     wanted = find_images(directory) if table is None else table.paths
-    there = [path for path in wanted if (directory / path).is_file()]
+    there = [path for path in wanted if is_file(directory / path)]
     _report_missing(set(wanted) - set(there), f"are not in {directory}")
     if not there:
         raise UserError(f"no pictures to score in {directory}: {len(wanted)} named, none found; check -d")

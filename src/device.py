@@ -11,7 +11,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device(_best())
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device={name} cannot be used: {reason}; use auto, cpu, cuda or mps") from None

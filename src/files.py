@@ -7,6 +7,14 @@ from pathlib import Path
 from src.errors import UserError
 
 
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of that name; one that cannot be asked for, such as a name too long, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """Write aside, flush to the disk, then rename; an error leaves the old file as it was.
 

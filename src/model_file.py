@@ -88,7 +88,7 @@ def load_model(file: Path) -> Model:
     try:
         stack = _stack(tensors)
         mixing = _mixing(tensors, metadata)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:
         raise UserError(f"model file {file} is not one of an aesthetic predictor: {error}; check --model") from None
     predictor: nn.Module = stack
     n_features = stack.n_features

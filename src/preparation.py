@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.evaluation import Judge, check_scores
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
+from src.files import is_file
 from src.fold_training import Fold
 from src.folds import make_folds
 from src.hidden_states import HeadInput, make_head_input
@@ -50,7 +51,7 @@ def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredIma
     directory = Path(images.directory)
     file = find_score_file(directory, images.scores)
     table = read_scores(file)
-    missing = [path for path in table.paths if not (directory / path).is_file()]
+    missing = [path for path in table.paths if not is_file(directory / path)]
     if missing:
         log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
     table = keep_rows(table, set(missing), f"scored images of {file} found in {directory}")

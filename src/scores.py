@@ -49,15 +49,20 @@ class ScoreTable:
 
 def find_score_file(directory: Path, name: str | None) -> Path:
     """Return the score file: the one named, relative to the directory or absolute, or the first of the usual names."""
-    if not directory.is_dir():
-        raise UserError(f"image directory {directory} is not there or not a directory; check -d")
-    if name is not None:
-        if not (directory / name).is_file():
-            raise UserError(f"score file {directory / name} is not there; check --scores")
-        return directory / name
-    for usual in SCORE_FILES:
-        if (directory / usual).is_file():
-            return directory / usual
+    try:
+        if not directory.is_dir():
+            raise UserError(f"image directory {directory} is not there or not a directory; check -d")
+        if name is not None:
+            if not (directory / name).is_file():
+                raise UserError(f"score file {directory / name} is not there; check --scores")
+            return directory / name
+        for usual in SCORE_FILES:
+            if (directory / usual).is_file():
+                return directory / usual
+    except OSError as error:
+        raise UserError(
+            f"image directory {directory} cannot be read: {error.strerror}; check its permissions, or -d"
+        ) from None
     raise UserError(f"no score file in {directory}: looked for {', '.join(SCORE_FILES)}; name yours with --scores")
 
 
@@ -80,14 +85,22 @@ def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTab
 
 def _read_json(file: Path, text: str) -> list[dict[str, Any]]:
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(file, pairs))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"score file {file} is not JSON: {error}; restore it from a copy") from None
     if not isinstance(content, dict):
         raise UserError(f"score file {file} is not a JSON object of image path and score; see README for the forms")
     if isinstance(content.get("ImageRecords"), dict):
         return [_record_row(file, path, record) for path, record in content["ImageRecords"].items()]
     return [_older_row(file, path, value) for path, value in content.items() if path != "#meta#"]
+
+
+def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object; UserError where a name stands twice, of which JSON would keep the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        _refuse_repeats(file, [name for name, _ in pairs])
+    return content
 
 
 def _record_row(file: Path, path: str, record: Any) -> dict[str, Any]:
@@ -112,6 +125,7 @@ def _read_csv(file: Path, text: str, required: Sequence[str]) -> list[dict[str, 
     try:
         names = [name.strip() for name in reader.fieldnames or ()]
         reader.fieldnames = names
+        _refuse_repeats(file, names)
         missing = [name for name in ("relative_path", *required) if name not in names]
         if missing:
             raise UserError(
@@ -152,7 +166,9 @@ def _relative_path(file: Path, text: Any) -> str:
     windows = PureWindowsPath(str(text))
     path = PurePosixPath(str(text).replace("\\", "/"))
     if path.is_absolute() or windows.drive or ".." in path.parts or path == PurePosixPath("."):
-        raise UserError(f"score file {file}: {text} is not a path inside the image directory; make it relative to it")
+        raise UserError(
+            f"score file {file}: {str(text)!r} is not a path inside the image directory; make it relative to it"
+        )
     return str(path)
 
 
@@ -160,7 +176,7 @@ def _refuse_repeats(file: Path, paths: list[str]) -> None:
     seen: set[str] = set()
     repeated = list(dict.fromkeys(path for path in paths if path in seen or seen.add(path)))  # type: ignore[func-returns-value]
     if repeated:
-        raise UserError(f"score file {file} names images twice: {name_some(repeated)}; keep one row of each")
+        raise UserError(f"score file {file} names twice: {name_some(repeated)}; keep one of each")
 
 
 def _numbers(file: Path, name: str, paths: list[str], values: list[Any]) -> list[float]:

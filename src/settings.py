@@ -251,6 +251,7 @@ class SearchSettings:
         None,
         "seeds initialisation, shuffling, dropout and the sampler: same seed, same machine, same result",
         low=0,
+        high=2**40,
     )
 
 

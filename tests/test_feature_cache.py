@@ -395,6 +395,18 @@ def test_nowhere_to_write_is_the_users_to_mend(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).chmod(0o755)
 
 
+@pytest.mark.usefixtures("without_privileges")
+def test_a_home_that_may_not_be_entered_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("pictures", "home"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "home").chmod(0)
+
+    assert cache_folders(tmp_path / "pictures") == (tmp_path / "pictures" / CACHE_FOLDER_NAME,)
+    (tmp_path / "home").chmod(0o755)
+
+
 def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no directory .*nowhere.*--directory"):
         cache_folders(tmp_path / "nowhere")

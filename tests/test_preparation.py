@@ -97,6 +97,13 @@ def test_scored_images_that_are_not_there_are_left_out_and_named(
     assert "left out 1 scored images that are not there: cold/00.png" in caplog.text
 
 
+def test_a_path_too_long_for_the_disk_is_one_of_an_image_that_is_not_there(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    with (colour_pictures / "scores.csv").open("a") as file:
+        file.write(f"\n{'a' * 5000}.png,1\n")
+    assert len(load(colour_pictures).table) == 24
+
+
 def test_fewer_than_four_images_are_an_error(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     for name in picture_names(colour_pictures)[3:]:

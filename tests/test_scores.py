@@ -77,8 +77,8 @@ def test_a_table_survives_being_written(
         ("s.csv", "relative_path,score\na.png,nan\nb.png,1\n", "not a finite number for a.png ('nan')"),
         ("s.csv", "relative_path,score\na.png,\n", "not a finite number for a.png ('')"),
         ("s.csv", "relative_path,score\na.png,inf\n", "not a finite number"),
-        ("s.csv", "relative_path,score\nx/a.png,1\nx\\a.png,2\n", "names images twice: x/a.png"),
-        ("s.csv", "relative_path,score\n../a.png,1\n", "../a.png is not a path inside"),
+        ("s.csv", "relative_path,score\nx/a.png,1\nx\\a.png,2\n", "names twice: x/a.png"),
+        ("s.csv", "relative_path,score\n../a.png,1\n", "'../a.png' is not a path inside"),
         ("s.csv", "relative_path,score\nC:\\a.png,1\n", "is not a path inside"),
         ("s.csv", "relative_path,score\n/a.png,1\n", "is not a path inside"),
         ("s.json", "{", "is not JSON"),
@@ -89,6 +89,11 @@ def test_a_table_survives_being_written(
         ("s.json", '{"ImageRecords": {"a.png": {"comparisons": 1}}}', "no score for a.png"),
         ("s.json", '{"ImageRecords": {"a.png": 3}}', "is not an object"),
         ("s.json", '{"ImageRecords": {}}', "names no image"),
+        ("s.json", '{"a.png": 1, "b.png": 2, "a.png": 3}', "names twice: a.png;"),
+        ("s.json", '{"ImageRecords": {"a.png": {"score": 1}, "a.png": {"score": 2}}}', "names twice: a.png;"),
+        ("s.json", '{"a": ' + "[" * 100_000, "is not JSON"),
+        ("s.csv", "relative_path,score,score\na.png,1,2\n", "names twice: score;"),
+        ("s.csv", "relative_path,score\n,1\n", "'' is not a path inside"),
     ],
 )
 def test_what_is_wrong_with_a_score_file_is_said(tmp_path: Path, name: str, content: str, words: str) -> None:
@@ -122,6 +127,15 @@ def test_the_usual_score_file_is_found_in_its_order(tmp_path: Path) -> None:
         find_score_file(tmp_path, "other.json")
     with pytest.raises(UserError, match="image directory"):
         find_score_file(tmp_path / "nowhere", None)
+
+
+def test_a_directory_that_cannot_be_looked_into_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(UserError, match="cannot be read: Permission denied; check its permissions"):
+        find_score_file(tmp_path, None)
 
 
 def test_the_real_score_files_are_read(data_folder: Path) -> None:

@@ -1,0 +1,17 @@
+"""The choice of a device."""
+
+import pytest
+
+from src.device import choose_device
+from src.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "cuda:99", "meta"])
+def test_a_device_that_cannot_hold_a_number_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"--device={name} cannot be used: .*; use auto, cpu, cuda or mps"):
+        choose_device(name)
+
+
+def test_the_cpu_can_be_asked_for_and_auto_finds_a_device() -> None:
+    assert choose_device("cpu:0").type == "cpu"
+    assert choose_device("auto").type in ("cuda", "mps", "cpu")
