@@ -11,7 +11,7 @@ import optuna
 
 from src.analysis import statistics_line
 from src.closing import Judged, baseline_lines
-from src.comparison import Comparison, load_comparison
+from src.comparison import Comparison, load_comparison, splits_learnt
 from src.device import choose_device
 from src.errors import UserError
 from src.report import ReportData, write_report
@@ -76,7 +76,7 @@ def compare_baselines(comparison: Comparison) -> Iterator[str]:
         {"score": comparison.scores[rows].tolist(), "split": splits},
     )
     features = comparison.features.values.float().numpy()[rows]
-    return baseline_lines(Judged(table, comparison.model_scores[rows], features))
+    return baseline_lines(Judged(table, comparison.model_scores[rows], features, folded=comparison.folded))
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -132,7 +132,7 @@ def report_data(comparison: Comparison, groups: dict[str, list[int]]) -> ReportD
         comparison.paths,
         comparison.scores,
         comparison.model_scores,
-        comparison.splits,
+        splits_learnt(comparison.splits, folded=comparison.folded),
         comparison.sigmas,
         comparison.facts or {},
         groups,

@@ -1,5 +1,4 @@
-"""What a training says at its end beyond the statistics lines: how sure they are, what simpler methods reach, how good
-it can get, and what more scored pictures would bring."""
+"""What a training says at its end of its figures: how sure they are, what simpler methods and more pictures bring."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -38,6 +38,8 @@ class Comparison:
     """Standard deviations that the model predicts, if it does."""
     features: FeatureTable | None = None
     """The features that the model scored, where a model was run."""
+    folded: bool = False
+    """Whether the model has learnt from the eval pictures too."""
     facts: Mapping[str, str] | None = None
     """Where the numbers come from, name -> value."""
 
@@ -138,6 +140,8 @@ def _run_model(
         fp16=features.fp16_features,
     )
     scores, splits = _scores_and_splits(directory / split, table, found.paths)
+    if model.folded and "eval" in splits:
+        log.warning("the model was trained with --folds: it has learnt from the eval pictures too, which flatter it")
     return Comparison(
         directory,
         found.paths,
@@ -146,8 +150,14 @@ def _run_model(
         splits,
         found.sigmas,
         found.features,
+        model.folded,
         model_facts(file, model, found.features),
     )
+
+
+def splits_learnt(splits: Sequence[str], *, folded: bool) -> tuple[str, ...]:
+    """Return the splits with `train` for all that the model has learnt from: of a folded model, eval too."""
+    return tuple("train" if folded and split == "eval" else split for split in splits)
 
 
 def model_facts(file: Path, model: Model, features: FeatureTable) -> dict[str, str]:

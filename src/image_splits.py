@@ -67,6 +67,11 @@ def with_split(
     return table.with_column("split", [splits[path] for path in table.paths])
 
 
+def near_duplicates(table: ScoreTable, settings: SplitSettings, features: Tensor) -> dict[str, str]:
+    """Return path -> the first path of its group, for images that have a near-duplicate; nothing if that is off."""
+    return group_duplicates(table.paths, features.numpy()) if settings.group_duplicates == "on" else {}
+
+
 def _keep_together(table: ScoreTable, known: KnownSplit, settings: SplitSettings, groups: dict[str, str]) -> ScoreTable:
     """Return the table split by groups; as it is where too few groups would leave a set empty."""
     try:
@@ -84,7 +89,7 @@ def settle_split(table: ScoreTable, known: KnownSplit, settings: SplitSettings, 
     `features` (n_images, n_features) tell near-duplicates: a new split keeps them together, an existing one is left
     alone, with a warning where it does not.
     """
-    groups = group_duplicates(table.paths, features.numpy()) if settings.group_duplicates == "on" else {}
+    groups = near_duplicates(table, settings, features)
     is_new = any(path not in known.assigned for path in table.paths)
     if groups:
         table = _keep_together(table, known, settings, groups) if is_new else table

@@ -32,6 +32,8 @@ class Model:
     """`join` or `average`; None where the file does not say."""
     views: tuple[str, ...]
     """How each picture is shown to the extractors; the features are the mean."""
+    folded: bool
+    """Whether it has learnt from the eval images too, fold by fold."""
     n_features: int
     """Columns that `predictor` takes."""
     metadata: Mapping[str, str]
@@ -101,6 +103,7 @@ def load_model(file: Path) -> Model:
         hidden_states=_hidden_states(metadata.get("hidden_states_used")),
         mode="join" if mixing is not None else mode if mode in ("join", "average") else None,
         views=tuple(metadata.get("views", "centre").split(",")),
+        folded=metadata.get("folds", "1") != "1",
         n_features=n_features,
         metadata=metadata,
     )

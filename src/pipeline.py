@@ -69,7 +69,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     target = Target(model_file, make_file, tuple(as_lines(arguments)), study_note(arguments, scored, problem.identity))
     with serve_dashboard(arguments.study.server, arguments.study.database):
         trials = search(problem, arguments.space, arguments.search, arguments.study, target)
-    judged = judge_model(model_file, scored.table, features, folded=arguments.split.folds > 1)
+    judged = judge_model(model_file, scored.table, features)
     what = f"{arguments.scoring.set_for_scoring} {arguments.scoring.metric}"
     report(arguments.study.name, what, trials, judged)
     log.info("model written to %s", model_file)
@@ -98,13 +98,13 @@ def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Map
     )
 
 
-def judge_model(model_file: Path, table: ScoreTable, features: FeatureTable, *, folded: bool) -> Judged:
+def judge_model(model_file: Path, table: ScoreTable, features: FeatureTable) -> Judged:
     """Return what the model file says of the scored images, by what it holds and nothing else."""
     model = load_model(model_file)
     values = arrange(features, model.mode or "join")
     outputs = predict(model.predictor, values).double().numpy()
     sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
-    return Judged(table, outputs[:, 0], values.float().numpy(), sigmas, folded)
+    return Judged(table, outputs[:, 0], values.float().numpy(), sigmas, model.folded)
 
 
 def report(name: str, what: str, trials: Sequence[FrozenTrial], judged: Judged) -> None:
@@ -155,6 +155,7 @@ def _metadata(
         "hidden_states_used": ",".join(map(str, states)),
         "hidden_states_mode": head_input.mode,
         "views": ",".join(arguments.features.views),
+        "folds": str(arguments.split.folds),
         "n_images": str(len(predictions)),
         "mean_predicted_score": str(float(predictions.mean())),
         "stdev_predicted_score": str(float(predictions.std())),

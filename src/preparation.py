@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from src.files import is_file
 from src.fold_training import Fold
 from src.folds import make_folds
 from src.hidden_states import HeadInput, make_head_input
-from src.image_splits import KnownSplit, known_split, settle_split, with_split
+from src.image_splits import KnownSplit, known_split, near_duplicates, settle_split, with_split
 from src.metrics import Array
 from src.scores import ScoreTable, find_score_file, name_some, read_scores
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
@@ -142,7 +142,7 @@ def make_problem(
     if split.folds == 1:
         return Problem(data_of(judge.rows["train"]), judge, scoring, identity=identity)
     fitted = judge.rows["full"]
-    folds = make_folds(table.paths, fitted, split.folds, seed=split.eval_pick_seed)
+    folds = _folds(table, fitted, split, near_duplicates(table, split, features.values))
     return Problem(
         data_of(fitted),
         replace(judge, rows=dict.fromkeys(judge.rows, fitted)),
@@ -150,6 +150,17 @@ def make_problem(
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
         identity=identity | {"folds": f"{split.folds} by seed {split.eval_pick_seed}"},
     )
+
+
+def _folds(
+    table: ScoreTable, rows: NDArray[np.int64], split: SplitSettings, groups: Mapping[str, str]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the folds with near-duplicates together; apart where too few images stand apart for so many folds."""
+    folds = make_folds(table.paths, rows, split.folds, seed=split.eval_pick_seed, groups=groups)
+    if len(folds) == split.folds:
+        return folds
+    log.warning("near-duplicates leave %d folds only: folds are made image by image", len(folds))
+    return make_folds(table.paths, rows, split.folds, seed=split.eval_pick_seed)
 
 
 def identify(

@@ -90,10 +90,11 @@ def _headline(data: ReportData, sets: Mapping[str, Array]) -> str:
         return (
             f'<p class="headline">The model scores {n_images:,} pictures; none of them has a score to compare with.</p>'
         )
-    name = "Evaluation" if "Evaluation" in sets else next(iter(sets))
+    unseen_sets = [name for name in ("Test", "Evaluation") if name in sets]
+    name = unseen_sets[0] if unseen_sets else next(iter(sets))
     rows = sets[name]
     interval = ab_interval(data.scores[rows], data.model_scores[rows])
-    unseen = " that it did not learn from" if name == "Evaluation" else ""
+    unseen = " that it did not learn from" if unseen_sets else ""
     if not math.isfinite(interval.value):
         return f'<p class="headline">The model scores {n_images:,} pictures; too few scores differ to judge it.</p>'
     return (

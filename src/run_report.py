@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from src.comparison import model_facts
+from src.comparison import model_facts, splits_learnt
 from src.features import FeatureTable
 from src.hidden_states import arrange
 from src.model_file import load_model
@@ -28,7 +28,7 @@ def write_run_report(
         scored.table.paths,
         np.asarray(scored.table.scores, dtype=np.float64),
         outputs[:, 0],
-        scored.table.columns["split"],
+        splits_learnt(scored.table.columns["split"], folded=model.folded),
         np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None,
         model_facts(model_file, model, features),
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from src.best_models import BestModels, MakeFile
 from src.cost import costly_trial, say_time
@@ -22,7 +22,7 @@ from src.settings import SearchSettings, SearchSpace, StudySettings
 from src.shared_data import share
 from src.space import first_parameters, starting_point
 from src.storage import close_storage, is_server, open_storage, patiently
-from src.study import Claims, bury_silent, complete_trials, n_finished, open_study, process_name
+from src.study import Claims, best_first, bury_silent, counts, n_finished, open_study, process_name
 from src.trials import Ended, Plan, Problem
 from src.workers import Place, Workers, work
 
@@ -79,7 +79,7 @@ def search(
                 make_file=target.make_file,
                 shared=is_server(database),
             )
-            start = starting_point(space, weighs_states=bool(problem.data.mixtures))
+            start = _start_within(study, starting_point(space, weighs_states=bool(problem.data.mixtures)))
             place = Place(database, where.name, settings.sampler, settings.pruner, start)
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
@@ -111,6 +111,14 @@ def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> 
     if device.type != "cpu" and int(number) > 1:
         raise UserError(f"--workers={workers} works on a CPU; on {device} use auto, 1, or heads:{number}")
     return int(number), 1
+
+
+def _start_within(study: optuna.Study, start: FrozenTrial | None) -> FrozenTrial | None:
+    """Return where the sampler starts from; None in a study that has trials of other ranges, which rule it out."""
+    trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    if start is None or any(trial.distributions != start.distributions for trial in trials):
+        return None
+    return start
 
 
 def _n_cores() -> int:
@@ -192,11 +200,12 @@ class _Progress:
         self.start = time.perf_counter()
 
     def show(self, ended: Ended) -> None:
-        done = n_finished(self.study)
+        trials = patiently(self.study.get_trials, deepcopy=False)
+        done = sum(map(counts, trials))
         spent = time.perf_counter() - self.start
         left = max(0, self.n_trials - done) * spent / max(done - self.n_done_before, 1)
         outcome = f"{ended.value:.4f}" if ended.value is not None else ended.failure or ended.state.name.lower()
-        best = complete_trials(self.study)[:1]
+        best = best_first(self.study, trials)[:1]
         so_far = f"best {best[0].value:.4f} (trial {best[0].number})" if best else "no model yet"
         log.info(
             "trial %d: %s, %s, %d of %d, %s left", ended.number, outcome, so_far, done, self.n_trials, say_time(left)

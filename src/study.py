@@ -8,7 +8,7 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,6 +28,9 @@ FAILURE = "failure"
 
 OWNERLESS_LIMIT = timedelta(minutes=1)
 """A process names itself in a trial as soon as it has taken it, so one that nobody is named in is soon given up."""
+
+MOST_PROCESSES = 64
+"""Processes that may claim a trial of one study at the same moment."""
 
 SILENCE_LIMIT = timedelta(hours=1)
 """In a storage without heartbeats, a running trial of another machine is waited for this long at most."""
@@ -83,9 +86,14 @@ def n_finished(study: optuna.Study) -> int:
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials, best first; of equal ones the older first."""
-    trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,))
+    return best_first(study, patiently(study.get_trials, deepcopy=False))
+
+
+def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the complete ones of these trials, best first; of equal ones the older first."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+    return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
 @dataclass
@@ -101,10 +109,12 @@ class Claims:
 
     def claim(self) -> optuna.Trial | None:
         """Return a trial to run; None while those that others run may be all that is missing."""
-        if self._n_taken() >= self.n_trials:
+        n_taken = self._n_taken()
+        if n_taken >= self.n_trials:
             return None
         trial = patiently(_ask, self.study)
-        if self._n_taken(below=trial.number) >= self.n_trials:
+        is_near_the_end = n_taken >= self.n_trials - MOST_PROCESSES
+        if is_near_the_end and self._n_taken(below=trial.number) >= self.n_trials:
             # Another process took the last one at the same moment; the older trials go first.
             patiently(self.study.tell, trial, state=TrialState.FAIL)
             return None

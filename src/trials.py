@@ -22,8 +22,6 @@ from src.training_data import TrainingData
 WAIT_SECONDS = 0.3
 """Between two questions whether there is a trial to run."""
 
-FULL_NAME = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-
 
 @dataclass(frozen=True)
 class Problem:

@@ -31,8 +31,6 @@ PATIENCE_AFTER_STOP_SECONDS = 1.0
 MOST_DEATHS = 3
 """Workers that may die in a row before the search gives up."""
 
-MINDING_SECONDS = 0.2
-
 
 @dataclass(frozen=True)
 class Place:

@@ -38,7 +38,13 @@ def make_file(model: BestModel) -> bytes:
 
 
 def run_search(
-    folder: Path, trials: int, *, problem: Problem | None = None, space: SearchSpace = SPACE, **options: Any
+    folder: Path,
+    trials: int,
+    *,
+    problem: Problem | None = None,
+    space: SearchSpace = SPACE,
+    note: str = "",
+    **options: Any,
 ):
     """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name."""
     where = {"database": f"sqlite:///{folder}/db.sqlite", "workers": "1"}
@@ -48,5 +54,5 @@ def run_search(
         space,
         SearchSettings(trials=trials, **{"sampler": "random", **options}),
         StudySettings(**{**where, **own}),
-        Target(folder / "model.safetensors", make_file),
+        Target(folder / "model.safetensors", make_file, ("--trials=3",), note),
     )

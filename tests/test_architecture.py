@@ -83,3 +83,10 @@ def test_a_script_imports_nothing_heavy_before_it_runs(script: Path) -> None:
     light = {"src.arguments", "src.console", "src.settings", "src.scorer_settings"}
     assert {name for name in tops if name.startswith("src.")} <= light
     assert not {name.split(".")[0] for name in tops} & {"torch", "numpy", "optuna", "PIL", "scipy"}
+
+
+def test_the_map_names_every_module_once() -> None:
+    rows = [line for line in (ROOT / "docs" / "map.md").read_text(encoding="utf-8").splitlines() if "| `" in line]
+    folders = {folder.name for folder in (ROOT / "src").iterdir() if folder.is_dir() and folder.name != "__pycache__"}
+    modules = {module_name(file) for file in SOURCES} - {"__init__"} | folders
+    assert sorted(row.split("`")[1] for row in rows) == sorted(modules)

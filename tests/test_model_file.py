@@ -130,3 +130,9 @@ def test_the_same_model_gives_the_same_bytes() -> None:
     contents = {model_bytes(predictor, dict(items)) for items in (metadata.items(), reversed(metadata.items()))}
     contents |= {model_bytes(predictor, metadata) for _ in range(5)}
     assert len(contents) == 1
+
+
+def test_a_model_says_whether_it_has_learnt_from_the_eval_images(tmp_path: Path) -> None:
+    for folds, folded in ((None, False), ("1", False), ("4", True)):
+        save_model(tmp_path / "m.safetensors", made(), METADATA | ({} if folds is None else {"folds": folds}))
+        assert load_model(tmp_path / "m.safetensors").folded is folded

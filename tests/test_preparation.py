@@ -189,3 +189,19 @@ def test_the_views_asked_for_are_averaged(colour_pictures: Path) -> None:
     _, features, head_input = load_head_input(load(colour_pictures), settings, ALONE, CPU)
     assert head_input.values.shape == (24, 6)
     assert {block.view for block in features.blocks} == {"centre+mirror"}
+
+
+def test_near_duplicates_are_left_out_together_by_the_folds(
+    colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scores(colour_pictures)
+    split = SplitSettings(folds=4)
+    scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), split, CPU)
+    problem = make_problem(scored.table, features, head_input, ScoringSettings(), split, CPU)
+    assert len(problem.folds) == 4
+    assert "image by image" in caplog.text, "neighbours in colour are all alike"
+
+    alike = dict.fromkeys(scored.table.paths[:5], scored.table.paths[0])
+    monkeypatch.setattr(preparation, "near_duplicates", lambda *_: alike)
+    problem = make_problem(scored.table, features, head_input, ScoringSettings(), split, CPU)
+    assert sorted(len(set(range(5)) & set(fold.left_out.tolist())) for fold in problem.folds) == [0, 0, 0, 5]

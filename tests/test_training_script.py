@@ -235,6 +235,13 @@ def test_folds_score_every_image_by_a_head_that_has_not_seen_it(
     close_storage(storage)
 
 
+def test_a_report_of_a_folded_model_trusts_the_test_pictures_alone(scored_pictures: Path) -> None:
+    train("--folds=3", "--fraction_for_test=0.25", "--report=report.html", "--group_duplicates=off")
+    text = Path("report.html").read_text(encoding="utf-8")
+    assert "that it did not learn from" in text
+    assert "Judged on 6 of 24 pictures" in text
+
+
 def test_folds_and_another_set_for_scoring_contradict_each_other(scored_pictures: Path) -> None:
     with pytest.raises(UserError, match=r"--folds=3 .* contradicts"):
         train("--folds=3", "--set_for_scoring=train")
