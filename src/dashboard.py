@@ -16,14 +16,19 @@ FIRST_PORT = 8080
 PORTS_TRIED = 100
 
 
+def check_server(mode: str, database: str) -> None:
+    """Raise UserError where there is no kept study to show."""
+    if mode != "off" and not database:
+        raise UserError(f"--server={mode} shows a study that is kept, but --database is empty; name one")
+
+
 @contextlib.contextmanager
 def serve_dashboard(mode: str, database: str) -> Iterator[None]:
     """Serve the dashboard meanwhile: `off` not at all, `daemon` until the block ends, `on` for longer than that."""
     if mode == "off":
         yield
         return
-    if not database:
-        raise UserError(f"--server={mode} shows a study that is kept, but --database is empty; name one")
+    check_server(mode, database)
     process, address = start_dashboard(database)
     log.info("optuna-dashboard: %s", address)
     try:

@@ -14,9 +14,10 @@ from src.analysis import statistics_line
 from src.arguments import as_lines
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
-from src.dashboard import serve_dashboard
+from src.dashboard import check_server, serve_dashboard
 from src.device import choose_device
 from src.domain import find_domain, to_text
+from src.errors import UserError
 from src.features import FeatureTable
 from src.hidden_states import HeadInput, arrange
 from src.metrics import Array
@@ -33,7 +34,7 @@ from src.preparation import (
 )
 from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
-from src.search import Target, search
+from src.search import Target, divide_work, search
 from src.settings import StudySettings, TrainingArguments
 from src.storage import opened_study
 from src.study import PROCESS
@@ -48,6 +49,8 @@ OF_THE_MACHINE = (PROCESS, "seconds")
 def train_predictor(arguments: TrainingArguments) -> None:
     """Extract the features, search, keep the best model, print the statistics, write the savefile."""
     device = choose_device(arguments.device.device)
+    check_places(arguments)
+    divide_work(arguments.study.workers, device)  # a wrong number is told before any work
     scored = load_scored_images(arguments.images, arguments.split)
     check_folds(arguments.split, arguments.scoring)
     make_judge(scored.table, arguments.scoring)  # what cannot be had from these scores is told before any work
@@ -78,6 +81,20 @@ def train_predictor(arguments: TrainingArguments) -> None:
     if arguments.output.report is not None:
         with kept_study(arguments.study) as study:
             write_run_report(Path(arguments.output.report), study, scored, features, model_file)
+
+
+def check_places(arguments: TrainingArguments) -> None:
+    """Raise UserError where a result cannot be written to the place that is named, or shown from it."""
+    output = arguments.output
+    files = {
+        "--model": Path(arguments.images.directory) / output.model,
+        "--savefile": None if output.savefile is None else Path(output.savefile),
+        "--report": None if output.report is None else Path(output.report),
+    }
+    for option, file in files.items():
+        if file is not None and file.is_dir():
+            raise UserError(f"{option}={file} is a directory; name a file in it")
+    check_server(arguments.study.server, arguments.study.database)
 
 
 def kept_study(where: StudySettings) -> contextlib.AbstractContextManager[Study | None]:

@@ -245,3 +245,19 @@ def test_a_report_of_a_folded_model_trusts_the_test_pictures_alone(scored_pictur
 def test_folds_and_another_set_for_scoring_contradict_each_other(scored_pictures: Path) -> None:
     with pytest.raises(UserError, match=r"--folds=3 .* contradicts"):
         train("--folds=3", "--set_for_scoring=train")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--model=cold", "--model=.*cold is a directory"),
+        ("--savefile=pictures", "--savefile=pictures is a directory"),
+        ("--report=pictures", "--report=pictures is a directory"),
+        ("--workers=many", "--workers=many is none of"),
+        ("--server=on", "--server=on shows a study that is kept"),
+    ],
+)
+def test_a_place_that_cannot_be_is_told_before_any_work(scored_pictures: Path, argument: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        train(argument, "--database=")
+    assert not (scored_pictures / ".aesthetic_features").exists()

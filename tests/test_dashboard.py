@@ -1,0 +1,69 @@
+"""optuna-dashboard beside a training."""
+
+import logging
+import os
+import re
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+
+from src.dashboard import free_port, serve_dashboard
+from src.errors import UserError
+from src.storage import close_storage, open_storage
+
+
+def answer_of(address: str) -> str:
+    """Return the names of the studies that the dashboard tells, once it is up."""
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"{address}api/studies", timeout=10) as answer:
+                return answer.read().decode()
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    raise AssertionError("the dashboard did not come up")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    storage = open_storage(url)
+    optuna.create_study(study_name="my taste", storage=storage)
+    close_storage(storage)
+    return url
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `on` leaves its process running
+@pytest.mark.parametrize("mode", ["on", "daemon"])
+def test_the_dashboard_shows_the_study_and_ends_as_asked(
+    database: str, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="src")
+    with serve_dashboard(mode, database):
+        address = re.findall(r"http://127\.0\.0\.1:\d+/", caplog.text)[0]
+        assert "my taste" in answer_of(address)
+    if mode == "daemon":
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(address, timeout=10)
+        return
+    assert "my taste" in answer_of(address)
+    process = int(re.findall(r"ending process (\d+)", caplog.text)[0])
+    os.kill(process, signal.SIGTERM)
+    os.waitpid(process, 0)
+
+
+def test_a_study_that_is_not_kept_cannot_be_shown() -> None:
+    with pytest.raises(UserError, match="--database is empty"), serve_dashboard("on", ""):
+        pass
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert free_port(port) > port
