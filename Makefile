@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check bench-features bench-search bench-quality bench-ab bench-scorer clean
+.PHONY: demo test check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -19,6 +19,9 @@ check:
 
 bench-features: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_features
+
+bench-cache: $(VENV)/installed-dev
+	$(PY) benchmarks/bench_cache.py --n_pictures=1000000
 
 bench-search: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_search
