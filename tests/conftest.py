@@ -1,6 +1,7 @@
 """What many tests share: the real photographs where they are at hand, and pictures small enough to check by eye."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ NO_DATA = "no test data"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests start: threads that spin starve each other
 torch.set_num_threads(1)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background, as CI may be; the scripts that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
