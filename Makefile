@@ -4,12 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer clean
+.PHONY: demo test fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
 
 test: $(VENV)/installed-dev check
+
+fast: $(VENV)/installed-dev
+	$(PY) -m pytest -n 2 -m "not slow"
 
 check:
 	$(PY) -m ruff check .

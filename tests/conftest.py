@@ -25,6 +25,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = (
+    *("ab_page", "ab_server", "analysis_script", "bench_ab", "bench_features", "browser", "checkpoint", "dashboard"),
+    *("extractors", "features", "postgresql", "run_report", "scorer", "search", "storage", "towers", "training_script"),
+    *("viewer", "workers"),
+)
+"""Test files that start processes, browsers, servers or real networks; `make fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker("slow")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     outcome = yield
