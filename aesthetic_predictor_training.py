@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from src.arguments import as_lines, parse_arguments
+from src.arguments import parse_arguments, shown_lines
 from src.console import run_script
 from src.settings import TrainingArguments
 
@@ -17,7 +17,7 @@ log = logging.getLogger("src.training_script")
 def run(argv: Sequence[str]) -> None:
     """Train as the arguments say; raises UserError for what the user can mend."""
     arguments, _ = parse_arguments(TrainingArguments, argv, description="Train an aesthetic predictor.")
-    log.info("%s", "\n".join(as_lines(arguments)))
+    log.info("%s", "\n".join(shown_lines(arguments)))
     from src.pipeline import train_predictor
 
     train_predictor(arguments)

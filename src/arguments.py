@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -99,6 +100,11 @@ def as_lines(settings: Any) -> list[str]:
         for field in dataclasses.fields(group):
             lines += _field_lines(field, getattr(group, field.name))
     return lines
+
+
+def shown_lines(settings: Any) -> list[str]:
+    """Return `as_lines` for screens and studies: the password of a database's URL is starred out."""
+    return [re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", line) for line in as_lines(settings)]
 
 
 def _field_lines(field: dataclasses.Field, value: Any) -> list[str]:

@@ -11,7 +11,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 
 from src.analysis import statistics_line
-from src.arguments import as_lines
+from src.arguments import shown_lines
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
 from src.dashboard import check_server, serve_dashboard
@@ -69,7 +69,9 @@ def train_predictor(arguments: TrainingArguments) -> None:
     def make_file(model: BestModel) -> bytes:
         return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model) | known)
 
-    target = Target(model_file, make_file, tuple(as_lines(arguments)), study_note(arguments, scored, problem.identity))
+    target = Target(
+        model_file, make_file, tuple(shown_lines(arguments)), study_note(arguments, scored, problem.identity)
+    )
     with serve_dashboard(arguments.study.server, arguments.study.database):
         trials = search(problem, arguments.space, arguments.search, arguments.study, target)
     judged = judge_model(model_file, scored.table, features)
@@ -104,7 +106,7 @@ def kept_study(where: StudySettings) -> contextlib.AbstractContextManager[Study 
 
 def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Mapping[str, str]) -> str:
     """Return what the dashboard shows of the study, in Markdown."""
-    command = "\n".join(as_lines(arguments))
+    command = "\n".join(shown_lines(arguments))
     return (
         f"Pictures in `{arguments.images.directory}`: {describe(scored.table)}\n\n"
         f"Features: {identity['features']}\n\n"

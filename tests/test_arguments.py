@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.arguments import as_lines, options_of, parse_arguments, setting_groups
+from src.arguments import as_lines, options_of, parse_arguments, setting_groups, shown_lines
 from src.errors import UserError
 from src.example_arguments import example_text
 from src.settings import Range, TrainingArguments
@@ -145,3 +145,10 @@ def test_every_argument_has_a_meaning() -> None:
     for group in setting_groups(TrainingArguments).values():
         for field in dataclasses.fields(group):
             assert len(field.metadata["help"]) > 10, field.name
+
+
+def test_a_database_password_is_not_shown() -> None:
+    settings = parse("-d=x", "--database=postgresql://me:pass:w@rd@host:5432/taste")
+    assert "--database=postgresql://me:***@host:5432/taste" in shown_lines(settings)
+    for plain in ("sqlite:///db.sqlite", "postgresql://me@host/taste", "grpc://host:13000"):
+        assert f"--database={plain}" in shown_lines(parse("-d=x", f"--database={plain}"))
