@@ -12,13 +12,14 @@ import torch
 from src.errors import UserError
 from src.features import FeatureTable
 from src.files import is_file
+from src.image_splits import split_column
 from src.images import find_images
 from src.metrics import Array
 from src.model_file import Model, load_model
 from src.scores import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores
 from src.scoring import score_pictures
 from src.settings import FeatureSettings, ImageSettings, ModelScoreSettings
-from src.splits import NAMES, read_split_file
+from src.splits import read_split_file
 
 log = logging.getLogger(__name__)
 
@@ -195,21 +196,12 @@ def _scores_and_splits(
     given: dict[str, float] = {}
     if table is not None:
         given = dict(zip(table.paths, table.scores, strict=True))
-        recorded |= _split_column(table)
+        recorded |= split_column(table)
     unknown = [path for path in paths if path not in recorded]
     if unknown:
         log.info("no split is known of %d of %d pictures: they count as evaluation pictures", len(unknown), len(paths))
     scores = np.array([given.get(path, math.nan) for path in paths], dtype=np.float64)
     return scores, tuple(recorded.get(path, "eval") for path in paths)
-
-
-def _split_column(table: ScoreTable) -> dict[str, str]:
-    column = table.columns.get("split", [""] * len(table))
-    splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
-    for path, name in splits.items():
-        if name not in NAMES:
-            raise UserError(f"the split of {path} in the score file is {name!r}; the splits are {', '.join(NAMES)}")
-    return splits
 
 
 def _report_missing(paths: set[str], words: str) -> None:

@@ -34,10 +34,11 @@ def known_split(table: ScoreTable, file: Path, settings: SplitSettings) -> Known
     """Return what column and split file say; nothing if existing splits are to be ignored."""
     if settings.ignore_existing_split:
         return KnownSplit(file, {}, {})
-    return KnownSplit(file, read_split_file(file) if file.exists() else {}, _split_column(table))
+    return KnownSplit(file, read_split_file(file) if file.exists() else {}, split_column(table))
 
 
-def _split_column(table: ScoreTable) -> dict[str, str]:
+def split_column(table: ScoreTable) -> dict[str, str]:
+    """Return path -> split of the rows whose column `split` names one; UserError for a name that is none."""
     column = table.columns.get("split", [""] * len(table))
     splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
     for path, name in splits.items():
