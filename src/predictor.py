@@ -32,8 +32,9 @@ class Predictor(nn.Module):
         super().__init__()
         sizes = (n_features, *layers, n_outputs)
         steps: list[nn.Module] = []
-        for n_in, n_out in itertools.pairwise(sizes):
-            steps += [nn.Dropout(0.0), nn.utils.skip_init(nn.Linear, n_in, n_out), nn.ReLU()]
+        with torch.random.fork_rng(devices=[]):  # not skip_init: it makes PyTorch import sympy, for half a second
+            for n_in, n_out in itertools.pairwise(sizes):
+                steps += [nn.Dropout(0.0), nn.Linear(n_in, n_out), nn.ReLU()]
         self.main_process = nn.Sequential(*steps[:-1])
         for linear in self.linears() if initialised else ():
             initialise(linear.weight, linear.bias, generator)

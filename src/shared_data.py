@@ -1,7 +1,9 @@
 """Training data that many processes of one machine work on at once: the features lie in one file mapped by all."""
 
+import contextlib
 import os
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,15 +29,20 @@ class _SharedTensor:
 
 @dataclass(frozen=True)
 class SharedProblem:
-    """A problem as it travels to another process: all but the features, and where those are mapped from."""
+    """Where another process finds a problem.
 
-    content: bytes
+    It holds little: to start a process takes until the process has read what it is given, and beyond what a pipe holds
+    that is seconds later, when it has imported everything.
+    """
+
+    content: Path
+    """The file of all but the features."""
     features: tuple[_SharedTensor, ...]
     """Of the problem's own data, then of each fold's."""
 
     def attach(self) -> Problem:
         """Return the problem; its features are the one copy that all processes share."""
-        return _with_features(pickle.loads(self.content), [tensor.attach() for tensor in self.features])
+        return _with_features(pickle.loads(self.content.read_bytes()), [tensor.attach() for tensor in self.features])
 
 
 def share(problem: Problem, folder: Path) -> SharedProblem:
@@ -46,8 +53,10 @@ def share(problem: Problem, folder: Path) -> SharedProblem:
     """
     every = [problem.data, *(fold.data for fold in problem.folds)]
     shared = tuple(_share(data.features, folder / f"features_{index}") for index, data in enumerate(every))
-    rest = _with_features(problem, [torch.empty(0) for _ in every])
-    return SharedProblem(pickle.dumps(rest), shared)
+    content = folder / "problem"
+    with _room_for(content, sum(data.features.nbytes for data in every)):
+        content.write_bytes(pickle.dumps(_with_features(problem, [torch.empty(0) for _ in every])))
+    return SharedProblem(content, shared)
 
 
 def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
@@ -61,15 +70,21 @@ def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
 
 
 def _share(features: Tensor, file: Path) -> _SharedTensor:
+    with _room_for(file, features.nbytes), file.open("wb") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, features.nbytes)
+        for rows in features.split(8192):
+            stream.write(rows.contiguous().numpy().data)
+    return _SharedTensor(file, tuple(features.shape), features.dtype)
+
+
+@contextlib.contextmanager
+def _room_for(file: Path, n_bytes: int) -> Iterator[None]:
+    """Say what to do where the file cannot be written meanwhile."""
     try:
-        with file.open("wb") as stream:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, features.nbytes)
-            for rows in features.split(8192):
-                stream.write(rows.contiguous().numpy().data)
+        yield
     except OSError as error:
         raise UserError(
-            f"{file} for the features that the workers share ({features.nbytes / 1e6:,.0f} MB) cannot be written: "
+            f"{file} for the features that the workers share ({n_bytes / 1e6:,.0f} MB) cannot be written: "
             f"{error.strerror}; free space, point TMPDIR to another disk, or use --workers=1"
         ) from None
-    return _SharedTensor(file, tuple(features.shape), features.dtype)

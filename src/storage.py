@@ -19,6 +19,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages._rdb import models
 
+from src import interrupts
 from src.errors import UserError
 from src.journal import Journal, is_journal
 
@@ -203,7 +204,7 @@ def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> R
             if waited > TELLING_SECONDS and not is_told:
                 log.info("the database of the study does not answer (%s); trying again", reason)
                 is_told = True
-            time.sleep(pause)
+            interrupts.wait(pause)
             pause = min(2 * pause, 3.0)
 
 

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from src.evaluation import Judge
 from src.fold_training import Fold, train_folds
+from src.interrupts import uninterrupted
 from src.metrics import HIGHER_IS_BETTER
 from src.sampling import report_at
 from src.settings import ScoringSettings, SearchSpace
@@ -126,16 +127,18 @@ def run_trials(
             if time.monotonic() - asked < WAIT_SECONDS:
                 yield None
                 continue
-            trial = claims.claim()
-            if trial is None:
-                asked = time.monotonic()
-                if not running:
-                    return
+            with uninterrupted():
+                trial = claims.claim()
+                if trial is not None:
+                    run = _Run(trial, problem, plan, stopped)
+                    running[id(run.job)] = run
+                    beating.add(trial._trial_id)
+            if trial is not None:
+                yield run.job
                 continue
-            run = _Run(trial, problem, plan, stopped)
-            running[id(run.job)] = run
-            beating.add(trial._trial_id)
-            yield run.job
+            asked = time.monotonic()
+            if not running:
+                return
 
     try:
         with heartbeats(study, beating):
@@ -151,15 +154,17 @@ def run_trials(
                 )
             )
             for job, outcome in outcomes:
-                run = running[id(job)]
-                ended = run.end(study, outcome, plan.n_kept)
-                beating.discard(run.trial._trial_id)
-                del running[id(job)]
-                if ended is not None:
-                    on_end(ended)
+                with uninterrupted():
+                    run = running[id(job)]
+                    ended = run.end(study, outcome, plan.n_kept)
+                    beating.discard(run.trial._trial_id)
+                    del running[id(job)]
+                    if ended is not None:
+                        on_end(ended)
     finally:
-        for run in running.values():
-            patiently(study.tell, run.trial, state=TrialState.FAIL, skip_if_finished=True)
+        with uninterrupted():
+            for run in running.values():
+                patiently(study.tell, run.trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tuple[Job, TrainedHead | Exception]]:

@@ -1,15 +1,18 @@
 """Processes that run trials of one study side by side on this machine, and the one that minds them."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
 from typing import Any
 
 import optuna
@@ -17,6 +20,7 @@ import torch
 from optuna.trial import FrozenTrial
 
 from src.errors import UserError
+from src.interrupts import deaf_children, uninterrupted, wait
 from src.sampling import make_pruner, make_sampler, sampler_seed
 from src.shared_data import SharedProblem
 from src.storage import open_storage, patiently
@@ -25,8 +29,10 @@ from src.trials import WAIT_SECONDS, Ended, Plan, Problem, run_trials
 
 log = logging.getLogger(__name__)
 
-PATIENCE_AFTER_STOP_SECONDS = 1.0
+PATIENCE_AFTER_STOP_SECONDS = 0.7
 """How long workers may take to end by themselves; then they are ended. Ctrl-C takes less than two seconds."""
+
+EXIT_ORPHANED = 3
 
 MOST_DEATHS = 3
 """Workers that may die in a row before the search gives up."""
@@ -60,26 +66,21 @@ def work(claims: Claims, problem: Problem, plan: Plan, *, stopped: Callable[[], 
         if stopped() or claims.is_done():
             return
         bury_silent(claims.study)
-        time.sleep(WAIT_SECONDS)
+        wait(WAIT_SECONDS)
 
 
-def _worker(
-    connection: Connection, ended: Any, shared: SharedProblem, plan: Plan, place: Place, seed: int | None
-) -> None:
+def _worker(connection: Connection, shared: SharedProblem, plan: Plan, place: Place, seed: int | None) -> None:
     """What a worker process runs: it sends every trial that ends, and last its own end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that minds them decides
     torch.set_num_threads(1)
-    parent = os.getppid()
-
-    def stopped() -> bool:
-        return ended.is_set() or os.getppid() != parent
-
+    told = threading.Event()
+    threading.Thread(target=_listen, args=(connection, told), daemon=True).start()
     try:
         study = place.load(open_storage(place.database), seed)
         name = process_name()
         connection.send(("name", name))
         claims = Claims(study, plan.n_trials, name)
-        work(claims, shared.attach(), plan, stopped=stopped, on_end=lambda end: _send(connection, end))
+        work(claims, shared.attach(), plan, stopped=told.is_set, on_end=lambda end: _send(connection, end))
         connection.send(("done", None))
     except (BrokenPipeError, ConnectionResetError):
         return  # the one that minds this process is gone
@@ -87,6 +88,17 @@ def _worker(
         connection.send(("user error", str(error)))
     except Exception:
         connection.send(("error", traceback.format_exc()))
+
+
+def _listen(connection: Connection, told: threading.Event) -> None:
+    """Wait for the word to stop; where the one that minds this process is gone, end it soon, whatever it does."""
+    try:
+        connection.recv()
+        told.set()
+    except (EOFError, OSError):
+        told.set()
+        time.sleep(PATIENCE_AFTER_STOP_SECONDS)
+        os._exit(EXIT_ORPHANED)
 
 
 def _send(connection: Connection, ended: Ended) -> None:
@@ -100,10 +112,16 @@ class _Worker:
     def __init__(self, context: Any, arguments: tuple) -> None:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_worker, args=(theirs, *arguments), daemon=True)
-        self.process.start()
+        with deaf_children():
+            self.process.start()
         theirs.close()
         self.name = ""
         self.is_done = False
+
+    @property
+    def may_run_a_trial(self) -> bool:
+        """Whether it has begun to work and has not ended; it gives its name before its first trial."""
+        return bool(self.name) and not self.is_done and self.process.is_alive()
 
     def receive(self) -> list[tuple[str, Any]]:
         """Return what the worker has sent by now."""
@@ -115,6 +133,10 @@ class _Worker:
             pass
         return messages
 
+    def ask_to_stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.send("stop")
+
 
 class Workers:
     """Worker processes, started by `run` and none left when it ends, however it ends."""
@@ -122,7 +144,6 @@ class Workers:
     def __init__(self, study: optuna.Study, shared: SharedProblem, plan: Plan, place: Place) -> None:
         self.study, self.shared, self.plan, self.place = study, shared, plan, place
         self.context = multiprocessing.get_context("spawn")
-        self.ended = self.context.Event()
         self.workers: list[_Worker] = []
         self.names: set[str] = set()
         self.n_started = self.n_deaths = 0
@@ -138,10 +159,11 @@ class Workers:
                 self._start()
             self._run_first_trials(on_end, problem)
             while self.workers:
-                wait([item for worker in self.workers for item in (worker.connection, worker.process.sentinel)])
+                wait_for_any([item for own in self.workers for item in (own.connection, own.process.sentinel)])
                 self._mind_all(on_end)
         finally:
-            self._end()
+            with uninterrupted():
+                self._end(on_end)
 
     def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> None:
         claims = Claims(self.place.load(self.study._storage, self._next_seed()), self.plan.n_trials, process_name())
@@ -156,7 +178,8 @@ class Workers:
     def _mind_all(self, on_end: Callable[[Ended], None]) -> bool:
         """See to what all workers have sent, and to their deaths; return False."""
         for worker in list(self.workers):
-            self._mind(worker, on_end)
+            with uninterrupted():
+                self._mind(worker, on_end)
         return False
 
     def _next_seed(self) -> int | None:
@@ -165,10 +188,18 @@ class Workers:
 
     def _start(self) -> None:
         seed = self._next_seed()
-        self.workers.append(_Worker(self.context, (self.ended, self.shared, self.plan, self.place, seed)))
+        self.workers.append(_Worker(self.context, (self.shared, self.plan, self.place, seed)))
 
     def _mind(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
         is_dead = not worker.process.is_alive()
+        self._hear(worker, on_end)
+        if is_dead:
+            self.workers.remove(worker)
+            if not worker.is_done:
+                self._replace(worker)
+
+    def _hear(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
+        """Take what a worker has sent."""
         for kind, content in worker.receive():
             match kind:
                 case "name":
@@ -183,10 +214,6 @@ class Workers:
                     raise UserError(content)
                 case _:
                     raise RuntimeError(f"a worker failed:\n{content}")
-        if is_dead:
-            self.workers.remove(worker)
-            if not worker.is_done:
-                self._replace(worker)
 
     def _replace(self, worker: _Worker) -> None:
         self.n_deaths += 1
@@ -200,18 +227,25 @@ class Workers:
             )
         self._start()
 
-    def _end(self) -> None:
-        """End all workers, and leave none of their trials marked as running."""
-        self.ended.set()
+    def _end(self, on_end: Callable[[Ended], None]) -> None:
+        """End all workers, keep what they have finished, and leave none of their trials marked as running."""
+        left, self.workers = self.workers, []
+        for worker in left:
+            worker.ask_to_stop()
         deadline = time.monotonic() + PATIENCE_AFTER_STOP_SECONDS
-        for worker in self.workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-        for worker in self.workers:
-            if worker.process.is_alive():
-                worker.process.kill()
-            self.names |= {content for kind, content in worker.receive() if kind == "name"}
-        if self.workers:
+        while (patience := deadline - time.monotonic()) > 0 and (busy := [own for own in left if own.may_run_a_trial]):
+            wait_for_any([item for own in busy for item in (own.connection, own.process.sentinel)], patience)
+            for worker in busy:
+                self._hear_last(worker, on_end)
+        for worker in left:
+            worker.process.kill()
+            self._hear_last(worker, on_end)
+        if left:
             bury(self.study, Dead(self.names), retry=False)
-        for worker in self.workers:
+        for worker in left:
             worker.process.join()
-        self.workers.clear()
+
+    def _hear_last(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
+        # The search is ending already, by Ctrl-C or by an error that is to be told; a second one would hide it.
+        with contextlib.suppress(UserError, RuntimeError):
+            self._hear(worker, on_end)

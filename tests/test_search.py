@@ -2,7 +2,10 @@
 
 import logging
 import math
+import os
 import re
+import signal
+import sys
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +17,7 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
+from src import study as study_module
 from src.errors import UserError
 from src.evaluation import Judge
 from src.model_file import load_model
@@ -260,6 +264,32 @@ def test_ctrl_c_leaves_no_trial_running_and_the_best_model(tmp_path: Path, monke
         run_search(tmp_path, 50)
     assert "RUNNING" not in states(trials_in(tmp_path))
     assert load_model(tmp_path / "model.safetensors").metadata["trial"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to oneself are POSIX's")
+@pytest.mark.parametrize("moment", ["after it was taken", "after it was told"])
+def test_ctrl_c_between_two_steps_of_a_trial_leaves_none_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    owner, name = {"after it was taken": (study_module, "_ask"), "after it was told": (optuna.Study, "tell")}[moment]
+    step = getattr(owner, name)
+    calls = iter(range(1000))
+
+    def then_ctrl_c(*arguments: object, **options: object) -> object:
+        result = step(*arguments, **options)
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(owner, name, then_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path, 50)
+    trials = trials_in(tmp_path)
+    assert states(trials) == ["COMPLETE"] * (3 if moment == "after it was told" else 2) + ["FAIL"] * (
+        moment == "after it was taken"
+    )
+    best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
+    assert load_model(tmp_path / "model.safetensors").metadata["trial"] == str(best.number)
 
 
 def test_the_dashboard_shows_what_the_study_is_and_which_trial_is_in_the_model(tmp_path: Path) -> None:
