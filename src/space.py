@@ -10,14 +10,14 @@ from src.settings import INTEGER_PARAMETERS, Range, SearchSpace
 from src.training import HeadParameters
 
 FIRST_TRIAL = HeadParameters(
-    first_layer_size=256,
-    second_layer_size=64,
-    train_epochs=30,
+    first_layer_size=300,
+    second_layer_size=100,
+    train_epochs=40,
     warmup_ratio=0.1,
-    log_lr=-2.8,
+    log_lr=-2.6,
     log_weight_lr=-3.0,
-    batch_size=32,
-    input_dropout=0.2,
+    batch_size=16,
+    input_dropout=0.4,
     dropout=0.1,
     output_dropout=0.0,
 )

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import optuna
 import sqlalchemy.event
 import sqlalchemy.exc
 import sqlalchemy.orm
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages._rdb import models
@@ -226,7 +227,7 @@ def _outages() -> tuple[type[Exception], ...]:
 
 def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
     """Keep the user attributes of a running trial; in a database in one transaction, where each costs a wait."""
-    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    engine = _engine(storage)
     if engine is None:
         for name, value in attributes.items():
             storage.set_trial_user_attr(trial_id, name, value)
@@ -234,16 +235,69 @@ def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[st
     with sqlalchemy.orm.Session(engine) as session, session.begin():
         own = session.query(models.TrialUserAttributeModel).filter_by(trial_id=trial_id)
         own.filter(models.TrialUserAttributeModel.key.in_(list(attributes))).delete(synchronize_session=False)
-        session.add_all(
-            models.TrialUserAttributeModel(trial_id=trial_id, key=name, value_json=json.dumps(value))
-            for name, value in attributes.items()
-        )
+        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(attributes[key])} for key in attributes]
+        session.execute(sqlalchemy.insert(models.TrialUserAttributeModel), rows)
+
+
+class _Collecting:
+    """A storage that keeps the parameters it is to write for later."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self.storage = storage
+        self.parameters: list[tuple[str, float, BaseDistribution]] = []
+
+    def set_trial_param(self, trial_id: int, name: str, value: float, distribution: BaseDistribution) -> None:
+        self.parameters.append((name, value, distribution))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+
+@contextlib.contextmanager
+def parameters_in_one_go(trial: optuna.Trial) -> Iterator[None]:
+    """Write what the trial suggests meanwhile at the end; in a database in one transaction, where each costs a wait."""
+    storage = trial.storage
+    engine = _engine(storage)
+    if engine is None:
+        yield
+        return
+    collecting: Any = _Collecting(storage)
+    trial.storage = collecting
+    try:
+        yield
+    finally:
+        trial.storage = storage
+    if collecting.parameters:
+        patiently(_write_parameters, engine, trial._trial_id, collecting.parameters)
+
+
+def _write_parameters(engine: Any, trial_id: int, parameters: Sequence[tuple[str, float, BaseDistribution]]) -> None:
+    with sqlalchemy.orm.Session(engine) as session, session.begin():
+        # Those that were written before the database lost its voice. A trial that is run again has others already.
+        own = session.query(models.TrialParamModel).filter_by(trial_id=trial_id)
+        names = [name for name, _, _ in parameters]
+        own.filter(models.TrialParamModel.param_name.in_(names)).delete(synchronize_session=False)
+        rows = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": value,
+                "distribution_json": optuna.distributions.distribution_to_json(distribution),
+            }
+            for name, value, distribution in parameters
+        ]
+        session.execute(sqlalchemy.insert(models.TrialParamModel), rows)
+
+
+def _engine(storage: BaseStorage) -> sqlalchemy.Engine | None:
+    """Return the database's engine; None where the storage is no database, or one behind a proxy."""
+    return getattr(getattr(storage, "_backend", storage), "engine", None)
 
 
 def close_storage(storage: BaseStorage) -> None:
     """Close the connections of a storage; Optuna itself leaves them to the garbage collector."""
     storage.remove_session()
-    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    engine = _engine(storage)
     if engine is not None:
         engine.dispose()
 

@@ -14,7 +14,7 @@ from src.metrics import HIGHER_IS_BETTER
 from src.sampling import report_at
 from src.settings import ScoringSettings, SearchSpace
 from src.space import suggest
-from src.storage import patiently, write_attributes
+from src.storage import parameters_in_one_go, patiently, write_attributes
 from src.study import FAILURE, Claims, complete_trials, heartbeats
 from src.trained_head import TrainedHead
 from src.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
@@ -185,7 +185,8 @@ class _Run:
 
     def __init__(self, trial: optuna.Trial, problem: Problem, plan: Plan, stopped: Callable[[], bool]) -> None:
         self.trial, self.problem, self.plan, self.stopped = trial, problem, plan, stopped
-        self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
+        with parameters_in_one_go(trial):
+            self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
         base = plan.model_seed
         self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
         self.start = time.perf_counter()

@@ -152,12 +152,16 @@ class Workers:
     def run(self, n_workers: int, on_end: Callable[[Ended], None], problem: Problem) -> None:
         """Run the trials in so many processes; a worker that dies is replaced, and its trial queued again.
 
-        This process runs the first trials itself, until the first worker has started, which takes seconds.
+        This process runs the first trials itself, until the first worker has started, which takes seconds; it then
+        leaves its core to the last worker.
         """
         try:
-            for _ in range(n_workers):
+            for _ in range(max(1, n_workers - 1)):
                 self._start()
-            self._run_first_trials(on_end, problem)
+            if self._run_first_trials(on_end, problem):
+                return
+            if n_workers > 1:
+                self._start()
             while self.workers:
                 wait_for_any([item for own in self.workers for item in (own.connection, own.process.sentinel)])
                 self._mind_all(on_end)
@@ -165,11 +169,13 @@ class Workers:
             with uninterrupted():
                 self._end(on_end)
 
-    def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> None:
+    def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> bool:
+        """Return whether they were all."""
         claims = Claims(self.place.load(self.study._storage, self._next_seed()), self.plan.n_trials, process_name())
         run_trials(
             claims, problem, self.plan, stopped=lambda: self._mind_all(on_end), on_end=on_end, no_more=self.is_ready
         )
+        return claims.is_done()
 
     def is_ready(self) -> bool:
         """Return whether a worker has started to work."""

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from src import storage as storages
 from src.errors import UserError
-from src.storage import close_storage, is_server, open_storage, patiently, write_attributes
+from src.storage import close_storage, is_server, open_storage, parameters_in_one_go, patiently, write_attributes
 from src.study import Claims, Dead, bury
 from tests.problems import run_search
 
@@ -127,6 +127,35 @@ def test_attributes_written_in_one_go_read_back_and_replace_older_ones(tmp_path:
         found = storage.get_trial(trial_id).user_attrs
         assert found == {"eval_ab": 0.25, "seed": 2**45, "failure": 'a "reason"'}
         close_storage(storage)
+
+
+def test_parameters_written_in_one_go_survive_an_outage_and_leave_those_of_a_repeated_trial(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    study = optuna.create_study(storage=storage)
+    has_b = optuna.create_trial(
+        state=TrialState.WAITING, params={"b": 3}, distributions={"b": optuna.distributions.IntDistribution(0, 9)}
+    )
+    study.add_trial(has_b)
+    trial = Claims(study, 9, "this process").claim()
+    assert trial is not None
+    engine = storage.engine  # type: ignore[attr-defined]
+    written: list[str] = []
+
+    @sqlalchemy.event.listens_for(engine, "before_cursor_execute")
+    def down_once(connection: object, cursor: object, statement: str, *others: object) -> None:
+        if statement.startswith("INSERT INTO trial_params"):
+            written.append(statement)
+            if len(written) == 1:
+                raise sqlalchemy.exc.OperationalError("", {}, Exception("database is locked"))
+
+    with parameters_in_one_go(trial):
+        suggested = {name: trial.suggest_float(name, 0, 1) for name in "acd"}
+        assert not written
+    assert len(written) == 2
+    assert storage.get_trial(trial._trial_id).params == {"b": 3, **suggested}
+    study.tell(trial, 0.5)
+    assert study.best_params == {"b": 3, **suggested}
+    close_storage(storage)
 
 
 @pytest.mark.parametrize(

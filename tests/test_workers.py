@@ -110,6 +110,17 @@ def test_the_first_trials_are_run_while_the_workers_start(tmp_path: Path) -> Non
     assert process_id(trials_in(tmp_path)[0]) == os.getpid()
 
 
+def test_a_search_that_is_over_does_not_wait_for_workers_that_are_still_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workers, "is_ready", lambda self: False)
+    started = []
+    monkeypatch.setattr(Workers, "_start", lambda self: started.append("a worker"))
+    run_search(tmp_path, 4, workers="2")
+    assert states(trials_in(tmp_path)) == ["COMPLETE"] * 4
+    assert len(started) == 1
+
+
 def test_workers_share_a_study_that_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workers, "is_ready", lambda self: True)
     (best,) = run_search(tmp_path, 5, workers="2", database="")
@@ -124,7 +135,7 @@ def test_ctrl_c_ends_all_workers_soon_and_leaves_no_trial_running(pictures: Path
         assert first.wait(60) == 0
     model = (pictures / "model.safetensors").read_bytes()
     with machine(pictures, *LONG, "--trials=9", f"--database={database}") as process:
-        wait_for(lambda: len(running(database)) == 3)
+        wait_for(lambda: len(running(database)) == 2)
         workers = [process_id(trial) for trial in running(database)]
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
@@ -145,7 +156,7 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
     place = database.format(tmp_path)
     arguments = [*SMALL, "--min_train_epochs=5000", "--max_train_epochs=5000", "--min_batch_size=8"]
     with machine(pictures, *arguments, "--trials=5", f"--database={place}") as process:
-        wait_for(lambda: len(others(process, place)) == 2)
+        wait_for(lambda: len(others(process, place)) == 1)
         victim = others(process, place)[0]
         os.kill(process_id(victim), signal.SIGKILL)
         output, _ = process.communicate(timeout=100)
@@ -161,7 +172,7 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
 def test_a_search_that_was_killed_goes_on_and_leaves_no_trial_running(pictures: Path, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/db.sqlite"
     with machine(pictures, *LONG, "--trials=4", f"--database={database}") as process:
-        wait_for(lambda: len(running(database)) == 3)
+        wait_for(lambda: len(running(database)) == 2)
         workers = [process_id(trial) for trial in others(process, database)]
         os.kill(process.pid, signal.SIGKILL)
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
