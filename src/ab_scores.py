@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from src.comparisons import LOG_NAME
 from src.errors import UserError
 from src.files import write_atomically
 from src.scores import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
@@ -17,8 +18,6 @@ log = logging.getLogger(__name__)
 
 OURS = "score_sigma"
 """The column that tells a score file written here from one of another program."""
-
-LOG_NAME = "comparisons.csv"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -20,7 +20,9 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.files import write_atomically
+from src.metrics import Array
 from src.model_file import load_model
+from src.optimism import Choice, Optimism, optimism
 from src.predictor import Predictor, average
 from src.storage import patiently
 from src.study import FAILURE, complete_trials
@@ -47,6 +49,8 @@ class BestModel:
     """As in TrainedHead; of the best head alone."""
     trials: tuple[FrozenTrial, ...]
     """Whose heads it is the mean of, best first."""
+    metrics: dict[str, float]
+    """Of several heads, their mean's own metrics by name (`eval_ab`, ...); those of one head are its trial's."""
     origin: dict[str, str]
     """The metadata by which the file is known again."""
 
@@ -64,9 +68,12 @@ class BestModels:
         self.study, self.problem, self.n_heads = study, problem, n_heads
         self.file, self.make_file, self.shared = file, make_file, shared
         self._heads: dict[int, TrainedHead] = {}
+        self._outputs: list[Array] = []
 
     def take(self, ended: Ended) -> None:
         """Keep the head of a trial that is one of the best so far; write it to the file if it is the best."""
+        if ended.outputs is not None:
+            self._outputs.append(ended.outputs.numpy())
         if ended.head is None:
             return
         best = complete_trials(self.study)[: self.n_heads]
@@ -74,6 +81,14 @@ class BestModels:
         self._heads = {trial.number: self._heads[trial.number] for trial in best if trial.number in self._heads}
         if best and best[0].number == ended.number:
             write_atomically(self.file, self.make_file(self._combine(best[:1])))
+
+    def optimism(self) -> Optimism | None:
+        """Return how much the choice of the best trial flatters it; None where some trials were not run just now."""
+        if len(self._outputs) < len(complete_trials(self.study)):
+            return None
+        judge, rows = self.problem.judge, self.problem.rows_that_choose
+        weights = None if judge.weights is None else judge.weights[rows]
+        return optimism(Choice(self.problem.scoring.metric, judge.scores[rows], judge.divider, weights), self._outputs)
 
     def finish(self) -> tuple[FrozenTrial, ...]:
         """Bring the model file to the best heads of the whole study; return their trials, best first.
@@ -97,12 +112,23 @@ class BestModels:
 
     def _combine(self, trials: list[FrozenTrial]) -> BestModel:
         heads = [self._head(trial) for trial in trials]
-        return BestModel(
-            predictor=average([head.predictor for head in heads]) if len(heads) > 1 else heads[0].predictor,
+        origin = _origin(self.study, trials)
+        first = heads[0]
+        if len(heads) == 1:
+            return BestModel(first.predictor, first.outputs, first.state_weights, tuple(trials), {}, origin)
+        seen = [head.seen_outputs for head in heads if head.seen_outputs is not None]
+        mean = replace(
+            first,
             outputs=torch.stack([head.outputs for head in heads]).mean(0),
-            state_weights=heads[0].state_weights,
+            seen_outputs=torch.stack(seen).mean(0) if seen else None,
+        )
+        return BestModel(
+            predictor=average([head.predictor for head in heads]),
+            outputs=mean.outputs,
+            state_weights=first.state_weights,
             trials=tuple(trials),
-            origin=_origin(self.study, trials),
+            metrics=self.problem.measure_all(mean),
+            origin=origin,
         )
 
     def _head(self, trial: FrozenTrial) -> TrainedHead:

@@ -1,6 +1,6 @@
 """What a training says at its end of its figures: how sure they are, what simpler methods and more pictures bring."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from src.analysis import statistics_line
 from src.baselines import advice, fit_baselines
 from src.calibration import coverage
+from src.comparisons import Comparison
 from src.confidence import Interval, ab_interval, spearman_interval
 from src.learning_curve import learning_curve
 from src.metrics import Array
-from src.noise_ceiling import comparison_sigmas, noise_ceiling, rating_sigmas
+from src.noise_ceiling import Ceiling, ceiling_of_comparisons, comparison_sigmas, noise_ceiling, rating_sigmas
 from src.scores import ScoreTable
 
 Rows = NDArray[np.int64]
@@ -31,6 +32,8 @@ class Judged:
     """(n_images,), positive; None where the model gives none."""
     folded: bool = False
     """Whether the model learnt from the eval images too, as with folds."""
+    comparisons: Sequence[Comparison] = ()
+    """The choices that the scores come from, where they are known."""
 
     @property
     def scores(self) -> Array:
@@ -63,7 +66,7 @@ def closing_lines(judged: Judged) -> Iterator[str]:
             found = coverage(judged.scores[rows], judged.predictions[rows], judged.sigmas[rows])
             yield f"{name} sigma: {found}: {found.verdict}"
         yield from baseline_lines(judged)
-    ceiling = ceiling_line(judged.table)
+    ceiling = ceiling_line(judged.table, judged.comparisons)
     if ceiling:
         yield ceiling
     yield str(learning_curve(judged.features, judged.scores, judged.rows("train", "eval")))
@@ -95,10 +98,11 @@ def baseline_lines(judged: Judged) -> Iterator[str]:
     yield advice(judged.scores[rows], judged.predictions[rows], found)
 
 
-def ceiling_line(table: ScoreTable) -> str:
-    """Return what even a perfect model would reach on these scores, or nothing where the score file does not tell.
+def ceiling_line(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> str:
+    """Return what even a perfect model would reach on these scores, or nothing where that is not known.
 
-    Told by a column `score_sigma`; by `score_sd` with `comparisons`, the number of ratings; or by `comparisons` alone.
+    Told by a column `score_sigma`; by `score_sd` with `comparisons`, the number of ratings; by the choices themselves;
+    or by a column `comparisons` alone.
     """
     scores = np.asarray(table.scores, dtype=np.float64)
     columns = {
@@ -108,6 +112,8 @@ def ceiling_line(table: ScoreTable) -> str:
     }
     if "score_sigma" in columns:
         ceiling = noise_ceiling(scores, columns["score_sigma"], posterior=True)
+    elif comparisons and "score_sd" not in columns:
+        ceiling = _ceiling_of_choices(table, comparisons)
     elif "comparisons" not in columns:
         return ""
     elif "score_sd" in columns:
@@ -121,6 +127,17 @@ def ceiling_line(table: ScoreTable) -> str:
         f"noise ceiling: the scores are uncertain themselves; a perfect model would reach about spearman "
         f"{ceiling.spearman.value:.3f}, AB {100 * ceiling.ab.value:.1f} % on them"
     )
+
+
+def _ceiling_of_choices(table: ScoreTable, comparisons: Sequence[Comparison]) -> Ceiling | None:
+    row_of = {path: row for row, path in enumerate(table.paths)}
+    known = [own for own in comparisons if own.winner in row_of and own.loser in row_of]
+    winners, losers = (np.array([row_of[path] for path in side], dtype=np.int64) for side in _sides(known))
+    return ceiling_of_comparisons(winners, losers, len(table)) if known else None
+
+
+def _sides(comparisons: Sequence[Comparison]) -> tuple[list[str], list[str]]:
+    return [own.winner for own in comparisons], [own.loser for own in comparisons]
 
 
 def _number(value: object) -> float:

@@ -21,6 +21,8 @@ from src.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+LOG_NAME = "comparisons.csv"
+
 COLUMNS = ("time", "winner", "loser", "seconds", "undoes", "drawn")
 HEADER = ",".join(COLUMNS)
 DRAWN = ("adaptive", "random", "undo")

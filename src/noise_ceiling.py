@@ -8,12 +8,15 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from src import metrics
 from src.bradley_terry import fit_scores, flat_prior, standard_errors
 from src.confidence import Interval
 from src.metrics import Array
+
+Rows = NDArray[np.int64]
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000
@@ -87,7 +90,7 @@ def noise_ceiling(
     )
 
 
-def ceiling_of_comparisons(winners: Array, losers: Array, n_images: int, *, seed: int = 0) -> Ceiling | None:
+def ceiling_of_comparisons(winners: Rows, losers: Rows, n_images: int, *, seed: int = 0) -> Ceiling | None:
     """Return the ceiling of scores that are fitted to a comparison log, `winners` and `losers` being image indices.
 
     Only images that were compared count.

@@ -2,18 +2,19 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from optuna import Study
-from optuna.trial import FrozenTrial
 
 from src.analysis import statistics_line
 from src.arguments import shown_lines
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
+from src.comparisons import LOG_NAME, Comparison, ComparisonLog
 from src.dashboard import check_server, serve_dashboard
 from src.device import choose_device
 from src.domain import find_domain, to_text
@@ -34,7 +35,7 @@ from src.preparation import (
 )
 from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
-from src.search import Target, divide_work, search
+from src.search import Found, Target, divide_work, search
 from src.settings import StudySettings, TrainingArguments
 from src.storage import opened_study
 from src.study import PROCESS
@@ -73,10 +74,10 @@ def train_predictor(arguments: TrainingArguments) -> None:
         model_file, make_file, tuple(shown_lines(arguments)), study_note(arguments, scored, problem.identity)
     )
     with serve_dashboard(arguments.study.server, arguments.study.database):
-        trials = search(problem, arguments.space, arguments.search, arguments.study, target)
-    judged = judge_model(model_file, scored.table, features)
+        found = search(problem, arguments.space, arguments.search, arguments.study, target)
+    judged = replace(judge_model(model_file, scored.table, features), comparisons=choices_in(scored.directory))
     what = f"{arguments.scoring.set_for_scoring} {arguments.scoring.metric}"
-    report(arguments.study.name, what, trials, judged)
+    report(arguments.study.name, what, found, judged)
     log.info("model written to %s", model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, judged.predictions)
@@ -126,8 +127,18 @@ def judge_model(model_file: Path, table: ScoreTable, features: FeatureTable) -> 
     return Judged(table, outputs[:, 0], values.float().numpy(), sigmas, model.folded)
 
 
-def report(name: str, what: str, trials: Sequence[FrozenTrial], judged: Judged) -> None:
+def choices_in(directory: Path) -> list[Comparison]:
+    """Return the choices of the A/B scorer's log beside the pictures; none where there is no such log."""
+    file = directory / LOG_NAME
+    with contextlib.suppress(UserError):
+        return ComparisonLog(file).choices()
+    log.warning("%s is not a log of comparisons, and is not looked at", file)
+    return []
+
+
+def report(name: str, what: str, found: Found, judged: Judged) -> None:
     """Print the best trial, its parameters, the statistics on every set, and how far they are to be believed."""
+    trials = found.trials
     trial = trials[0]
     log.info("best trial %d of study %s: %s %.4f", trial.number, name, what, trial.value)
     if len(trials) > 1:
@@ -140,7 +151,13 @@ def report(name: str, what: str, trials: Sequence[FrozenTrial], judged: Judged) 
         if len(rows):
             log.info("%s", statistics_line(title, judged.scores[rows], judged.predictions[rows]))
     if judged.folded:
-        log.info("the model has learnt from train and eval; out of fold the best trial reached %.4f", trial.value)
+        log.info(
+            "the model has learnt from train and eval; out of fold, where one head judges and not the mean of all, the "
+            "best trial reached %.4f",
+            trial.value,
+        )
+    if found.optimism is not None:
+        log.info("%s", found.optimism)
     for line in closing_lines(judged):
         log.info("%s", line)
 
@@ -167,7 +184,7 @@ def _metadata(
     extractors = list(dict.fromkeys(block.extractor for block in features.blocks))
     states = list(dict.fromkeys(block.hidden_state for block in features.blocks))
     found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
-    known = {**trial.user_attrs, **trial.params}
+    known = {**trial.user_attrs, **model.metrics, **trial.params}
     parameters = {key: str(value) for key, value in known.items() if key not in OF_THE_MACHINE}
     return {
         "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),

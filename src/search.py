@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from src.best_models import BestModels, MakeFile
 from src.cost import costly_trial, say_time
 from src.errors import UserError
+from src.optimism import Optimism
 from src.sampling import sampler_seed
 from src.settings import SearchSettings, SearchSpace, StudySettings
 from src.shared_data import share
@@ -35,6 +36,16 @@ LINKED = "trials in the model file"
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a search came to."""
+
+    trials: tuple[FrozenTrial, ...]
+    """Those whose heads the model file holds, best first."""
+    optimism: Optimism | None
+    """None where it cannot be told, as where some of the trials were run before or elsewhere."""
+
+
+@dataclass(frozen=True)
 class Target:
     """The model file of a search, and what goes with the study."""
 
@@ -48,10 +59,10 @@ class Target:
 
 def search(
     problem: Problem, space: SearchSpace, settings: SearchSettings, where: StudySettings, target: Target
-) -> tuple[FrozenTrial, ...]:
+) -> Found:
     """Bring the study up to `settings.trials` finished trials, and the model file to the best heads of the study.
 
-    Returns the trials in the model file, best first. On Ctrl-C the model file holds the best head so
+    On Ctrl-C the model file holds the best head so
     far, and no trial stays marked as running.
     """
     n_workers, n_at_once = divide_work(
@@ -85,7 +96,7 @@ def search(
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
             trials = models.finish()
             _link(study, trials, target)
-            return trials
+            return Found(trials, models.optimism())
         finally:
             close_storage(storage)
 

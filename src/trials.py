@@ -4,13 +4,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import optuna
+import torch
+from numpy.typing import NDArray
 from optuna.trial import TrialState
+from torch import Tensor
 
 from src.evaluation import Judge
 from src.fold_training import Fold, train_folds
 from src.interrupts import uninterrupted
 from src.metrics import HIGHER_IS_BETTER
+from src.optimism import MOST_IMAGES
 from src.sampling import report_at
 from src.settings import ScoringSettings, SearchSpace
 from src.space import suggest
@@ -41,6 +46,11 @@ class Problem:
         return HIGHER_IS_BETTER[self.scoring.metric]
 
     @property
+    def rows_that_choose(self) -> NDArray[np.int64]:
+        """The images by whose metric trials are told apart."""
+        return self.judge.rows[self.scoring.set_for_scoring]
+
+    @property
     def aim(self) -> Aim:
         return Aim(self.scoring.loss_model, self.evaluate, self.higher_is_better)
 
@@ -65,6 +75,8 @@ class Ended:
     value: float | None
     failure: str | None = None
     head: TrainedHead | None = None
+    outputs: Tensor | None = None
+    """(n_images, n_outputs) of the images that chose, by which the optimism of the search is told."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +228,8 @@ class _Run:
                 patiently(study.tell, self.trial, outcome.score, skip_if_finished=True)
                 best = [trial.number for trial in complete_trials(study)[:n_kept]]
                 head = outcome if self.trial.number in best else None
-                return Ended(self.trial.number, TrialState.COMPLETE, outcome.score, head=head)
+                outputs = self._outputs_that_chose(outcome)
+                return Ended(self.trial.number, TrialState.COMPLETE, outcome.score, head=head, outputs=outputs)
             case optuna.TrialPruned():
                 self._record({})
                 patiently(study.tell, self.trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -229,6 +242,10 @@ class _Run:
                 patiently(study.tell, self.trial, state=TrialState.FAIL, skip_if_finished=True)
                 return None
         raise outcome
+
+    def _outputs_that_chose(self, head: TrainedHead) -> Tensor | None:
+        rows = self.problem.rows_that_choose
+        return head.outputs[torch.from_numpy(rows)] if len(rows) <= MOST_IMAGES else None
 
     def _record(self, attributes: dict[str, float | str]) -> None:
         """Keep the attributes with the trial, and with them all that it can be repeated from."""

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from optuna.trial import FrozenTrial
 
 from src.best_models import BestModel
 from src.evaluation import Judge
 from src.model_file import model_bytes
-from src.search import Target, search
+from src.search import Found, Target, search
 from src.settings import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
 from src.training_data import standardise
 from src.trials import Problem
@@ -45,8 +46,24 @@ def run_search(
     space: SearchSpace = SPACE,
     note: str = "",
     **options: Any,
-):
-    """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name."""
+) -> tuple[FrozenTrial, ...]:
+    """Run a search in a folder, and return the trials in its model file.
+
+    Options are settings of `SearchSettings` and `StudySettings`, by name.
+    """
+    return find(folder, trials, problem=problem, space=space, note=note, **options).trials
+
+
+def find(
+    folder: Path,
+    trials: int,
+    *,
+    problem: Problem | None = None,
+    space: SearchSpace = SPACE,
+    note: str = "",
+    **options: Any,
+) -> Found:
+    """Run a search in a folder; options as for `run_search`."""
     where = {"database": f"sqlite:///{folder}/db.sqlite", "workers": "1"}
     own = {name: options.pop(name) for name in ("name", "workers", "database") if name in options}
     return search(

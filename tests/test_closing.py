@@ -1,8 +1,10 @@
 """What a training says at its end beyond the statistics lines."""
 
 import numpy as np
+from scipy.special import expit
 
 from src.closing import Judged, baseline_lines, ceiling_line, closing_lines
+from src.comparisons import make_choice
 from src.scores import ScoreTable
 
 N_IMAGES = 120
@@ -72,3 +74,21 @@ def test_the_ceiling_falls_with_the_noise_of_the_scores() -> None:
     ratings = table.with_column("score_sd", ["2.0"] * N_IMAGES).with_column("comparisons", [100] * N_IMAGES)
     assert "perfect model" in ceiling_line(ratings)
     assert "perfect model" in ceiling_line(table.with_column("comparisons", [20] * N_IMAGES))
+
+
+def test_the_raw_log_of_choices_tells_the_ceiling_too() -> None:
+    table = judged(split_of(train=120)).table
+    generator = np.random.default_rng(1)
+
+    def ceiling(n_choices: int) -> float:
+        pairs = generator.permuted(np.tile(np.arange(N_IMAGES), (n_choices, 1)), axis=1)[:, :2]
+        wins = generator.random(n_choices) < expit(np.diff(np.take(table.scores, pairs), axis=1)[:, 0])
+        choices = [
+            make_choice(f"{pair[int(won)]}.png", [f"{pair[1 - int(won)]}.png"], seconds=1, drawn="random")[0]
+            for pair, won in zip(pairs, wins, strict=True)
+        ]
+        elsewhere = make_choice("gone.png", ["0.png"], seconds=1, drawn="random")
+        return float(ceiling_line(table, [*choices, *elsewhere]).split("spearman ")[1].split(",")[0])
+
+    assert ceiling(300) < ceiling(6000) < 1
+    assert ceiling_line(table, make_choice("gone.png", ["0.png"], seconds=1, drawn="random")) == ""

@@ -28,7 +28,7 @@ from src.space import suggest
 from src.storage import GRACE_SECONDS, close_storage, open_storage
 from src.study import Claims
 from src.trials import Problem, recorded_parameters, retrain
-from tests.problems import RAW, SPACE, run_search, small_problem
+from tests.problems import RAW, SPACE, find, run_search, small_problem
 
 CPU = torch.device("cpu")
 
@@ -217,6 +217,15 @@ class Undecided(Judge):
         return math.nan
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_optimism_of_a_search_is_told_from_all_its_trials_or_not_at_all(tmp_path: Path, workers: str) -> None:
+    found = find(tmp_path, 6, workers=workers)
+    assert found.optimism is not None
+    assert found.optimism.n_trials == 6
+    assert found.optimism.chosen == pytest.approx(found.trials[0].value)
+    assert find(tmp_path, 8, workers=workers).optimism is None
+
+
 def test_an_undefined_metric_fails_the_trial_with_its_reason(tmp_path: Path) -> None:
     problem = small_problem()
     judge = Undecided(problem.judge.scores, problem.judge.rows, problem.judge.divider)
@@ -255,7 +264,7 @@ def test_ctrl_c_leaves_no_trial_running_and_the_best_model(tmp_path: Path, monke
     evaluate = Judge.measure
 
     def interrupted(*arguments: object) -> float:
-        if next(calls) == 20:
+        if next(calls) == 60:
             raise KeyboardInterrupt
         return evaluate(*arguments)  # type: ignore[arg-type]
 

@@ -19,6 +19,7 @@ from torch import nn
 
 import aesthetic_predictor_training as script
 from src import preparation
+from src.comparisons import ComparisonLog, make_choice
 from src.console import run_script
 from src.errors import UserError
 from src.storage import close_storage, open_storage
@@ -109,6 +110,41 @@ def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
         *(f"Eval, {name}" for name in ("mean score", "ridge", "SVR", "kernel ridge")),
     ]
     assert any(line.startswith("Eval 95 % intervals: spearman ") for line in caplog.messages)
+
+
+def test_what_a_file_of_several_heads_says_of_itself_is_its_own(scored_pictures: Path) -> None:
+    train("--metric_for_scoring=spearman", "--ensemble=3", "--savefile=out.csv", "--database=sqlite:///db.sqlite")
+    rows = [row for row in savefile_rows() if row["split"] == "train"]
+    scores, found = (np.array([float(row[name]) for row in rows]) for name in ("score", "model_score"))
+    with safetensors.safe_open(scored_pictures / "model.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+    assert len(metadata["trial"].split(",")) == 3
+    assert float(metadata["train_mse"]) == pytest.approx(np.mean((scores - found) ** 2), abs=1e-4)
+    storage = open_storage("sqlite:///db.sqlite")
+    best = optuna.load_study(study_name="aesthetic", storage=storage).best_trial
+    assert float(metadata["train_mse"]) != pytest.approx(best.user_attrs["train_mse"], abs=1e-4)
+    close_storage(storage)
+
+
+@pytest.mark.parametrize("content", [None, "not,a,log\n1,2,3\n"])
+def test_choices_beside_the_pictures_tell_the_noise_ceiling(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    file = scored_pictures / "comparisons.csv"
+    if content is None:
+        paths = [row.split(",")[0] for row in (scored_pictures / "scores.csv").read_text().splitlines()[1:]]
+        choices = [
+            make_choice(winner, [loser], seconds=1, drawn="random", time=f"{first}-{second}")[0]
+            for first, winner in enumerate(paths)
+            for second, loser in enumerate(paths)
+            if first > second
+        ]
+        ComparisonLog(file).append(choices)
+    else:
+        file.write_text(content)
+    train()
+    assert any("a perfect model would reach" in line for line in caplog.messages) == (content is None)
+    assert any("is not a log of comparisons" in line for line in caplog.messages) == (content is not None)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(scored_pictures: Path) -> None:

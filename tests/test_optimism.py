@@ -1,0 +1,71 @@
+"""Optimism: a lucky choice among trials is told from a good one."""
+
+import numpy as np
+import pytest
+
+from src import metrics
+from src.metrics import HIGHER_IS_BETTER
+from src.optimism import Choice, Optimism, optimism
+
+
+def trials(predictions: np.ndarray) -> list[np.ndarray]:
+    """Predictions (n_trials, n_images) as outputs with a sigma of one."""
+    return [np.stack([own, np.ones_like(own)], axis=1).astype(np.float32) for own in predictions]
+
+
+def found(choice: Choice, predictions: np.ndarray, seed: int = 0) -> Optimism:
+    result = optimism(choice, trials(predictions), seed=seed)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("metric", HIGHER_IS_BETTER)
+def test_the_chosen_figure_is_the_metric_s_own_and_the_choice_flatters(metric: str) -> None:
+    generator = np.random.default_rng(0)
+    scores, weights = generator.normal(5, 2, 60), generator.uniform(0.5, 2, 60)
+    predictions = scores + 3 * generator.normal(size=(40, 60))
+    result = found(Choice(metric, scores, 5.0, weights), predictions)
+    own = [
+        metrics.compute(metric, scores, row, divider=5.0, weights=weights, sigmas=np.ones(60))
+        for row in predictions.astype(np.float32).astype(np.float64)
+    ]
+    better = HIGHER_IS_BETTER[metric]
+    assert result.chosen == pytest.approx(max(own) if better else min(own))
+    assert (result.chosen > result.corrected) == better
+    assert f"best of 40 trials reached {metric}" in str(result)
+
+
+def test_the_best_of_many_guesses_is_worth_nothing() -> None:
+    worth = []
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        result = found(Choice("spearman", generator.normal(size=60), 0.0), generator.normal(size=(50, 60)), seed)
+        assert result.chosen > 0.2
+        worth.append(result.corrected)
+    assert abs(np.mean(worth)) < 0.12
+
+
+def test_the_correction_is_near_what_new_images_say() -> None:
+    generator = np.random.default_rng(0)
+    flattered, corrected, real = [], [], []
+    for seed in range(15):
+        scores = generator.normal(size=1060)
+        heads = scores + generator.uniform(1.2, 1.4, size=(40, 1)) * generator.normal(size=(40, 1060))
+        result = found(Choice("spearman", scores[:60], 0.0), heads[:, :60], seed)
+        best = np.argmax([metrics.spearman(scores[:60], rows[:60]).statistic for rows in heads])
+        flattered.append(result.chosen)
+        corrected.append(result.corrected)
+        real.append(metrics.spearman(scores[60:], heads[best, 60:]).statistic)
+    assert np.mean(flattered) > np.mean(real) + 0.08
+    assert np.mean(corrected) == pytest.approx(np.mean(real), abs=0.03)
+
+
+def test_where_nothing_was_chosen_or_nothing_can_be_told_it_is_none() -> None:
+    scores = np.arange(30.0)
+    choice = Choice("spearman", scores, 0.0)
+    assert optimism(choice, trials(scores[None])) is None
+    assert optimism(choice, trials(np.ones((3, 30)))) is None
+    assert optimism(Choice("spearman", scores[:5], 0.0), trials(np.ones((3, 5)))) is None
+    assert optimism(Choice("nll", scores, 0.0), [own[:, :1] for own in trials(np.ones((3, 30)))]) is None
+    many = np.arange(2001.0)
+    assert optimism(Choice("mse", many, 0.0), trials(np.stack([many, many]))) is None
