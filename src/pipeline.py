@@ -151,13 +151,11 @@ def report(name: str, what: str, found: Found, judged: Judged) -> None:
         if len(rows):
             log.info("%s", statistics_line(title, judged.scores[rows], judged.predictions[rows]))
     if judged.folded:
-        log.info(
-            "the model has learnt from train and eval; out of fold, where one head judges and not the mean of all, the "
-            "best trial reached %.4f",
-            trial.value,
-        )
+        log.info("the model has learnt from train and eval; out of fold the best trial reached %.4f", trial.value)
     if found.optimism is not None:
         log.info("%s", found.optimism)
+    if judged.folded:
+        log.info("out of fold one head judges an image; the model is the mean of them all, which usually does better")
     for line in closing_lines(judged):
         log.info("%s", line)
 
