@@ -13,7 +13,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise UserError(f"--device={name} cannot be used: {reason}; use auto, cpu, cuda or mps") from None
     return device
 
