@@ -194,7 +194,8 @@ class Workers:
 
     def _start(self) -> None:
         seed = self._next_seed()
-        self.workers.append(_Worker(self.context, (self.shared, self.plan, self.place, seed)))
+        with uninterrupted():
+            self.workers.append(_Worker(self.context, (self.shared, self.plan, self.place, seed)))
 
     def _mind(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
         is_dead = not worker.process.is_alive()
