@@ -130,8 +130,11 @@ class Session:
         """Show a picture no more, as it cannot be read."""
         with self._lock:
             if path in self._row and path not in self._unusable:
+                row = self._row[path]
                 self._unusable[path] = reason
-                self._usable = self._usable[self._usable != self._row[path]]
+                self._usable = self._usable[self._usable != row]
+                shown = [group for group in self._recent if row not in group]
+                self._recent = deque(shown, maxlen=GROUPS_REMEMBERED)
                 log.warning("left out %s: %s", path, reason)
 
     def holds(self, path: str) -> bool:

@@ -121,6 +121,22 @@ def test_a_choice_that_makes_no_sense_is_refused_and_not_logged(colour_pictures,
     assert not (colour_pictures / "comparisons.csv").exists()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_on_screen_never_comes_next_again_also_after_a_broken_picture(colour_pictures, seed):
+    for path in sorted(colour_pictures.rglob("*.png"))[4:]:
+        path.unlink()
+    session = session_of(colour_pictures, "--strategy=random")
+    session._generator = np.random.default_rng(seed)
+    broken, on_screen = "cold/00.png", []
+    for _ in range(20):
+        pictures = session.group()["pictures"]
+        if broken in pictures:
+            session.leave_out(broken, "truncated")
+        else:
+            on_screen.append(frozenset(pictures))
+    assert all(now != before for before, now in itertools.pairwise(on_screen))
+
+
 def test_a_picture_that_cannot_be_read_is_shown_no_more(colour_pictures):
     session = session_of(colour_pictures, "--strategy=random")
     session.leave_out("cold/00.png", "truncated")

@@ -21,6 +21,7 @@ const state = {
   sending: null,
   undoing: Promise.resolve(),
   finished: false,
+  reloading: false,
 };
 
 function stored(name, make) {
@@ -59,7 +60,8 @@ async function askUntilAnswered(name, body) {
     } catch (error) {
       if (error.status === 400) throw error;
       if (error.status === 403) {
-        location.reload();
+        if (!state.reloading) location.reload();
+        state.reloading = true; // once: a second call would break off the first
         await new Promise(() => {});
       }
       const count = state.unsent.filter((one) => one.name === "choice").length;
