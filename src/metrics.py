@@ -45,7 +45,14 @@ def spearman_alone(scores: Array, predictions: Array) -> float:
     """Return what `spearman` does without the p-value, which takes most of its time: Pearson's of the ranks."""
     if not _varies(scores) or not _varies(predictions) or not np.isfinite(predictions).all():
         return math.nan
-    return float(np.corrcoef(stats.rankdata(scores), stats.rankdata(predictions))[0, 1])
+    first, second = _centred_ranks(scores), _centred_ranks(predictions)
+    return float(first @ second / math.sqrt((first @ first) * (second @ second)))
+
+
+def _centred_ranks(values: Array) -> Array:
+    """Return mean ranks less their mean, (n_images,): scipy's rankdata, which takes six times as long on few images."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places] - (len(values) + 1) / 2
 
 
 def pearson(scores: Array, predictions: Array) -> Correlation:

@@ -15,9 +15,12 @@ _LEVELS = 2**16
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of one step, and what dropout multiplies inputs and hidden layers by: (n_rows, width) or None."""
+    """One step. `masks` are what dropout multiplies inputs and hidden layers by, (n_rows, width) each, or None."""
 
     rows: Tensor
+    """(n_rows,): its images."""
+    shares: Tensor
+    """(n_rows,): each image's share in the mean over the batch."""
     masks: tuple[Tensor | None, ...]
 
 
@@ -42,6 +45,7 @@ class Schedule:
         self.n_done = 0
         self._order = train_rows
         self._masks: list[tuple[Tensor | None, ...]] = []
+        self._shares: dict[int, Tensor] = {}
 
     def next_batch(self) -> Batch:
         """Return the batch of the next step; a new epoch shuffles the images first."""
@@ -53,7 +57,12 @@ class Schedule:
         if not self._masks:
             self._masks = self._draw_masks(step)
         self.n_done += 1
-        return Batch(rows, self._masks.pop())
+        return Batch(rows, self._shares_of(len(rows)), self._masks.pop())
+
+    def _shares_of(self, n_rows: int) -> Tensor:
+        if n_rows not in self._shares:
+            self._shares[n_rows] = torch.full((n_rows,), 1 / n_rows, device=self.train_rows.device)
+        return self._shares[n_rows]
 
     @property
     def learning_rate_factor(self) -> float:

@@ -138,13 +138,12 @@ def _remove(running: list["_Training"], training: "_Training") -> None:
         running[training.slot] = last
 
 
-@torch.no_grad()
 def _step(stack: HeadStack, running: list["_Training"], data: TrainingData, gradient: losses.Gradient) -> None:
     """Do one step of AdamW in every training, each on its own batch and at its own learning rate."""
     batches = [training.schedule.next_batch() for training in running]
     rows = pad([batch.rows for batch in batches])
-    shares = pad([torch.full(batch.rows.shape, 1 / len(batch.rows), device=rows.device) for batch in batches])
-    features = data.features.index_select(0, rows.flatten()).float().view(*rows.shape, -1)
+    shares = pad([batch.shares for batch in batches])
+    features = data.features.index_select(0, rows.view(-1)).view(*rows.shape, -1).float()
     scores = data.scores.take(rows)
     weights = None if data.weights is None else data.weights.take(rows)
     stack.compute_gradients(
@@ -157,6 +156,10 @@ def _step(stack: HeadStack, running: list["_Training"], data: TrainingData, grad
 def _masks(batches: Sequence[Batch], sizes: HeadSizes) -> Masks:
     """Return the masks of each layer for all heads, (heads, rows, width); None where no head has dropout."""
     widths = (sizes.n_inputs, sizes.first, sizes.second)
+    if len(batches) == 1 and all(
+        mask is None or mask.shape[1] == width for mask, width in zip(batches[0].masks, widths, strict=True)
+    ):
+        return [None if mask is None else mask[None] for mask in batches[0].masks]
     masks: list[Tensor | None] = []
     for layer, width in enumerate(widths):
         own = [batch.masks[layer] for batch in batches]

@@ -70,6 +70,15 @@ def test_the_correlations_are_those_of_scipy() -> None:
     assert metrics.pearson(scores, predictions).p_value == stats.pearsonr(scores, predictions).pvalue
 
 
+@pytest.mark.parametrize("n_levels", [2, 5, 1000])
+def test_the_spearman_of_the_search_is_scipy_s_also_with_ties(n_levels: int) -> None:
+    generator = np.random.default_rng(n_levels)
+    scores, predictions = generator.integers(0, n_levels, (2, 200)).astype(float)
+    found = metrics.compute("spearman", scores, predictions, divider=0.0)
+    assert found == pytest.approx(stats.spearmanr(scores, predictions).statistic, abs=1e-12)
+    assert math.isnan(metrics.compute("spearman", scores, np.ones(200), divider=0.0))
+
+
 @pytest.mark.parametrize("name", ["ab", "spearman", "pearson"])
 @pytest.mark.parametrize("scores", [[], [1.0], [2.0, 2.0, 2.0]])
 def test_order_is_undefined_without_scores_that_differ(name: str, scores: list[float]) -> None:
