@@ -40,6 +40,11 @@ class SharedProblem:
     features: tuple[_SharedTensor, ...]
     """Of the problem's own data, then of each fold's."""
 
+    @property
+    def turns(self) -> Path:
+        """Where the processes leave the file by which they take turns."""
+        return self.content.with_name("turns")
+
     def attach(self) -> Problem:
         """Return the problem; its features are the one copy that all processes share."""
         return _with_features(pickle.loads(self.content.read_bytes()), [tensor.attach() for tensor in self.features])

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from src.errors import UserError
@@ -28,6 +30,9 @@ FAILURE = "failure"
 
 OWNERLESS_LIMIT = timedelta(minutes=1)
 """A process names itself in a trial as soon as it has taken it, so one that nobody is named in is soon given up."""
+
+TURN_SECONDS = 5
+"""A process that has not taken its trial after so long has died in doing so, and the next one goes on."""
 
 MOST_PROCESSES = 64
 """Processes that may claim a trial of one study at the same moment."""
@@ -103,24 +108,41 @@ class Claims:
     study: optuna.Study
     n_trials: int
     process: str
+    turns: Path | None = None
+    """Where the processes of this machine leave the file by which they take turns; None for one process alone."""
 
     def is_done(self) -> bool:
         return n_finished(self.study) >= self.n_trials
 
     def claim(self) -> optuna.Trial | None:
         """Return a trial to run; None while those that others run may be all that is missing."""
-        n_taken = self._n_taken()
-        if n_taken >= self.n_trials:
-            return None
-        trial = patiently(_ask, self.study)
-        is_near_the_end = n_taken >= self.n_trials - MOST_PROCESSES
-        if is_near_the_end and self._n_taken(below=trial.number) >= self.n_trials:
-            # Another process took the last one at the same moment; the older trials go first.
-            patiently(self.study.tell, trial, state=TrialState.FAIL)
-            return None
-        patiently(trial.set_user_attr, PROCESS, self.process)
-        beat(self.study, trial._trial_id)
-        return trial
+        with self._turn():
+            n_taken = self._n_taken()
+            if n_taken >= self.n_trials:
+                return None
+            trial = patiently(_ask, self.study)
+            is_near_the_end = n_taken >= self.n_trials - MOST_PROCESSES
+            if is_near_the_end and self._n_taken(below=trial.number) >= self.n_trials:
+                # Another machine took the last one at the same moment; the older trials go first.
+                patiently(self.study.tell, trial, state=TrialState.FAIL)
+                return None
+            patiently(trial.set_user_attr, PROCESS, self.process)
+            beat(self.study, trial._trial_id)
+            return trial
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other process of this machine is taking a trial of the study."""
+        if self.turns is None:
+            yield
+            return
+        lock = JournalFileOpenLock(str(self.turns), grace_period=TURN_SECONDS)
+        lock.acquire()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(RuntimeError):  # it took so long that another one took the turn
+                lock.release()
 
     def _n_taken(self, below: int | None = None) -> int:
         """Return how many trials are finished, or running and alive; of the running ones those below a number."""

@@ -79,7 +79,7 @@ def _worker(connection: Connection, shared: SharedProblem, plan: Plan, place: Pl
         study = place.load(open_storage(place.database), seed)
         name = process_name()
         connection.send(("name", name))
-        claims = Claims(study, plan.n_trials, name)
+        claims = Claims(study, plan.n_trials, name, shared.turns)
         work(claims, shared.attach(), plan, stopped=told.is_set, on_end=lambda end: _send(connection, end))
         connection.send(("done", None))
     except (BrokenPipeError, ConnectionResetError):
@@ -171,7 +171,8 @@ class Workers:
 
     def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> bool:
         """Return whether they were all."""
-        claims = Claims(self.place.load(self.study._storage, self._next_seed()), self.plan.n_trials, process_name())
+        study = self.place.load(self.study._storage, self._next_seed())
+        claims = Claims(study, self.plan.n_trials, process_name(), self.shared.turns)
         run_trials(
             claims, problem, self.plan, stopped=lambda: self._mind_all(on_end), on_end=on_end, no_more=self.is_ready
         )

@@ -16,6 +16,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from src import storage as storages
+from src import study as studies
 from src.errors import UserError
 from src.storage import close_storage, is_server, open_storage, parameters_in_one_go, patiently, write_attributes
 from src.study import Claims, Dead, bury
@@ -218,6 +219,30 @@ def test_what_waiting_does_not_mend_is_told_at_once(error: Exception, monkeypatc
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(UserError, match=r"cannot be used: .*; mend that"):
         patiently(ask)
+
+
+def test_processes_take_turns_and_one_that_died_in_its_turn_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "TURN_SECONDS", 3)
+    database = f"sqlite:///{tmp_path}/db.sqlite"
+    optuna.create_study(study_name="turns", storage=open_storage(database))
+
+    def take(name: str) -> int:
+        storage = open_storage(database)
+        claims = Claims(optuna.load_study(study_name="turns", storage=storage), 5, name, tmp_path / "turns")
+        n_taken = sum(claims.claim() is not None for _ in range(5))
+        close_storage(storage)
+        return n_taken
+
+    (tmp_path / "turns.lock").touch()  # of a process that died
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(pool.map(take, "abc")) == 5
+    storage = open_storage(database)
+    trials = optuna.load_study(study_name="turns", storage=storage).get_trials()
+    assert [trial.state for trial in trials] == [TrialState.RUNNING] * 5
+    assert not (tmp_path / "turns.lock").exists()
+    close_storage(storage)
 
 
 def test_a_trial_whose_process_died_in_taking_it_is_soon_given_up(tmp_path: Path) -> None:
