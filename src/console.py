@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from src.errors import UserError
+from src.interrupts import listen
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -18,6 +19,7 @@ def run_script(run: Callable[[Sequence[str]], None]) -> int:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("src").addHandler(handler)
     logging.getLogger("src").setLevel(logging.INFO)
+    listen()
     try:
         run(sys.argv[1:])
     except UserError as error:

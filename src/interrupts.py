@@ -14,6 +14,29 @@ _n_asked = 0
 """How often Ctrl-C was pressed within the present `uninterrupted`."""
 
 
+_is_asked = False
+"""Whether Ctrl-C was pressed at all, since `listen`."""
+
+
+def listen() -> None:
+    """Remember that Ctrl-C was pressed: an import that is under way may swallow the exception that it raises."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _obey)
+
+
+def _obey(number: int, frame: FrameType | None) -> None:
+    global _is_asked
+    _is_asked = True
+    raise KeyboardInterrupt
+
+
+def obey_lost() -> None:
+    """Raise the KeyboardInterrupt that was raised before and swallowed; for places that one does not reach after it."""
+    if _is_asked:
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Put Ctrl-C off to the end of this; the second one is obeyed at once. For steps of a fraction of a second.
@@ -22,7 +45,8 @@ def uninterrupted() -> Iterator[None]:
     """
     global _n_asked
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    if not is_main or before not in (signal.default_int_handler, _obey):
         yield
         return
     _n_asked = 0
@@ -30,7 +54,7 @@ def uninterrupted() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         asked, _n_asked = _n_asked, 0
         if asked:
             raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.evaluation import Judge
 from src.fold_training import Fold, train_folds
-from src.interrupts import uninterrupted
+from src.interrupts import obey_lost, uninterrupted
 from src.metrics import HIGHER_IS_BETTER
 from src.optimism import MOST_IMAGES
 from src.sampling import report_at
@@ -136,6 +136,7 @@ def run_trials(
     def jobs() -> Iterator[Job | None]:
         asked = -WAIT_SECONDS
         while not stopped() and not no_more():
+            obey_lost()
             if time.monotonic() - asked < WAIT_SECONDS:
                 yield None
                 continue
@@ -207,6 +208,7 @@ class _Run:
 
     def on_epoch(self, epoch: int, score: float) -> None:
         """Report the best score so far at every tenth of the training; raise where the pruner sees no hope in it."""
+        obey_lost()
         if self.stopped():
             raise StoppedError
         if score == score and (self.best is None or (score > self.best) == self.problem.higher_is_better):

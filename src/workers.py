@@ -20,7 +20,7 @@ import torch
 from optuna.trial import FrozenTrial
 
 from src.errors import UserError
-from src.interrupts import deaf_children, uninterrupted, wait
+from src.interrupts import deaf_children, obey_lost, uninterrupted, wait
 from src.sampling import make_pruner, make_sampler, sampler_seed
 from src.shared_data import SharedProblem
 from src.storage import open_storage, patiently
@@ -163,6 +163,7 @@ class Workers:
             if n_workers > 1:
                 self._start()
             while self.workers:
+                obey_lost()
                 wait_for_any([item for own in self.workers for item in (own.connection, own.process.sentinel)])
                 self._mind_all(on_end)
         finally:

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from src.interrupts import deaf_children, uninterrupted, wait
+from tests.conftest import ROOT
 
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals to oneself are POSIX's")
 
@@ -78,6 +79,18 @@ def test_errors_pass_and_other_threads_and_handlers_are_left_alone() -> None:
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert seen == [signal.default_int_handler, signal.SIG_IGN]
+
+
+@only_posix
+def test_a_ctrl_c_that_was_swallowed_is_obeyed_later() -> None:
+    program = (
+        "import os, signal\nfrom src.interrupts import listen, obey_lost, uninterrupted\nlisten()\nobey_lost()\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
+        "with uninterrupted():\n    print('cleaned up')\n"
+        "try:\n    obey_lost()\nexcept KeyboardInterrupt:\n    print('obeyed')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split("\n") == ["cleaned up", "obeyed", ""]
 
 
 @only_posix
