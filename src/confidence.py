@@ -91,7 +91,18 @@ def resampled_spearman(scores: Array, predictions: Array, counts: Counts) -> Arr
 
     The same as that of the arrays with each image repeated as often as it was drawn.
     """
-    first, second = _centred_ranks(scores, counts), _centred_ranks(predictions, counts)
+    return _correlation(counts, _centred_ranks(scores, counts), _centred_ranks(predictions, counts))
+
+
+def resampled_pearson(scores: Array, predictions: Array, counts: Counts) -> Array:
+    """Return Pearson's correlation within each resample, (n_resamples,); nan where it is undefined."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    first, second = (values - (shares @ values)[:, None] for values in (scores, predictions))
+    return _correlation(counts, first, second)
+
+
+def _correlation(counts: Counts, first: Array, second: Array) -> Array:
+    """Return the correlation within each resample of two arrays (n_resamples, n_images), centred in each."""
     covariance = np.einsum("rn,rn,rn->r", counts, first, second)
     product = np.einsum("rn,rn->r", counts, first**2) * np.einsum("rn,rn->r", counts, second**2)
     return np.divide(covariance, np.sqrt(product), out=np.full(len(counts), np.nan), where=product > 0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.confidence import Counts, draw_counts, resampled_ab, resampled_spearman
+from src.confidence import Counts, draw_counts, resampled_ab, resampled_pearson, resampled_spearman
 from src.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE, Array
 
 FEWEST_IMAGES = 10
@@ -77,17 +77,8 @@ def _figure(choice: Choice) -> Callable[[Array, Counts], Array]:
         case "ab":
             return lambda outputs, counts: resampled_ab(choice.scores, outputs[:, 0], counts)
         case "pearson":
-            return lambda outputs, counts: _resampled_pearson(choice.scores, outputs[:, 0], counts)
+            return lambda outputs, counts: resampled_pearson(choice.scores, outputs[:, 0], counts)
     return lambda outputs, counts: counts @ _by_image(choice, outputs) / np.maximum(counts.sum(1), 1)
-
-
-def _resampled_pearson(scores: Array, predictions: Array, counts: Counts) -> Array:
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    first = scores - (shares @ scores)[:, None]
-    second = predictions - (shares @ predictions)[:, None]
-    covariance = (shares * first * second).sum(1)
-    product = (shares * first**2).sum(1) * (shares * second**2).sum(1)
-    return np.divide(covariance, np.sqrt(product), out=np.full(len(counts), np.nan), where=product > 0)
 
 
 def _by_image(choice: Choice, outputs: Array) -> Array:

@@ -38,20 +38,9 @@ def make_file(model: BestModel) -> bytes:
     return model_bytes(model.predictor, model.origin)
 
 
-def run_search(
-    folder: Path,
-    trials: int,
-    *,
-    problem: Problem | None = None,
-    space: SearchSpace = SPACE,
-    note: str = "",
-    **options: Any,
-) -> tuple[FrozenTrial, ...]:
-    """Run a search in a folder, and return the trials in its model file.
-
-    Options are settings of `SearchSettings` and `StudySettings`, by name.
-    """
-    return find(folder, trials, problem=problem, space=space, note=note, **options).trials
+def run_search(folder: Path, trials: int, **options: Any) -> tuple[FrozenTrial, ...]:
+    """Run a search in a folder, and return the trials in its model file; options as for `find`."""
+    return find(folder, trials, **options).trials
 
 
 def find(
@@ -63,7 +52,7 @@ def find(
     note: str = "",
     **options: Any,
 ) -> Found:
-    """Run a search in a folder; options as for `run_search`."""
+    """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name."""
     where = {"database": f"sqlite:///{folder}/db.sqlite", "workers": "1"}
     own = {name: options.pop(name) for name in ("name", "workers", "database") if name in options}
     return search(

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     program = str(found[-1]) if found else shutil.which("initdb")
     if program is None:
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/aesthetic-pg-XXXXXX"], text=True).strip())
+    folder = Path(tempfile.mkdtemp(prefix="aesthetic-pg-"))  # not pytest's own, which the user postgres may not enter
     if os.getuid() == 0:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
