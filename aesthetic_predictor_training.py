@@ -6,6 +6,9 @@ python aesthetic_predictor_training.py @arguments.txt [more arguments]
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from src.arguments import parse_arguments, shown_lines
 from src.console import run_script

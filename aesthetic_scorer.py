@@ -5,6 +5,9 @@ python aesthetic_scorer.py -d folder -m model.safetensors --top=100 --sheet=best
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from src.arguments import parse_arguments
 from src.console import run_script

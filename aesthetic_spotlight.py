@@ -6,6 +6,9 @@ python aesthetic_spotlight.py -d DIRECTORY [-m MODEL | --model_scores FILE] [--s
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from src.arguments import parse_arguments
 from src.console import run_script

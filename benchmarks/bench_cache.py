@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from src.cache_folders import cache_folders
 from src.feature_cache import FeatureSet, open_feature_set

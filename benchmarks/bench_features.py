@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.device import choose_device
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import choose_device
 from src.extraction import decode, model_features, n_cores
 from src.extractors import FeatureExtractor, build_extractor
 from src.features import load_features

@@ -23,8 +23,8 @@ import optuna
 import torch
 from torch import nn
 
+from custom_aesthetic.base.machine import choose_device
 from src.best_models import BestModel
-from src.device import choose_device
 from src.model_file import model_bytes
 from src.preparation import load_head_input, load_scored_images, make_problem
 from src.sampling import make_sampler

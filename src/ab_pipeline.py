@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_aesthetic.base.errors import UserError
 from src.ab_scores import ScoreFiles, open_score_files
 from src.ab_session import Plan, Session, with_names
 from src.comparisons import ComparisonLog, merge_log
-from src.errors import UserError
 from src.images import find_images
 from src.prior import standardised, starting_prior, to_units
 from src.scorer_settings import ABArguments
@@ -88,7 +88,7 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
         return Guesses(stars)
     import torch
 
-    from src.device import choose_device
+    from custom_aesthetic.base.machine import choose_device
     from src.extractors import build_extractors
     from src.features import FeatureTable, load_features
     from src.model_file import load_model

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 from src.comparisons import LOG_NAME
-from src.errors import UserError
-from src.files import write_atomically
 from src.scores import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
 
 log = logging.getLogger(__name__)

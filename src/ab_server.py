@@ -21,9 +21,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from custom_aesthetic.base.errors import UserError
 from src.ab_pictures import PictureCache
 from src.ab_session import BadRequest, Session
-from src.errors import UserError
 from src.images import BadImage
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import optuna
 
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import choose_device
 from src.analysis import statistics_line
 from src.closing import Judged, baseline_lines
 from src.comparison import Comparison, load_comparison, splits_learnt
-from src.device import choose_device
-from src.errors import UserError
 from src.report import ReportData, write_report
 from src.scores import ScoreTable, write_csv, write_json
 from src.settings import AnalysisArguments, AnalysisSettings

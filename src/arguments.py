@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.settings import INTEGER_PARAMETERS, Range
 
 Arguments = TypeVar("Arguments")

@@ -18,8 +18,8 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
-from src.errors import UserError
-from src.files import write_atomically
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 from src.metrics import Array
 from src.model_file import load_model
 from src.optimism import Choice, Optimism, optimism

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.images import CACHE_FOLDER_NAME
 
 logger = logging.getLogger(__name__)

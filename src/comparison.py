@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import is_file
 from src.features import FeatureTable
-from src.files import is_file
 from src.image_splits import split_column
 from src.images import find_images
 from src.metrics import Array

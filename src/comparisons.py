@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 

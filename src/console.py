@@ -4,8 +4,8 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from src.errors import UserError
-from src.interrupts import listen
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.interrupts import listen
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

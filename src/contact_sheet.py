@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from src.files import write_atomically
+from custom_aesthetic.base.files import write_atomically
 from src.thumbnails import thumbnail_uri
 
 SIZE = 224

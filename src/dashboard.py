@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.storage import with_driver
 
 log = logging.getLogger(__name__)

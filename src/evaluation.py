@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from custom_aesthetic.base.errors import UserError
 from src import metrics
-from src.errors import UserError
 from src.metrics import Array
 
 Rows = NDArray[np.int64]

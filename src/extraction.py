@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors.protocol import FeatureExtractor
 from src.images import BadImage, open_image
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.picture_keys import PictureKeys
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from custom_aesthetic.base.errors import UserError
 from src.cache_folders import cache_folders
-from src.errors import UserError
 from src.extraction import Extraction, Features
 from src.extractors.protocol import FeatureExtractor
 from src.feature_cache import FeatureSet, Located, open_feature_set

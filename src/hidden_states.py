@@ -7,7 +7,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.features import FeatureBlock, FeatureTable
 from src.predictor import Predictor, fold_mixtures
 from src.settings import FeatureSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 

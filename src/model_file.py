@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.files import write_atomically
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 from src.predictor import LINEAR_LAYERS, Predictor, from_layers
 
 EXTRACTOR_SEPARATOR = "__"

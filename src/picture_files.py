@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.xmp import sidecar_of
 
 log = logging.getLogger(__name__)

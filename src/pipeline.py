@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from optuna import Study
 
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import choose_device
 from src.analysis import statistics_line
 from src.arguments import shown_lines
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
 from src.comparisons import LOG_NAME, Comparison, ComparisonLog
 from src.dashboard import check_server, serve_dashboard
-from src.device import choose_device
 from src.domain import find_domain, to_text
-from src.errors import UserError
 from src.features import FeatureTable
 from src.hidden_states import HeadInput, arrange
 from src.metrics import Array

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import is_file
 from src.evaluation import Judge, check_scores
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
-from src.files import is_file
 from src.fold_training import Fold
 from src.folds import make_folds
 from src.hidden_states import HeadInput, make_head_input

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import choose_device
 from src import picture_files
 from src.contact_sheet import write_sheet
-from src.device import choose_device
 from src.domain import distances, from_text
-from src.errors import UserError
 from src.hidden_states import arrange
 from src.images import find_images
 from src.model_file import Model, load_model

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from src.errors import UserError
-from src.files import write_atomically
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 
 SCORE_FILES = ("scores.json", "score.json", "scores.csv")
 NUMERIC_COLUMNS = ("score", "weight", "comparisons", "model_score")

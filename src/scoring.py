@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 from src.hidden_states import arrange

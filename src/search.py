@@ -14,9 +14,9 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from custom_aesthetic.base.errors import UserError
 from src.best_models import BestModels, MakeFile
 from src.cost import costly_trial, say_time
-from src.errors import UserError
 from src.optimism import Optimism
 from src.sampling import sampler_seed
 from src.settings import SearchSettings, SearchSpace, StudySettings

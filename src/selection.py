@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 
 N_STARS = 5
 

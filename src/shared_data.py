@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.trials import Problem
 
 

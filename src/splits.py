@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from src.errors import UserError
-from src.files import write_atomically
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages._rdb import models
 
-from src import interrupts
-from src.errors import UserError
+from custom_aesthetic.base import interrupts
+from custom_aesthetic.base.errors import UserError
 from src.journal import Journal, is_journal
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 from torch import Tensor
 
+from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
 from src.evaluation import Judge
 from src.fold_training import Fold, train_folds
-from src.interrupts import obey_lost, uninterrupted
 from src.metrics import HIGHER_IS_BETTER
 from src.optimism import MOST_IMAGES
 from src.sampling import report_at

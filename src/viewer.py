@@ -14,10 +14,10 @@ from renumics.spotlight.analysis import DataIssue
 from renumics.spotlight.layout import Layout, lenses
 from scipy import stats
 
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 from src.comparison import Comparison
-from src.errors import UserError
 from src.features import FeatureTable
-from src.files import write_atomically
 from src.metrics import Array
 from src.suspects import find_suspects
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from loguru import logger as spotlight_log
 
+from custom_aesthetic.base.machine import choose_device
 from src.comparison import Comparison, load_comparison
-from src.device import choose_device
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 from src.settings import FeatureSettings, ViewerArguments

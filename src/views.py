@@ -5,7 +5,7 @@ from itertools import groupby
 
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import VIEWS
 from src.features import FeatureBlock, FeatureTable
 

@@ -19,8 +19,8 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial
 
-from src.errors import UserError
-from src.interrupts import deaf_children, obey_lost, uninterrupted, wait
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.interrupts import deaf_children, obey_lost, uninterrupted, wait
 from src.sampling import make_pruner, make_sampler, sampler_seed
 from src.shared_data import SharedProblem
 from src.storage import open_storage, patiently

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from src.errors import UserError
-from src.files import write_atomically
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import write_atomically
 
 MOST_STARS = 5
 _RATING = re.compile(rb"""xmp:Rating(\s*=\s*(["'])\s*|\s*>\s*)(-?\d+(?:\.\d+)?)""")

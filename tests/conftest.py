@@ -17,6 +17,7 @@ MUST_RUN = "AESTHETIC_TESTS_MUST_RUN" in os.environ
 
 NO_DATA = "no test data"
 
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests start: threads that spin starve each other
 torch.set_num_threads(1)
 
@@ -26,16 +27,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 SLOW = (
-    *("ab_page", "ab_server", "analysis_script", "bench_ab", "bench_features", "browser", "checkpoint", "dashboard"),
-    *("extractors", "features", "postgresql", "run_report", "scorer", "search", "storage", "towers", "training_script"),
-    *("viewer", "workers"),
+    "benchmarks",
+    *("commands/run_report", "commands/spotlight"),
+    *("extractors/checkpoint", "extractors/extractors", "extractors/towers", "features/table"),
+    *("labelling/page", "labelling/server"),
+    *("scripts/analysis", "scripts/browser", "scripts/scorer", "scripts/training"),
+    *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),
 )
-"""Test files that start processes, browsers, servers or real networks; `make fast` leaves them out."""
+"""Folders and files of tests that start processes, browsers, servers or real networks; `make fast` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        place = item.path.relative_to(ROOT / "tests")
+        if place.parent.name in SLOW or f"{place.parent.name}/{place.stem.removeprefix('test_')}" in SLOW:
             item.add_marker("slow")
 
 

@@ -7,12 +7,12 @@ import warnings
 import pytest
 from PIL import Image
 
+from custom_aesthetic.base.errors import UserError
 from src.ab_pictures import PictureCache
 from src.ab_pipeline import open_session
 from src.ab_server import ABServer, open_socket
 from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
-from src.errors import UserError
 from src.images import BadImage
 from src.scorer_settings import ABArguments
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from custom_aesthetic.base.errors import UserError
 from src.ab_pipeline import open_session, score_by_comparisons
 from src.ab_session import BadRequest, Session
 from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
-from src.errors import UserError
 from src.scorer_settings import ABArguments
 from src.scores import read_scores
 from tests.mean_colour import MeanColour

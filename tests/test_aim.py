@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import build_extractor
 from src.extractors.aim import AimConfig, sin_cos_positions
 from tests.tiny_checkpoints import AIM, save_aim

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import aesthetic_data_analysis as script
+from custom_aesthetic.base.errors import UserError
 from src import scoring
 from src.analysis import statistics_line
-from src.errors import UserError
 from src.model_file import save_model
 from src.predictor import Predictor, from_layers
 from src.scores import read_scores

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from custom_aesthetic.base.errors import UserError
 from src.arguments import as_lines, options_of, parse_arguments, setting_groups, shown_lines
-from src.errors import UserError
 from src.example_arguments import example_text
 from src.settings import Range, TrainingArguments
 from tests.conftest import ROOT

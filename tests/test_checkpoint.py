@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import build_extractor, checkpoint
 from src.extractors.checkpoint import open_checkpoint, within
 from tests.tiny_checkpoints import save_aim, save_checkpoint

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from custom_aesthetic.base.errors import UserError
 from src.comparisons import HEADER, Comparison, ComparisonLog, make_choice, merge_log, read_log, undo_rows
-from src.errors import UserError
 
 
 def a_choice(winner: str = "a.png", loser: str = "b.png", time: str = "2026-01-01T00:00:00.000001+00:00"):

@@ -13,8 +13,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from custom_aesthetic.base.errors import UserError
 from src.dashboard import free_port, serve_dashboard
-from src.errors import UserError
 from src.storage import close_storage, open_storage
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.evaluation import Judge, check_scores
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 2.0, 5.0])

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import VIEWS, FeatureExtractor, build_extractor, build_extractors
 from tests.tiny_checkpoints import KINDS, make_picture, save_checkpoint
 

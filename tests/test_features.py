@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extraction import Extraction, Lanes, arrangements
 from src.features import FeatureBlock, FeatureTable, load_features
 from src.images import CACHE_FOLDER_NAME, find_images

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.features import FeatureBlock, FeatureTable
 from src.hidden_states import find_mixtures, make_head_input, resolve_mode
 from src.predictor import Predictor, predict

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import FeatureExtractor, build_extractor
 from src.images import CACHE_FOLDER_NAME, DRAFT_FACTOR, BadImage, find_images, open_image
 

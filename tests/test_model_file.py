@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import build_extractors
 from src.features import load_features
 from src.model_file import load_model, model_bytes, save_model

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from custom_aesthetic.base.errors import UserError
 from src import picture_files
-from src.errors import UserError
 from src.picture_files import copy, link, move, plan_transfers, undo, undo_file_in
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from custom_aesthetic.base.errors import UserError
 from src import preparation
-from src.errors import UserError
 from src.preparation import load_head_input, load_scored_images, make_judge, make_problem
 from src.settings import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
 from src.splits import read_split_file

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.scores import ScoreTable, find_score_file, name_some, read_scores, write_csv, write_json
 
 

@@ -17,8 +17,8 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
+from custom_aesthetic.base.errors import UserError
 from src import study as study_module
-from src.errors import UserError
 from src.evaluation import Judge
 from src.model_file import load_model
 from src.predictor import average, predict

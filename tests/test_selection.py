@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.selection import check_selected, select, stars
 
 SCORES = np.array([0.5, 3.0, -1.0, 2.0, 3.0])

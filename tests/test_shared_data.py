@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.fold_training import Fold
 from src.shared_data import share
 from tests.problems import small_problem

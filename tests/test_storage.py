@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
+from custom_aesthetic.base.errors import UserError
 from src import storage as storages
 from src import study as studies
-from src.errors import UserError
 from src.storage import close_storage, is_server, open_storage, parameters_in_one_go, patiently, write_attributes
 from src.study import Claims, Dead, bury
 from tests.problems import run_search

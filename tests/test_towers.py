@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import build_extractor
 from tests.tiny_checkpoints import CLIP_PROCESSOR, VISION, make_model, make_picture, processor_settings, save_checkpoint
 

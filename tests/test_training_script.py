@@ -18,10 +18,10 @@ from scipy import stats
 from torch import nn
 
 import aesthetic_predictor_training as script
+from custom_aesthetic.base.errors import UserError
 from src import preparation
 from src.comparisons import ComparisonLog, make_choice
 from src.console import run_script
-from src.errors import UserError
 from src.storage import close_storage, open_storage
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors import VIEWS
 from src.extractors.naflex import NaflexTransform, naflex_transform, patch_grid
 from src.extractors.processors import DEFAULTS, processor_transform

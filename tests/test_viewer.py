@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from custom_aesthetic.base.errors import UserError
 from src import viewer, viewer_pipeline
 from src.comparison import Comparison
-from src.errors import UserError
 from src.features import FeatureBlock, FeatureTable
 from src.settings import (
     DeviceSettings,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.features import FeatureBlock, FeatureTable
 from src.views import average_views, check_views
 

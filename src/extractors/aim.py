@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
 from src.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
 from src.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision

@@ -2,7 +2,7 @@
 
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors.aim import AimExtractor, is_aim_config
 from src.extractors.checkpoint import CHOICES, open_checkpoint
 from src.extractors.clip import KINDS as CLIP_KINDS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 
 HUB_ANSWER_SECONDS = 5.0
 """How long one question to the hub may wait for an answer."""

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors.transforms import HALF_MEAN, HALF_STD, without_mirror
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 from src.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
 from src.extractors.naflex import NaflexTransform, naflex_transform
 from src.extractors.processors import processor_config, processor_transform

@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.device import choose_device
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import choose_device
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "cuda:99", "meta", "xla"])

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 
 
 def is_file(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import torch
 
-from src.errors import UserError
+from custom_aesthetic.base.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
