@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from src.arguments import parse_arguments
-from src.console import run_script
-from src.scorer_settings import ABArguments
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.scorers import ABArguments
 
 log = logging.getLogger("src.ab_script")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from src.arguments import parse_arguments, shown_lines
-from src.console import run_script
-from src.settings import TrainingArguments
+from custom_aesthetic.settings.arguments import parse_arguments, shown_lines
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.training import TrainingArguments
 
 log = logging.getLogger("src.training_script")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from src.arguments import parse_arguments
-from src.console import run_script
-from src.scorer_settings import FolderArguments
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.scorers import FolderArguments
 
 
 def run(argv: Sequence[str]) -> None:

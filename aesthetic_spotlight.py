@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from src.arguments import parse_arguments
-from src.console import run_script
-from src.settings import ViewerArguments
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.training import ViewerArguments
 
 log = logging.getLogger("src.spotlight_script")
 

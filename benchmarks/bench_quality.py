@@ -21,6 +21,14 @@ import numpy as np
 import torch
 from scipy import stats
 
+from custom_aesthetic.settings.training import (
+    Range,
+    ScoringSettings,
+    SearchSettings,
+    SearchSpace,
+    SplitSettings,
+    StudySettings,
+)
 from src import metrics
 from src.baselines import fit_baselines
 from src.best_models import BestModel
@@ -31,7 +39,6 @@ from src.metrics import Array
 from src.preparation import make_problem
 from src.scores import ScoreTable, read_scores
 from src.search import Target, search
-from src.settings import Range, ScoringSettings, SearchSettings, SearchSpace, SplitSettings, StudySettings
 from src.space import FIRST_TRIAL
 from src.splits import assign_splits
 from src.views import average_views

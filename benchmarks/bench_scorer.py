@@ -19,14 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 import src.scoring
-from src.arguments import parse_arguments
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.scorers import FolderArguments
 from src.domain import find_domain, to_text
 from src.features import load_features
 from src.images import find_images
 from src.model_file import save_model
 from src.predictor import Predictor
 from src.scorer_pipeline import score_folder
-from src.scorer_settings import FolderArguments
 
 N_FEATURES = 1280
 

@@ -24,12 +24,7 @@ import torch
 from torch import nn
 
 from custom_aesthetic.base.machine import choose_device
-from src.best_models import BestModel
-from src.model_file import model_bytes
-from src.preparation import load_head_input, load_scored_images, make_problem
-from src.sampling import make_sampler
-from src.search import Target, search
-from src.settings import (
+from custom_aesthetic.settings.training import (
     FeatureSettings,
     ImageSettings,
     ScoringSettings,
@@ -38,6 +33,11 @@ from src.settings import (
     SplitSettings,
     StudySettings,
 )
+from src.best_models import BestModel
+from src.model_file import model_bytes
+from src.preparation import load_head_input, load_scored_images, make_problem
+from src.sampling import make_sampler
+from src.search import Target, search
 from src.space import first_parameters, suggest
 from src.training import HeadParameters, Job, train_jobs
 from src.trials import Problem, retrain

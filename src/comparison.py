@@ -11,6 +11,7 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
 from src.features import FeatureTable
 from src.image_splits import split_column
 from src.images import find_images
@@ -18,7 +19,6 @@ from src.metrics import Array
 from src.model_file import Model, load_model
 from src.scores import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores
 from src.scoring import score_pictures
-from src.settings import FeatureSettings, ImageSettings, ModelScoreSettings
 from src.splits import read_split_file
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import replace
 
-from src.settings import SearchSpace
+from custom_aesthetic.settings.training import SearchSpace
 from src.space import FIRST_TRIAL
 from src.training import train
 from src.trials import Problem

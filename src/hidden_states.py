@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.settings.training import FeatureSettings
 from src.features import FeatureBlock, FeatureTable
 from src.predictor import Predictor, fold_mixtures
-from src.settings import FeatureSettings
 
 
 @dataclass(frozen=True)

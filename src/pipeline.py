@@ -12,8 +12,9 @@ from optuna import Study
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.settings.arguments import shown_lines
+from custom_aesthetic.settings.training import StudySettings, TrainingArguments
 from src.analysis import statistics_line
-from src.arguments import shown_lines
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
 from src.comparisons import LOG_NAME, Comparison, ComparisonLog
@@ -36,7 +37,6 @@ from src.preparation import (
 from src.run_report import write_run_report
 from src.scores import ScoreTable, write_csv
 from src.search import Found, Target, divide_work, search
-from src.settings import StudySettings, TrainingArguments
 from src.storage import opened_study
 from src.study import PROCESS
 from src.trial_description import describe_trial

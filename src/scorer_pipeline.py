@@ -10,6 +10,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 from src import picture_files
 from src.contact_sheet import write_sheet
 from src.domain import distances, from_text
@@ -17,7 +18,6 @@ from src.hidden_states import arrange
 from src.images import find_images
 from src.model_file import Model, load_model
 from src.picture_files import Transfer
-from src.scorer_settings import ActionSettings, FolderArguments, SelectionSettings
 from src.scores import ScoreTable, name_some, write_csv, write_json
 from src.scoring import PictureScores, score_pictures
 from src.selection import check_selected, select, stars

@@ -6,7 +6,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from src.settings import INTEGER_PARAMETERS, Range, SearchSpace
+from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, SearchSpace
 from src.training import HeadParameters
 
 FIRST_TRIAL = HeadParameters(

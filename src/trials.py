@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
+from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
 from src.evaluation import Judge
 from src.fold_training import Fold, train_folds
 from src.metrics import HIGHER_IS_BETTER
 from src.optimism import MOST_IMAGES
 from src.sampling import report_at
-from src.settings import ScoringSettings, SearchSpace
 from src.space import suggest
 from src.storage import parameters_in_one_go, patiently, write_attributes
 from src.study import FAILURE, Claims, complete_trials, heartbeats

@@ -6,10 +6,10 @@ import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
 from src.comparison import Comparison, load_comparison
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
-from src.settings import FeatureSettings, ViewerArguments
 
 
 def view(arguments: ViewerArguments) -> None:

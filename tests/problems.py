@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from optuna.trial import FrozenTrial
 
+from custom_aesthetic.settings.training import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
 from src.best_models import BestModel
 from src.evaluation import Judge
 from src.model_file import model_bytes
 from src.search import Found, Target, search
-from src.settings import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
 from src.training_data import standardise
 from src.trials import Problem
 

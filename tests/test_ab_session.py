@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.scorers import ABArguments
 from src.ab_pipeline import open_session, score_by_comparisons
 from src.ab_session import BadRequest, Session
-from src.arguments import parse_arguments
 from src.comparisons import ComparisonLog
-from src.scorer_settings import ABArguments
 from src.scores import read_scores
 from tests.mean_colour import MeanColour
 from tests.test_scorer import redness_model

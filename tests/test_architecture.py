@@ -80,7 +80,12 @@ def test_a_script_imports_nothing_heavy_before_it_runs(script: Path) -> None:
         if isinstance(node, ast.ImportFrom | ast.Import)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
-    light = {"src.arguments", "src.console", "src.settings", "src.scorer_settings"}
+    light = {
+        "custom_aesthetic.settings.arguments",
+        "custom_aesthetic.settings.console",
+        "custom_aesthetic.settings.training",
+        "custom_aesthetic.settings.scorers",
+    }
     assert {name for name in tops if name.startswith("src.")} <= light
     assert not {name.split(".")[0] for name in tops} & {"torch", "numpy", "optuna", "PIL", "scipy"}
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.settings.training import FeatureSettings
 from src.features import FeatureBlock, FeatureTable
 from src.hidden_states import find_mixtures, make_head_input, resolve_mode
 from src.predictor import Predictor, predict
-from src.settings import FeatureSettings
 
 
 def table(*widths: int, extractors: tuple[str, ...] = ("a",)) -> FeatureTable:

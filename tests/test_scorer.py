@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import aesthetic_scorer
-from src.console import run_script
+from custom_aesthetic.settings.console import run_script
 from src.domain import find_domain, to_text
 from src.features import load_features
 from src.images import find_images

@@ -1,14 +1,14 @@
 """The text of `arguments-example.txt`, made from the declarations of the settings.
 
-python -m src.example_arguments > arguments-example.txt
+python -m custom_aesthetic.settings.example_arguments > arguments-example.txt
 """
 
 import dataclasses
 import textwrap
 from typing import Any
 
-from src.arguments import as_text, options_of, setting_groups
-from src.settings import Range, TrainingArguments
+from custom_aesthetic.settings.arguments import as_text, options_of, setting_groups
+from custom_aesthetic.settings.training import Range, TrainingArguments
 
 HEAD = """\
 # Every argument of aesthetic_predictor_training.py, with its default and meaning.

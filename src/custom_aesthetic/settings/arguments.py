@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from custom_aesthetic.base.errors import UserError
-from src.settings import INTEGER_PARAMETERS, Range
+from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range
 
 Arguments = TypeVar("Arguments")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from src.settings import REQUIRED, DeviceSettings, setting
+from custom_aesthetic.settings.training import REQUIRED, DeviceSettings, setting
 
 STRATEGIES = ("adaptive", "random")
 

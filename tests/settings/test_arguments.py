@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
-from src.arguments import as_lines, options_of, parse_arguments, setting_groups, shown_lines
-from src.example_arguments import example_text
-from src.settings import Range, TrainingArguments
+from custom_aesthetic.settings.arguments import as_lines, options_of, parse_arguments, setting_groups, shown_lines
+from custom_aesthetic.settings.example_arguments import example_text
+from custom_aesthetic.settings.training import Range, TrainingArguments
 from tests.conftest import ROOT
 
 
@@ -123,7 +123,7 @@ def test_equal_bounds_fix_a_parameter() -> None:
 
 def test_the_example_file_is_what_the_declarations_say() -> None:
     text = (ROOT / "arguments-example.txt").read_text(encoding="utf-8")
-    assert text == example_text(), "run: python -m src.example_arguments > arguments-example.txt"
+    assert text == example_text(), "run: python -m custom_aesthetic.settings.example_arguments > arguments-example.txt"
 
 
 def test_the_example_file_names_every_training_argument_with_its_default(tmp_path: Path) -> None:
