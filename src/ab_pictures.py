@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from src.images import open_image
+from custom_aesthetic.pictures.images import open_image
 
 SIZES = (320, 640, 1024, 1600, 2400, 3840)
 """Longest sides in pixels that pictures are sent at; the page asks for one that fills its window."""

@@ -22,9 +22,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.pictures.images import BadImage
 from src.ab_pictures import PictureCache
 from src.ab_session import BadRequest, Session
-from src.images import BadImage
 
 log = logging.getLogger(__name__)
 

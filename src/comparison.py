@@ -11,10 +11,10 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
+from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
 from src.features import FeatureTable
 from src.image_splits import split_column
-from src.images import find_images
 from src.metrics import Array
 from src.model_file import Model, load_model
 from src.scores import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores

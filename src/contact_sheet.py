@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from custom_aesthetic.base.files import write_atomically
-from src.thumbnails import thumbnail_uri
+from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 
 SIZE = 224
 N_THREADS = 4

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 from src.diagnostics import extremes
 from src.metrics import Array
-from src.thumbnails import thumbnail_uri
 
 PICTURES_A_STRIP = 12
 

@@ -10,18 +10,18 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.pictures import transfers
+from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.transfers import Transfer
+from custom_aesthetic.pictures.xmp import write_stars
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
-from src import picture_files
 from src.contact_sheet import write_sheet
 from src.domain import distances, from_text
 from src.hidden_states import arrange
-from src.images import find_images
 from src.model_file import Model, load_model
-from src.picture_files import Transfer
 from src.scores import ScoreTable, name_some, write_csv, write_json
 from src.scoring import PictureScores, score_pictures
 from src.selection import check_selected, select, stars
-from src.xmp import write_stars
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def check_arguments(arguments: FolderArguments) -> None:
     action, output = arguments.action, arguments.folder.output
     if arguments.folder.directory is None or arguments.folder.model is None:
         raise UserError("-d/--directory and -m/--model are required")
-    given = [f"--{kind}_to" for kind in picture_files.KINDS if getattr(action, f"{kind}_to") is not None]
+    given = [f"--{kind}_to" for kind in transfers.KINDS if getattr(action, f"{kind}_to") is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
     if given and not is_selective(arguments.selection):
@@ -79,9 +79,9 @@ def check_arguments(arguments: FolderArguments) -> None:
         raise UserError(f"-o {output}: the scores are written as .csv or .json; end the name in one of them")
     if not Path(arguments.folder.directory).is_dir():
         raise UserError(f"folder {arguments.folder.directory} is not there or not a directory; check -d")
-    for kind in picture_files.KINDS:
+    for kind in transfers.KINDS:
         if getattr(action, f"{kind}_to") is not None:
-            picture_files.plan_transfers(Path(arguments.folder.directory), [], Path(getattr(action, f"{kind}_to")))
+            transfers.plan_transfers(Path(arguments.folder.directory), [], Path(getattr(action, f"{kind}_to")))
 
 
 def is_selective(selection: SelectionSettings) -> bool:
@@ -177,12 +177,12 @@ def rate(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
 
 def act(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
     """Copy, link or move the pictures, or say what would be done."""
-    for kind in picture_files.KINDS:
+    for kind in transfers.KINDS:
         name = getattr(action, f"{kind}_to")
         if name is None:
             continue
         target = Path(name)
-        transfers, in_the_way = picture_files.plan_transfers(directory, paths, target, with_sidecars=kind != "link")
+        transfers, in_the_way = transfers.plan_transfers(directory, paths, target, with_sidecars=kind != "link")
         if in_the_way:
             log.warning("left out, as something is there already: %s", name_some(in_the_way))
         if action.dry_run:
@@ -197,18 +197,18 @@ def transfer(kind: str, transfers: Sequence[Transfer], target: Path) -> None:
     done = {"copy": "copied", "link": "linked", "move": "moved"}[kind]
     undoing = ""
     if kind == "move" and transfers:
-        undo_file = picture_files.undo_file_in(target, datetime.now())
+        undo_file = transfers.undo_file_in(target, datetime.now())
         undoing = f"; --undo={undo_file} takes it back"
-        picture_files.move(transfers, undo_file)
+        transfers.move(transfers, undo_file)
     elif kind == "copy":
-        picture_files.copy(transfers)
+        transfers.copy(transfers)
     elif kind == "link":
-        picture_files.link(transfers)
+        transfers.link(transfers)
     log.info("%d files %s to %s%s", len(transfers), done, target, undoing)
 
 
 def take_back(undo_file: Path) -> None:
-    back, in_the_way = picture_files.undo(undo_file)
+    back, in_the_way = transfers.undo(undo_file)
     log.info("%d files moved back", back)
     if in_the_way:
         raise UserError(f"not moved back, as something is there: {name_some(in_the_way)}; move that away first")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from src.images import find_images, open_image
+from custom_aesthetic.pictures.images import find_images, open_image
 
 
 class MeanColour:

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
 from src.ab_pictures import PictureCache
 from src.ab_pipeline import open_session
 from src.ab_server import ABServer, open_socket
 from src.comparisons import ComparisonLog
-from src.images import BadImage
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -220,7 +220,7 @@ def test_comparisons_with_pictures_that_are_gone_still_count_for_the_others(colo
 
 
 def test_stars_are_a_starting_point(colour_pictures):
-    from src.xmp import write_stars
+    from custom_aesthetic.pictures.xmp import write_stars
 
     for number in range(12):
         write_stars(colour_pictures / ("warm" if number % 2 else "cold") / f"{number:02}.png", number // 2)

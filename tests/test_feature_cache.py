@@ -16,10 +16,10 @@ from safetensors import safe_open
 import src.feature_cache
 import src.feature_shards
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME
 from src.cache_folders import cache_folders
 from src.feature_cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
 from src.feature_shards import DamagedShard, read_features, read_index, write_shard
-from src.images import CACHE_FOLDER_NAME
 from src.picture_keys import PictureKeys, Pictures
 
 WIDTH = 3

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, find_images
 from src.extraction import Extraction, Lanes, arrangements
 from src.features import FeatureBlock, FeatureTable, load_features
-from src.images import CACHE_FOLDER_NAME, find_images
 from tests.mean_colour import MeanColour, expected, make_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -379,7 +379,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from src.features import load_features
-from src.images import find_images
+from custom_aesthetic.pictures.images import find_images
 from tests.mean_colour import MeanColour, expected
 directory, log_file, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 extractor = MeanColour(seconds=lambda n: seconds * n, log_file=log_file)

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from custom_aesthetic.base.errors import UserError
-from src.xmp import read_stars, sidecar_of, stars_in, write_stars
+from custom_aesthetic.pictures.xmp import read_stars, sidecar_of, stars_in, write_stars
 
 ATTRIBUTE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Label="Red" xmp:Rating="%d"/>

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from custom_aesthetic.base.errors import UserError
-from src import picture_files
-from src.picture_files import copy, link, move, plan_transfers, undo, undo_file_in
+from custom_aesthetic.pictures import transfers
+from custom_aesthetic.pictures.transfers import copy, link, move, plan_transfers, undo, undo_file_in
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_an_undo_overwrites_nothing_either(folder, tmp_path):
 
 
 def test_a_crash_in_the_middle_of_moving_can_be_taken_back(folder, tmp_path, monkeypatch):
-    real, calls = picture_files._move_one, []
+    real, calls = transfers._move_one, []
 
     def fails_at_the_second(source: Path, target: Path) -> None:
         calls.append(source)
@@ -95,10 +95,10 @@ def test_a_crash_in_the_middle_of_moving_can_be_taken_back(folder, tmp_path, mon
         real(source, target)
 
     before = contents(folder)
-    monkeypatch.setattr(picture_files, "_move_one", fails_at_the_second)
+    monkeypatch.setattr(transfers, "_move_one", fails_at_the_second)
     with pytest.raises(UserError, match="disk is full"):
         move(plan_transfers(folder, PATHS, tmp_path / "best")[0], tmp_path / "undo.jsonl")
-    monkeypatch.setattr(picture_files, "_move_one", real)
+    monkeypatch.setattr(transfers, "_move_one", real)
     with (tmp_path / "undo.jsonl").open("a") as stream:
         stream.write('{"from": "torn')
     assert undo(tmp_path / "undo.jsonl") == (1, [])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.images import BadImage, open_image
+from custom_aesthetic.pictures.images import BadImage, open_image
 
 THUMBNAIL_SIZE = 224
 JPEG_QUALITY = 80

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
-from src.xmp import sidecar_of
+from custom_aesthetic.pictures.xmp import sidecar_of
 
 log = logging.getLogger(__name__)
 
