@@ -12,8 +12,8 @@ True scores and features are those of real pictures: ratings of photographs (200
 demo's drawings with its stated taste (1,000 of them). Features come from the packaged extractor.
 
     elo      Elo as the AB scorer keeps it, K = 0.7, expectation 1 / (1 + exp(b - a)), each picture equally often
-    bt       Bradley-Terry (src/bradley_terry.py) on the very same answers
-    adaptive Bradley-Terry, pairs drawn by src/pairing.py, fitted anew every tenth of a comparison a picture
+    bt       Bradley-Terry (src/custom_aesthetic/scores/bradley_terry.py) on the very same answers
+    adaptive Bradley-Terry, pairs drawn by src/custom_aesthetic/scores/pairing.py, fitted anew every tenth of a comparison a picture
     features as adaptive, with the ridge prior from the pictures' features
 
 What is printed: Spearman of the scores with the true ones, mean over seeds, at so many comparisons a picture (a
@@ -37,9 +37,9 @@ from scipy.stats import spearmanr
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from src.bradley_terry import Prior, fit_scores, flat_prior, standard_errors  # noqa: E402
-from src.pairing import Standing, after_choice, draw_group  # noqa: E402
-from src.prior import feature_prior  # noqa: E402
+from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, flat_prior, standard_errors  # noqa: E402
+from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group  # noqa: E402
+from custom_aesthetic.scores.prior import feature_prior  # noqa: E402
 
 CHECKPOINTS = (1, 2, 4, 6, 8, 10, 15, 20)
 CONSISTENCIES = (0.65, 0.80, 0.95)
@@ -199,9 +199,9 @@ def scored_pictures(folder: Path, score_file: str) -> tuple[np.ndarray, np.ndarr
     """Scores (n_pictures,) and features (n_pictures, n_features) of a folder, in the order of its score file."""
     import torch
 
+    from custom_aesthetic.scores.score_files import read_scores
     from src.extractors import build_extractors
     from src.features import load_features
-    from src.scores import read_scores
 
     table = read_scores(folder / score_file)
     extractors = build_extractors("efficientnet-lite0", torch.device("cpu"))

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from custom_aesthetic.scores.score_files import ScoreTable, read_scores
+from custom_aesthetic.scores.splits import assign_splits
 from custom_aesthetic.settings.training import (
     Range,
     ScoringSettings,
@@ -37,10 +39,8 @@ from src.features import FeatureTable, load_features
 from src.hidden_states import HeadInput, arrange
 from src.metrics import Array
 from src.preparation import make_problem
-from src.scores import ScoreTable, read_scores
 from src.search import Target, search
 from src.space import FIRST_TRIAL
-from src.splits import assign_splits
 from src.views import average_views
 
 CPU = torch.device("cpu")

@@ -11,12 +11,12 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
+from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
+from custom_aesthetic.scores.prior import standardised, starting_prior, to_units
+from custom_aesthetic.scores.score_files import name_some
 from custom_aesthetic.settings.scorers import ABArguments
 from src.ab_scores import ScoreFiles, open_score_files
 from src.ab_session import Plan, Session, with_names
-from src.comparisons import ComparisonLog, merge_log
-from src.prior import standardised, starting_prior, to_units
-from src.scores import name_some
 
 log = logging.getLogger(__name__)
 

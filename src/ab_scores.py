@@ -11,8 +11,8 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from src.comparisons import LOG_NAME
-from src.scores import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
+from custom_aesthetic.scores.choice_log import LOG_NAME
+from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import optuna
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.scores.score_files import ScoreTable, write_csv, write_json
 from custom_aesthetic.settings.training import AnalysisArguments, AnalysisSettings
 from src.analysis import statistics_line
 from src.closing import Judged, baseline_lines
 from src.comparison import Comparison, load_comparison, splits_learnt
 from src.report import ReportData, write_report
-from src.scores import ScoreTable, write_csv, write_json
 from src.storage import opened_study
 
 log = logging.getLogger(__name__)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_aesthetic.scores.choice_log import Comparison
+from custom_aesthetic.scores.score_files import ScoreTable
 from src.analysis import statistics_line
 from src.baselines import advice, fit_baselines
 from src.calibration import coverage
-from src.comparisons import Comparison
 from src.confidence import Interval, ab_interval, spearman_interval
 from src.learning_curve import learning_curve
 from src.metrics import Array
 from src.noise_ceiling import Ceiling, ceiling_of_comparisons, comparison_sigmas, noise_ceiling, rating_sigmas
-from src.scores import ScoreTable
 
 Rows = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior, standard_errors
 from src import metrics
-from src.bradley_terry import fit_scores, flat_prior, standard_errors
 from src.confidence import Interval
 from src.metrics import Array
 

@@ -12,12 +12,13 @@ from optuna import Study
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
+from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import StudySettings, TrainingArguments
 from src.analysis import statistics_line
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
-from src.comparisons import LOG_NAME, Comparison, ComparisonLog
 from src.dashboard import check_server, serve_dashboard
 from src.domain import find_domain, to_text
 from src.features import FeatureTable
@@ -35,7 +36,6 @@ from src.preparation import (
     make_problem,
 )
 from src.run_report import write_run_report
-from src.scores import ScoreTable, write_csv
 from src.search import Found, Target, divide_work, search
 from src.storage import opened_study
 from src.study import PROCESS

@@ -14,12 +14,12 @@ from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.transfers import Transfer
 from custom_aesthetic.pictures.xmp import write_stars
+from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 from src.contact_sheet import write_sheet
 from src.domain import distances, from_text
 from src.hidden_states import arrange
 from src.model_file import Model, load_model
-from src.scores import ScoreTable, name_some, write_csv, write_json
 from src.scoring import PictureScores, score_pictures
 from src.selection import check_selected, select, stars
 

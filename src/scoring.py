@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.scores.score_files import name_some
 from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 from src.hidden_states import arrange
 from src.metrics import Array
 from src.model_file import Model
 from src.predictor import predict
-from src.scores import name_some
 from src.views import average_views
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from src.comparisons import ComparisonLog
-from src.scores import read_scores
+from custom_aesthetic.scores.choice_log import ComparisonLog
+from custom_aesthetic.scores.score_files import read_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

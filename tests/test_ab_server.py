@@ -9,12 +9,12 @@ from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.pictures.images import BadImage
+from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
 from src.ab_pictures import PictureCache
 from src.ab_pipeline import open_session
 from src.ab_server import ABServer, open_socket
-from src.comparisons import ComparisonLog
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -14,11 +14,11 @@ import torch
 
 import aesthetic_data_analysis as script
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.scores.score_files import read_scores
 from src import scoring
 from src.analysis import statistics_line
 from src.model_file import save_model
 from src.predictor import Predictor, from_layers
-from src.scores import read_scores
 from src.storage import close_storage, open_storage
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour

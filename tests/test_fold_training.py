@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from custom_aesthetic.scores.folds import make_folds
 from src.fold_training import Fold, train_folds
-from src.folds import make_folds
 from src.predictor import predict
 from src.training import Aim, DivergedError, train
 from src.training_data import standardise

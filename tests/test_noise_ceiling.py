@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
+from custom_aesthetic.scores.score_files import read_scores
 from src import metrics
-from src.bradley_terry import fit_scores, flat_prior
 from src.noise_ceiling import ceiling_of_comparisons, comparison_sigmas, noise_ceiling, rating_sigmas
-from src.scores import read_scores
 
 
 @pytest.mark.parametrize("noise", [0.2, 0.7, 1.5])

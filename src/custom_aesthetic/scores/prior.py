@@ -6,7 +6,7 @@ spread as wide as scores are believed to be.
 
 import numpy as np
 
-from src.bradley_terry import PRIOR_VARIANCE, Prior, feature_basis, flat_prior
+from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, feature_basis, flat_prior
 
 FEATURE_SHARE = 2 / 3
 """Share of the scores' variance that the features are given to explain."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.scores.duplicates import describe_groups, group_duplicates
+from custom_aesthetic.scores.score_files import ScoreTable
+from custom_aesthetic.scores.splits import NAMES, assign_splits, read_split_file, warn_of_cut_groups, write_split_file
 from custom_aesthetic.settings.training import SplitSettings
-from src.duplicates import describe_groups, group_duplicates
-from src.scores import ScoreTable
-from src.splits import NAMES, assign_splits, read_split_file, warn_of_cut_groups, write_split_file
 
 log = logging.getLogger(__name__)
 

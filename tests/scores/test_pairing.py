@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.pairing import Standing, draw_group, expected_rank_change, pair_gain
+from custom_aesthetic.scores.pairing import Standing, draw_group, expected_rank_change, pair_gain
 
 
 def standing(n_pictures: int = 20, seed: int = 0) -> Standing:

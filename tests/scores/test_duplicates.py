@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from src import duplicates
-from src.duplicates import describe_groups, group_duplicates
+from custom_aesthetic.scores import duplicates
+from custom_aesthetic.scores.duplicates import describe_groups, group_duplicates
 
 
 def pictures(n_different: int, n_copies: int, noise: float, seed: int = 0) -> tuple[list[str], np.ndarray]:

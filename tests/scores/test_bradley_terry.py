@@ -6,8 +6,15 @@ import pytest
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from src import bradley_terry
-from src.bradley_terry import Prior, covariance, feature_basis, fit_scores, flat_prior, standard_errors
+from custom_aesthetic.scores import bradley_terry
+from custom_aesthetic.scores.bradley_terry import (
+    Prior,
+    covariance,
+    feature_basis,
+    fit_scores,
+    flat_prior,
+    standard_errors,
+)
 
 
 def answers(truth: np.ndarray, n_comparisons: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

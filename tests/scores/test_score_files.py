@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
-from src.scores import ScoreTable, find_score_file, name_some, read_scores, write_csv, write_json
+from custom_aesthetic.scores.score_files import (
+    ScoreTable,
+    find_score_file,
+    name_some,
+    read_scores,
+    write_csv,
+    write_json,
+)
 
 
 def write(folder: Path, name: str, content: object) -> Path:

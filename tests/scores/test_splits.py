@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
-from src.splits import assign_splits, cut_groups, read_split_file, warn_of_cut_groups, write_split_file
+from custom_aesthetic.scores.splits import (
+    assign_splits,
+    cut_groups,
+    read_split_file,
+    warn_of_cut_groups,
+    write_split_file,
+)
 
 paths = st.lists(st.text("abcdefg/", min_size=1, max_size=8), unique=True, max_size=60)
 

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from custom_aesthetic.base.errors import UserError
-from src.comparisons import HEADER, Comparison, ComparisonLog, make_choice, merge_log, read_log, undo_rows
+from custom_aesthetic.scores.choice_log import (
+    HEADER,
+    Comparison,
+    ComparisonLog,
+    make_choice,
+    merge_log,
+    read_log,
+    undo_rows,
+)
 
 
 def a_choice(winner: str = "a.png", loser: str = "b.png", time: str = "2026-01-01T00:00:00.000001+00:00"):

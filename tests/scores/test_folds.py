@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.folds import make_folds
+from custom_aesthetic.scores.folds import make_folds
 
 numbers = st.lists(st.integers(0, 40), min_size=2, max_size=60)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from src.bradley_terry import PRIOR_VARIANCE
-from src.prior import feature_prior, standardised, starting_prior, to_units
+from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE
+from custom_aesthetic.scores.prior import feature_prior, standardised, starting_prior, to_units
 
 
 def test_guesses_keep_their_order_and_leave_less_open_than_no_guess():
