@@ -199,8 +199,8 @@ def scored_pictures(folder: Path, score_file: str) -> tuple[np.ndarray, np.ndarr
     """Scores (n_pictures,) and features (n_pictures, n_features) of a folder, in the order of its score file."""
     import torch
 
+    from custom_aesthetic.extractors import build_extractors
     from custom_aesthetic.scores.score_files import read_scores
-    from src.extractors import build_extractors
     from src.features import load_features
 
     table = read_scores(folder / score_file)

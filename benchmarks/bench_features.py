@@ -28,9 +28,9 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.extractors import FeatureExtractor, build_extractor
 from custom_aesthetic.pictures.images import find_images, open_image
 from src.extraction import decode, model_features, n_cores
-from src.extractors import FeatureExtractor, build_extractor
 from src.features import load_features
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "images"

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores
 from custom_aesthetic.scores.splits import assign_splits
 from custom_aesthetic.settings.training import (
@@ -34,7 +35,6 @@ from custom_aesthetic.settings.training import (
 from src import metrics
 from src.baselines import fit_baselines
 from src.best_models import BestModel
-from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 from src.hidden_states import HeadInput, arrange
 from src.metrics import Array

@@ -89,7 +89,7 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     import torch
 
     from custom_aesthetic.base.machine import choose_device
-    from src.extractors import build_extractors
+    from custom_aesthetic.extractors import build_extractors
     from src.features import FeatureTable, load_features
     from src.model_file import load_model
     from src.scoring import score_pictures

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.pictures.images import BadImage, open_image
-from src.extractors.protocol import FeatureExtractor
 
 START_BATCH_SIZE = 4
 MAX_BATCH_SIZE_CPU = 64

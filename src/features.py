@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.extractors.protocol import FeatureExtractor
 from src.cache_folders import cache_folders
 from src.extraction import Extraction, Features
-from src.extractors.protocol import FeatureExtractor
 from src.feature_cache import FeatureSet, Located, open_feature_set
 from src.picture_keys import Pictures
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
+from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import KnownSplit, known_split, near_duplicates, settle_split, with_split
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import NAMES
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
 from src.evaluation import Judge, check_scores
-from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 from src.fold_training import Fold
 from src.hidden_states import HeadInput, make_head_input

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.scores.score_files import name_some
-from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 from src.hidden_states import arrange
 from src.metrics import Array

@@ -6,9 +6,9 @@ import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
 from src.comparison import Comparison, load_comparison
-from src.extractors import build_extractors
 from src.features import FeatureTable, load_features
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors import VIEWS
+from custom_aesthetic.extractors import VIEWS
 from src.features import FeatureBlock, FeatureTable
 
 SEPARATOR = "+"

@@ -232,7 +232,7 @@ def test_stars_are_a_starting_point(colour_pictures):
 
 
 def test_features_let_pictures_never_shown_start_with_a_guess(colour_pictures, monkeypatch):
-    monkeypatch.setattr("src.extractors.build_extractors", lambda *_: [MeanColour()])
+    monkeypatch.setattr("custom_aesthetic.extractors.build_extractors", lambda *_: [MeanColour()])
     session = session_of(colour_pictures, "--feature_extractor_model=mean-colour")
     rows = {path: row for row, path in enumerate(session.plan.paths)}
     shown = [path for path in session.plan.paths if number_of(path) % 3]
@@ -317,7 +317,7 @@ def test_the_background_keeps_the_score_file_up_to_date_and_stopping_completes_i
 
 
 def test_recompute_writes_the_scores_of_the_choices_and_opens_no_page(colour_pictures, monkeypatch):
-    monkeypatch.setattr("src.extractors.build_extractors", lambda *_: [MeanColour()])
+    monkeypatch.setattr("custom_aesthetic.extractors.build_extractors", lambda *_: [MeanColour()])
     choose_redder(session_of(colour_pictures), 40)
     options = ["-d", str(colour_pictures), "--recompute"]
     for name, more in (("with.json", ["--feature_extractor_model=mean-colour"]), ("alone.json", [])):

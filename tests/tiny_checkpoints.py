@@ -113,7 +113,7 @@ def save_aim(folder: Path, weights: str = "model.safetensors") -> Path:
     """Save a tiny AIM v1 checkpoint in the published format, as safetensors or as `pytorch_model.bin`."""
     from safetensors.torch import save_file
 
-    from src.extractors.aim import Aim, AimConfig
+    from custom_aesthetic.extractors.aim import Aim, AimConfig
 
     torch.manual_seed(3)
     tensors = {

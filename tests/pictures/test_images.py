@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.extractors import FeatureExtractor, build_extractor
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, DRAFT_FACTOR, BadImage, find_images, open_image
-from src.extractors import FeatureExtractor, build_extractor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

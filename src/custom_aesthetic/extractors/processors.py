@@ -12,8 +12,16 @@ from typing import Any
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors.checkpoint import Checkpoint, open_checkpoint, optional_json
-from src.extractors.transforms import CLIP_MEAN, CLIP_STD, HALF_MEAN, HALF_STD, IMAGENET_MEAN, IMAGENET_STD, Transform
+from custom_aesthetic.extractors.checkpoint import Checkpoint, open_checkpoint, optional_json
+from custom_aesthetic.extractors.transforms import (
+    CLIP_MEAN,
+    CLIP_STD,
+    HALF_MEAN,
+    HALF_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Transform,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors import VIEWS, FeatureExtractor, build_extractor, build_extractors
+from custom_aesthetic.extractors import VIEWS, FeatureExtractor, build_extractor, build_extractors
 from tests.tiny_checkpoints import KINDS, make_picture, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -130,9 +130,9 @@ def test_the_weights_are_read_by_the_first_features_only(name, monkeypatch, batc
     def refuse(*_args, **_options):
         raise AssertionError("weights were read")
 
-    for module in ("src.extractors.aim", "src.extractors.tower"):
+    for module in ("custom_aesthetic.extractors.aim", "custom_aesthetic.extractors.tower"):
         monkeypatch.setattr(f"{module}.load_tensors", refuse)
-    monkeypatch.setattr("src.extractors.packaged.load_model", refuse)
+    monkeypatch.setattr("custom_aesthetic.extractors.packaged.load_model", refuse)
     extractor = build_extractor(name, CPU)
     extractor.transform(make_picture())
     with pytest.raises(AssertionError, match="weights were read"):
@@ -157,7 +157,7 @@ def test_a_folder_without_config_is_an_error_that_names_the_choices(tmp_path):
 
 @pytest.mark.parametrize("missing", ["./nowhere", "/no/such/folder", r"C:\models\x", r"models\x", "a/b/c", "~/no-such"])
 def test_a_path_that_does_not_exist_never_goes_to_the_hub(missing, monkeypatch):
-    monkeypatch.setattr("src.extractors.checkpoint._open_hub", lambda _name: pytest.fail("asked the hub"))
+    monkeypatch.setattr("custom_aesthetic.extractors.checkpoint._open_hub", lambda _name: pytest.fail("asked the hub"))
     with pytest.raises(UserError, match=r"does not exist.*local folder.*efficientnet-lite0"):
         build_extractor(missing, CPU)
 
@@ -186,7 +186,7 @@ def test_building_the_packaged_extractor_imports_no_transformers():
     import subprocess
 
     code = (
-        "import sys, torch; from src.extractors import build_extractor;"
+        "import sys, torch; from custom_aesthetic.extractors import build_extractor;"
         "extractor = build_extractor('efficientnet-lite0', torch.device('cpu'));"
         "extractor.features(torch.zeros(1, 3, 224, 224), [0]);"
         "sys.exit(any(m.split('.')[0] in ('transformers', 'huggingface_hub', 'torchvision') for m in sys.modules))"
@@ -197,7 +197,7 @@ def test_building_the_packaged_extractor_imports_no_transformers():
 def test_the_half_precision_of_an_accelerator_gives_nearly_the_same_features(extractor, name, batch, monkeypatch):
     """Carried out on the CPU, by telling the extractors that half precision is right."""
     for module in ("aim", "packaged", "tower"):
-        monkeypatch.setattr(f"src.extractors.{module}.precision", lambda *_arguments: "float16")
+        monkeypatch.setattr(f"custom_aesthetic.extractors.{module}.precision", lambda *_arguments: "float16")
     half = build_extractor(name, CPU)
     for k, expected in extractor.features(batch, [0, 1]).items():
         found = half.features(batch, [0, 1])[k]
@@ -209,8 +209,8 @@ def test_the_half_precision_of_an_accelerator_gives_nearly_the_same_features(ext
 def test_weights_decide_the_precision_where_config_is_silent(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from src.extractors.checkpoint import open_checkpoint
-    from src.extractors.weights import compute_dtype, load_tensors, precision
+    from custom_aesthetic.extractors.checkpoint import open_checkpoint
+    from custom_aesthetic.extractors.weights import compute_dtype, load_tensors, precision
 
     folder = save_checkpoint("aim", tmp_path / "aim")
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(folder / "model.safetensors").items()}

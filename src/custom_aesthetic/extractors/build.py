@@ -3,13 +3,13 @@
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors.aim import AimExtractor, is_aim_config
-from src.extractors.checkpoint import CHOICES, open_checkpoint
-from src.extractors.clip import KINDS as CLIP_KINDS
-from src.extractors.packaged import NAME, PackagedExtractor
-from src.extractors.protocol import FeatureExtractor
-from src.extractors.tower import Tower
-from src.extractors.towers import KINDS as OTHER_KINDS
+from custom_aesthetic.extractors.aim import AimExtractor, is_aim_config
+from custom_aesthetic.extractors.checkpoint import CHOICES, open_checkpoint
+from custom_aesthetic.extractors.clip import KINDS as CLIP_KINDS
+from custom_aesthetic.extractors.packaged import NAME, PackagedExtractor
+from custom_aesthetic.extractors.protocol import FeatureExtractor
+from custom_aesthetic.extractors.tower import Tower
+from custom_aesthetic.extractors.towers import KINDS as OTHER_KINDS
 
 KINDS = {**CLIP_KINDS, **OTHER_KINDS}
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors import build_extractor
+from custom_aesthetic.extractors import build_extractor
 from tests.tiny_checkpoints import CLIP_PROCESSOR, VISION, make_model, make_picture, processor_settings, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -154,7 +154,7 @@ def test_aimv2_without_a_head_gives_the_mean_of_the_normalised_patches(tmp_path)
 
 
 def test_a_full_clip_checkpoint_is_read_without_its_text_tower(tmp_path, monkeypatch):
-    from src.extractors import clip
+    from custom_aesthetic.extractors import clip
 
     seen = []
     real = clip.from_tensors
@@ -227,7 +227,7 @@ def test_weights_of_another_size_than_the_configuration_are_an_error(tmp_path):
 def test_a_configuration_silent_about_its_depth_has_that_of_its_class():
     import transformers as t
 
-    from src.extractors.build import KINDS
+    from custom_aesthetic.extractors.build import KINDS
 
     classes = {
         "clip": t.CLIPVisionConfig,
@@ -265,7 +265,7 @@ def test_without_a_processor_file_the_standard_transform_is_used_and_said(tmp_pa
     folder = save_checkpoint("clip_vision_model", tmp_path / "clip")
     with_file = build_extractor(str(folder), CPU)
     (folder / "preprocessor_config.json").unlink()
-    with caplog.at_level(logging.INFO, logger="src.extractors"):
+    with caplog.at_level(logging.INFO, logger="custom_aesthetic.extractors"):
         without = build_extractor(str(folder), CPU)
     assert "no image processor file, using CLIPImageProcessor at 28 pixels" in caplog.text
     assert torch.equal(without.transform(make_picture()), with_file.transform(make_picture()))

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
-from src.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
-from src.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
+from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from custom_aesthetic.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
+from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
 
 EPS = 1e-6
 CONFIG_KEYS = ("img_size", "patch_size", "embed_dim", "num_blocks", "num_heads")

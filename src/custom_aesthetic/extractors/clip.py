@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.extractors.tower import TowerKind, from_tensors
+from custom_aesthetic.extractors.tower import TowerKind, from_tensors
 
 
 def load_clip(config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[nn.Module, set[str]]:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors import build_extractor
-from src.extractors.aim import AimConfig, sin_cos_positions
+from custom_aesthetic.extractors import build_extractor
+from custom_aesthetic.extractors.aim import AimConfig, sin_cos_positions
 from tests.tiny_checkpoints import AIM, save_aim
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from src.extractors.transforms import Transform
-from src.extractors.weights import DTYPES, check_hidden_states, precision
+from custom_aesthetic.extractors.transforms import Transform
+from custom_aesthetic.extractors.weights import DTYPES, check_hidden_states, precision
 
 NAME = "efficientnet-lite0"
 N_BLOCKS = 16

@@ -1,6 +1,6 @@
 """Frozen networks that turn pictures into features; `build_extractor` makes one from its name."""
 
-from src.extractors.build import build_extractor, build_extractors
-from src.extractors.protocol import VIEWS, FeatureExtractor
+from custom_aesthetic.extractors.build import build_extractor, build_extractors
+from custom_aesthetic.extractors.protocol import VIEWS, FeatureExtractor
 
 __all__ = ["VIEWS", "FeatureExtractor", "build_extractor", "build_extractors"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src.extractors import build_extractor
-from src.extractors.packaged import load_model
+from custom_aesthetic.extractors import build_extractor
+from custom_aesthetic.extractors.packaged import load_model
 from tests.tiny_checkpoints import make_picture
 
 CPU = torch.device("cpu")

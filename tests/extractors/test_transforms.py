@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors import VIEWS
-from src.extractors.naflex import NaflexTransform, naflex_transform, patch_grid
-from src.extractors.processors import DEFAULTS, processor_transform
-from src.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
+from custom_aesthetic.extractors import VIEWS
+from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform, patch_grid
+from custom_aesthetic.extractors.processors import DEFAULTS, processor_transform
+from custom_aesthetic.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
 from tests.tiny_checkpoints import make_picture
 
 SETTINGS = {

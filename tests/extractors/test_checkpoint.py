@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors import build_extractor, checkpoint
-from src.extractors.checkpoint import open_checkpoint, within
+from custom_aesthetic.extractors import build_extractor, checkpoint
+from custom_aesthetic.extractors.checkpoint import open_checkpoint, within
 from tests.tiny_checkpoints import save_aim, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -291,7 +291,7 @@ def test_building_an_aim_extractor_imports_no_transformers(tmp_path):
 
     folder = save_aim(tmp_path)
     code = (
-        "import sys, torch; from src.extractors import build_extractor;"
+        "import sys, torch; from custom_aesthetic.extractors import build_extractor;"
         "build_extractor(sys.argv[1], torch.device('cpu')).features(torch.zeros(1, 3, 28, 28), [0]);"
         "sys.exit('transformers' in sys.modules)"
     )

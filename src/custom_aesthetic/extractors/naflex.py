@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors.transforms import HALF_MEAN, HALF_STD, without_mirror
+from custom_aesthetic.extractors.transforms import HALF_MEAN, HALF_STD, without_mirror
 
 
 @dataclass(frozen=True)

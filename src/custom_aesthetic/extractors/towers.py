@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.extractors.tower import TowerKind, from_tensors
+from custom_aesthetic.extractors.tower import TowerKind, from_tensors
 
 IMAGE_PART = "vision_model"
 

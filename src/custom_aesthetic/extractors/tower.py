@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
-from src.extractors.naflex import NaflexTransform, naflex_transform
-from src.extractors.processors import processor_config, processor_transform
-from src.extractors.transforms import Transform
-from src.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
+from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform
+from custom_aesthetic.extractors.processors import processor_config, processor_transform
+from custom_aesthetic.extractors.transforms import Transform
+from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
 
 NOT_VISION = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
 """Beginnings of the names of tensors that no vision tower needs: they are never read into memory."""

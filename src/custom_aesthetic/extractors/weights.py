@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
-from src.extractors.checkpoint import Checkpoint, weights_files
+from custom_aesthetic.extractors.checkpoint import Checkpoint, weights_files
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
