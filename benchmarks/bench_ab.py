@@ -200,8 +200,8 @@ def scored_pictures(folder: Path, score_file: str) -> tuple[np.ndarray, np.ndarr
     import torch
 
     from custom_aesthetic.extractors import build_extractors
+    from custom_aesthetic.features.table import load_features
     from custom_aesthetic.scores.score_files import read_scores
-    from src.features import load_features
 
     table = read_scores(folder / score_file)
     extractors = build_extractors("efficientnet-lite0", torch.device("cpu"))

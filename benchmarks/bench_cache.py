@@ -29,11 +29,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+from custom_aesthetic.features.cache import FeatureSet, open_feature_set
+from custom_aesthetic.features.cache_folders import cache_folders
+from custom_aesthetic.features.picture_keys import Pictures
+from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images
-from src.cache_folders import cache_folders
-from src.feature_cache import FeatureSet, open_feature_set
-from src.features import load_features
-from src.picture_keys import Pictures
 
 FOLDER_SIZE = 1000
 

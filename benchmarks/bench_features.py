@@ -29,9 +29,9 @@ from torch import Tensor
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
+from custom_aesthetic.features.extraction import decode, model_features, n_cores
+from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images, open_image
-from src.extraction import decode, model_features, n_cores
-from src.features import load_features
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "images"
 VIT_SIZES = {"large": (1024, 24, 16, 4096, 224, 14, 768), "tiny": (16, 2, 2, 32, 28, 14, 8)}

@@ -22,6 +22,9 @@ import torch
 from scipy import stats
 
 from custom_aesthetic.extractors import build_extractors
+from custom_aesthetic.features.hidden_states import HeadInput, arrange
+from custom_aesthetic.features.table import FeatureTable, load_features
+from custom_aesthetic.features.views import average_views
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores
 from custom_aesthetic.scores.splits import assign_splits
 from custom_aesthetic.settings.training import (
@@ -35,13 +38,10 @@ from custom_aesthetic.settings.training import (
 from src import metrics
 from src.baselines import fit_baselines
 from src.best_models import BestModel
-from src.features import FeatureTable, load_features
-from src.hidden_states import HeadInput, arrange
 from src.metrics import Array
 from src.preparation import make_problem
 from src.search import Target, search
 from src.space import FIRST_TRIAL
-from src.views import average_views
 
 CPU = torch.device("cpu")
 PHOTOS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "photos"

@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 import src.scoring
+from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import FolderArguments
 from src.domain import find_domain, to_text
-from src.features import load_features
 from src.model_file import save_model
 from src.predictor import Predictor
 from src.scorer_pipeline import score_folder

@@ -90,7 +90,7 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
 
     from custom_aesthetic.base.machine import choose_device
     from custom_aesthetic.extractors import build_extractors
-    from src.features import FeatureTable, load_features
+    from custom_aesthetic.features.table import FeatureTable, load_features
     from src.model_file import load_model
     from src.scoring import score_pictures
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.hidden_states import Mixture
+from custom_aesthetic.features.hidden_states import Mixture
 from src.predictor import initialise
 
 Masks = Sequence[Tensor | None]

@@ -12,6 +12,8 @@ from optuna import Study
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.features.hidden_states import HeadInput, arrange
+from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.settings.arguments import shown_lines
@@ -21,8 +23,6 @@ from src.best_models import BestModel
 from src.closing import Judged, closing_lines
 from src.dashboard import check_server, serve_dashboard
 from src.domain import find_domain, to_text
-from src.features import FeatureTable
-from src.hidden_states import HeadInput, arrange
 from src.metrics import Array
 from src.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
 from src.predictor import predict

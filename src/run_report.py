@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 
+from custom_aesthetic.features.hidden_states import arrange
+from custom_aesthetic.features.table import FeatureTable
 from src.comparison import model_facts, splits_learnt
-from src.features import FeatureTable
-from src.hidden_states import arrange
 from src.model_file import load_model
 from src.predictor import predict
 from src.preparation import ScoredImages

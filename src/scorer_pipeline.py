@@ -10,6 +10,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.transfers import Transfer
@@ -18,7 +19,6 @@ from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 from src.contact_sheet import write_sheet
 from src.domain import distances, from_text
-from src.hidden_states import arrange
 from src.model_file import Model, load_model
 from src.scoring import PictureScores, score_pictures
 from src.selection import check_selected, select, stars

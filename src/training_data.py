@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.hidden_states import Mixture
+from custom_aesthetic.features.hidden_states import Mixture
 from src.principal_axes import principal_axes, project
 
 

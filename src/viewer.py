@@ -16,8 +16,8 @@ from scipy import stats
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.features.table import FeatureTable
 from src.comparison import Comparison
-from src.features import FeatureTable
 from src.metrics import Array
 from src.suspects import find_suspects
 

@@ -7,9 +7,9 @@ from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.extractors import build_extractors
+from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
 from src.comparison import Comparison, load_comparison
-from src.features import FeatureTable, load_features
 
 
 def view(arguments: ViewerArguments) -> None:

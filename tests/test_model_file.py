@@ -10,7 +10,7 @@ from torch import nn
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import build_extractors
-from src.features import load_features
+from custom_aesthetic.features.table import load_features
 from src.model_file import load_model, model_bytes, save_model
 from src.predictor import Predictor, predict
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from custom_aesthetic.features.hidden_states import Mixture
 from src import losses
-from src.hidden_states import Mixture
 from src.schedule import Schedule
 from src.trained_head import TrainedHead
 from src.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import aesthetic_scorer
+from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.console import run_script
 from src.domain import find_domain, to_text
-from src.features import load_features
 from src.model_file import save_model
 from src.predictor import Predictor, from_layers
 from tests.mean_colour import MeanColour

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.hidden_states import Mixture
+from custom_aesthetic.features.hidden_states import Mixture
 from src.predictor import predict
 from src.schedule import learning_rate_factor
 from src.trained_head import TrainedHead

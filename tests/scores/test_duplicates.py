@@ -100,7 +100,7 @@ def test_images_without_any_difference_are_one_group() -> None:
 def test_variations_of_real_photographs_are_found_and_like_subjects_are_not(data_folder: Path, tmp_path: Path) -> None:
     """The originals hold the most alike pairs of the collection: close-ups of grass and rocks, and two tigers."""
     from custom_aesthetic.extractors import build_extractors
-    from src.features import load_features
+    from custom_aesthetic.features.table import load_features
 
     alike = [
         "scenery/grass_3",

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from custom_aesthetic.base.errors import UserError
-from src.picture_keys import PictureKeys
+from custom_aesthetic.features.picture_keys import PictureKeys
 
 logger = logging.getLogger(__name__)
 

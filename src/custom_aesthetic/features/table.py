@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.protocol import FeatureExtractor
-from src.cache_folders import cache_folders
-from src.extraction import Extraction, Features
-from src.feature_cache import FeatureSet, Located, open_feature_set
-from src.picture_keys import Pictures
+from custom_aesthetic.features.cache import FeatureSet, Located, open_feature_set
+from custom_aesthetic.features.cache_folders import cache_folders
+from custom_aesthetic.features.extraction import Extraction, Features
+from custom_aesthetic.features.picture_keys import Pictures
 
 logger = logging.getLogger(__name__)
 

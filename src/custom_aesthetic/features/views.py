@@ -7,7 +7,7 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import VIEWS
-from src.features import FeatureBlock, FeatureTable
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 
 SEPARATOR = "+"
 """Between the views that a block is the mean of."""

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.features.extraction import Extraction, Lanes, arrangements
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable, load_features
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, find_images
-from src.extraction import Extraction, Lanes, arrangements
-from src.features import FeatureBlock, FeatureTable, load_features
 from tests.mean_colour import MeanColour, expected, make_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -378,7 +378,7 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from src.features import load_features
+from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images
 from tests.mean_colour import MeanColour, expected
 directory, log_file, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.features.hidden_states import find_mixtures, make_head_input, resolve_mode
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.settings.training import FeatureSettings
-from src.features import FeatureBlock, FeatureTable
-from src.hidden_states import find_mixtures, make_head_input, resolve_mode
 from src.predictor import Predictor, predict
 
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-import src.feature_cache
-import src.feature_shards
+import custom_aesthetic.features.cache
+import custom_aesthetic.features.shards
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.features.cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
+from custom_aesthetic.features.cache_folders import cache_folders
+from custom_aesthetic.features.picture_keys import PictureKeys, Pictures
+from custom_aesthetic.features.shards import DamagedShard, read_features, read_index, write_shard
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME
-from src.cache_folders import cache_folders
-from src.feature_cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
-from src.feature_shards import DamagedShard, read_features, read_index, write_shard
-from src.picture_keys import PictureKeys, Pictures
 
 WIDTH = 3
 KEY = "the set"
@@ -128,7 +128,7 @@ def test_many_batches_end_in_few_shards_and_nothing_is_lost(tmp_path: Path) -> N
 
 
 def test_full_shards_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(src.feature_cache, "FULL_SHARD_BYTES", 4000)
+    monkeypatch.setattr(custom_aesthetic.features.cache, "FULL_SHARD_BYTES", 4000)
     pictures = Pictures(tmp_path, make_files(tmp_path, 3000))
     feature_set = a_set(tmp_path)
     for start in range(0, 3000, 3):
@@ -244,14 +244,14 @@ def test_locating_looks_again_when_shards_vanish_under_it(tmp_path: Path, monkey
     pictures = Pictures(tmp_path, make_files(tmp_path, 20))
     for row in range(20):
         add(a_set(tmp_path), pictures, range(row, row + 1))
-    real = src.feature_cache.read_index
+    real = custom_aesthetic.features.cache.read_index
 
     def compact_first(shard: Path, key: str) -> tuple[PictureKeys, int]:
-        monkeypatch.setattr(src.feature_cache, "read_index", real)
+        monkeypatch.setattr(custom_aesthetic.features.cache, "read_index", real)
         a_set(tmp_path).compact(pictures)
         return real(shard, key)
 
-    monkeypatch.setattr(src.feature_cache, "read_index", compact_first)
+    monkeypatch.setattr(custom_aesthetic.features.cache, "read_index", compact_first)
 
     assert (a_set(tmp_path).locate(pictures).shard_of >= 0).all()
 
@@ -273,7 +273,7 @@ def test_a_kill_between_writing_and_removing_leaves_everything_readable(
     pictures = Pictures(tmp_path, make_files(tmp_path, 20))
     for row in range(20):
         add(a_set(tmp_path), pictures, range(row, row + 1))
-    monkeypatch.setattr(src.feature_cache, "remove_shard", lambda shard: None)
+    monkeypatch.setattr(custom_aesthetic.features.cache, "remove_shard", lambda shard: None)
 
     a_set(tmp_path).compact(pictures)
 
@@ -304,7 +304,7 @@ def test_a_full_disk_is_reported_and_what_was_there_stays(tmp_path: Path, monkey
         path.write_bytes(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(src.feature_shards, "_write_file", write_half)
+    monkeypatch.setattr(custom_aesthetic.features.shards, "_write_file", write_half)
     with pytest.raises(UserError, match=r"disk is full.*run the same command again"):
         add(feature_set, pictures, range(2, 4))
 

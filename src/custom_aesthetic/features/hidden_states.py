@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.settings.training import FeatureSettings
-from src.features import FeatureBlock, FeatureTable
 from src.predictor import Predictor, fold_mixtures
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.feature_shards import (
+from custom_aesthetic.features.picture_keys import PictureKeys, Pictures, picture_keys
+from custom_aesthetic.features.shards import (
     SHARD_SUFFIX,
     TEMPORARY_SUFFIX,
     DamagedShard,
@@ -31,7 +32,6 @@ from src.feature_shards import (
     set_key_text,
     write_shard,
 )
-from src.picture_keys import PictureKeys, Pictures, picture_keys
 
 logger = logging.getLogger(__name__)
 

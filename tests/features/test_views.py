@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from src.features import FeatureBlock, FeatureTable
-from src.views import average_views, check_views
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.features.views import average_views, check_views
 
 
 def test_the_views_of_each_hidden_state_are_averaged() -> None:
