@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import src.scoring
+import custom_aesthetic.heads.prediction
 from custom_aesthetic.features.table import load_features
+from custom_aesthetic.heads.domain import find_domain, to_text
+from custom_aesthetic.heads.model_file import save_model
+from custom_aesthetic.heads.predictor import Predictor
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import FolderArguments
-from src.domain import find_domain, to_text
-from src.model_file import save_model
-from src.predictor import Predictor
 from src.scorer_pipeline import score_folder
 
 N_FEATURES = 1280
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
-    src.scoring.build_extractors = lambda *_: [StandIn()]
+    custom_aesthetic.heads.prediction.build_extractors = lambda *_: [StandIn()]
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name) / "pictures", Path(name) / "model.safetensors"
         make_pictures(folder, arguments.pictures)

@@ -24,6 +24,8 @@ import torch
 from torch import nn
 
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.heads.model_file import model_bytes
+from custom_aesthetic.heads.training import HeadParameters, Job, train_jobs
 from custom_aesthetic.settings.training import (
     FeatureSettings,
     ImageSettings,
@@ -34,12 +36,10 @@ from custom_aesthetic.settings.training import (
     StudySettings,
 )
 from src.best_models import BestModel
-from src.model_file import model_bytes
 from src.preparation import load_head_input, load_scored_images, make_problem
 from src.sampling import make_sampler
 from src.search import Target, search
 from src.space import first_parameters, suggest
-from src.training import HeadParameters, Job, train_jobs
 from src.trials import Problem, retrain
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -91,8 +91,8 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     from custom_aesthetic.base.machine import choose_device
     from custom_aesthetic.extractors import build_extractors
     from custom_aesthetic.features.table import FeatureTable, load_features
-    from src.model_file import load_model
-    from src.scoring import score_pictures
+    from custom_aesthetic.heads.model_file import load_model
+    from custom_aesthetic.heads.prediction import score_pictures
 
     log.info(
         "the scores start from features, so a model of the same features will look a little better on them than it is; "

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.predictor import Predictor, average
+from custom_aesthetic.heads.trained_head import TrainedHead
 from src.metrics import Array
-from src.model_file import load_model
 from src.optimism import Choice, Optimism, optimism
-from src.predictor import Predictor, average
 from src.storage import patiently
 from src.study import FAILURE, complete_trials
-from src.trained_head import TrainedHead
 from src.trials import Ended, Problem, recorded_parameters, retrain
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ import math
 import time
 from dataclasses import replace
 
+from custom_aesthetic.heads.training import train
 from custom_aesthetic.settings.training import SearchSpace
 from src.space import FIRST_TRIAL
-from src.training import train
 from src.trials import Problem
 
 CHEAP_STEPS = 20_000

@@ -14,6 +14,9 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.heads.domain import find_domain, to_text
+from custom_aesthetic.heads.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
+from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.settings.arguments import shown_lines
@@ -22,10 +25,7 @@ from src.analysis import statistics_line
 from src.best_models import BestModel
 from src.closing import Judged, closing_lines
 from src.dashboard import check_server, serve_dashboard
-from src.domain import find_domain, to_text
 from src.metrics import Array
-from src.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
-from src.predictor import predict
 from src.preparation import (
     ScoredImages,
     check_folds,

@@ -8,9 +8,9 @@ import optuna
 
 from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.predictor import predict
 from src.comparison import model_facts, splits_learnt
-from src.model_file import load_model
-from src.predictor import predict
 from src.preparation import ScoredImages
 from src.report import ReportData, write_report
 

@@ -11,6 +11,9 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.features.hidden_states import arrange
+from custom_aesthetic.heads.domain import distances, from_text
+from custom_aesthetic.heads.model_file import Model, load_model
+from custom_aesthetic.heads.prediction import PictureScores, score_pictures
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.transfers import Transfer
@@ -18,9 +21,6 @@ from custom_aesthetic.pictures.xmp import write_stars
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 from src.contact_sheet import write_sheet
-from src.domain import distances, from_text
-from src.model_file import Model, load_model
-from src.scoring import PictureScores, score_pictures
 from src.selection import check_selected, select, stars
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from custom_aesthetic.heads.training import HeadParameters
 from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, SearchSpace
-from src.training import HeadParameters
 
 FIRST_TRIAL = HeadParameters(
     first_layer_size=300,

@@ -12,18 +12,18 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
+from custom_aesthetic.heads.fold_training import Fold, train_folds
+from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
+from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
 from src.evaluation import Judge
-from src.fold_training import Fold, train_folds
 from src.metrics import HIGHER_IS_BETTER
 from src.optimism import MOST_IMAGES
 from src.sampling import report_at
 from src.space import suggest
 from src.storage import parameters_in_one_go, patiently, write_attributes
 from src.study import FAILURE, Claims, complete_trials, heartbeats
-from src.trained_head import TrainedHead
-from src.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
-from src.training_data import TrainingData
 
 WAIT_SECONDS = 0.3
 """Between two questions whether there is a trial to run."""

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from optuna.trial import FrozenTrial
 
+from custom_aesthetic.heads.model_file import model_bytes
+from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.settings.training import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
 from src.best_models import BestModel
 from src.evaluation import Judge
-from src.model_file import model_bytes
 from src.search import Found, Target, search
-from src.training_data import standardise
 from src.trials import Problem
 
 SPACE = SearchSpace(

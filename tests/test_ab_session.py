@@ -280,7 +280,7 @@ def test_the_random_share_of_the_log_is_an_honest_test(colour_pictures):
 
 
 def test_a_model_gives_the_first_guess(colour_pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.scoring.build_extractors", lambda *_: [MeanColour()])
+    monkeypatch.setattr("custom_aesthetic.heads.prediction.build_extractors", lambda *_: [MeanColour()])
     model = redness_model(tmp_path / "red.safetensors")
     session = session_of(colour_pictures, f"--model={model}")
     mean = dict(zip(session.plan.paths, session.plan.prior.mean, strict=True))

@@ -14,11 +14,11 @@ import torch
 
 import aesthetic_data_analysis as script
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.heads import prediction
+from custom_aesthetic.heads.model_file import save_model
+from custom_aesthetic.heads.predictor import Predictor, from_layers
 from custom_aesthetic.scores.score_files import read_scores
-from src import scoring
 from src.analysis import statistics_line
-from src.model_file import save_model
-from src.predictor import Predictor, from_layers
 from src.storage import close_storage, open_storage
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
@@ -37,7 +37,7 @@ def redness_model(sigma: float | None = None) -> Predictor:
 @pytest.fixture
 def pictures(colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
     """24 colours, number i scored 7 i modulo 24, a model that scores i / 10, every third picture eval."""
-    monkeypatch.setattr(scoring, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+    monkeypatch.setattr(prediction, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
     monkeypatch.chdir(colour_pictures.parent)
     caplog.set_level(logging.INFO, logger="src")
     files = sorted(colour_pictures.rglob("*.png"), key=lambda file: file.stem)

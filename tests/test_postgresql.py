@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.model_file import load_model
+from custom_aesthetic.heads.model_file import load_model
 from tests.test_search import states
 from tests.test_storage import free_port
 from tests.test_workers import SMALL, machine, pictures, trials_of, wait_for  # noqa: F401 (a fixture)

@@ -11,19 +11,19 @@ import torch
 
 import aesthetic_scorer
 from custom_aesthetic.features.table import load_features
+from custom_aesthetic.heads.domain import find_domain, to_text
+from custom_aesthetic.heads.model_file import save_model
+from custom_aesthetic.heads.predictor import Predictor, from_layers
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.console import run_script
-from src.domain import find_domain, to_text
-from src.model_file import save_model
-from src.predictor import Predictor, from_layers
 from tests.mean_colour import MeanColour
 
 
 @pytest.fixture(autouse=True)
 def mean_colour(monkeypatch):
-    monkeypatch.setattr("src.scoring.build_extractors", lambda names, *_: [MeanColour(names)])
+    monkeypatch.setattr("custom_aesthetic.heads.prediction.build_extractors", lambda names, *_: [MeanColour(names)])
 
 
 def redness_model(file: Path, **metadata: str) -> Path:

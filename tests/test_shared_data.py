@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from src.fold_training import Fold
+from custom_aesthetic.heads.fold_training import Fold
 from src.shared_data import share
 from tests.problems import small_problem
 

@@ -13,8 +13,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from src.model_file import load_model
-from src.predictor import predict
+from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.predictor import predict
 from src.storage import close_storage, open_storage
 from src.trials import recorded_parameters, retrain
 from src.workers import Workers

@@ -6,8 +6,8 @@ import torch
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.features.hidden_states import find_mixtures, make_head_input, resolve_mode
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.heads.predictor import Predictor, predict
 from custom_aesthetic.settings.training import FeatureSettings
-from src.predictor import Predictor, predict
 
 
 def table(*widths: int, extractors: tuple[str, ...] = ("a",)) -> FeatureTable:

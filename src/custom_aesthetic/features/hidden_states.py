@@ -9,8 +9,8 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.heads.predictor import Predictor, fold_mixtures
 from custom_aesthetic.settings.training import FeatureSettings
-from src.predictor import Predictor, fold_mixtures
 
 
 @dataclass(frozen=True)

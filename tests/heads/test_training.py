@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.features.hidden_states import Mixture
-from src.predictor import predict
-from src.schedule import learning_rate_factor
-from src.trained_head import TrainedHead
-from src.training import DivergedError, Evaluate, HeadParameters, train
-from src.training_data import TrainingData, standardise
+from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.heads.schedule import learning_rate_factor
+from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.heads.training import DivergedError, Evaluate, HeadParameters, train
+from custom_aesthetic.heads.training_data import TrainingData, standardise
 
 PARAMETERS = HeadParameters(
     first_layer_size=24,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from src.predictor import LINEAR_LAYERS, Predictor, from_layers
+from custom_aesthetic.heads.predictor import LINEAR_LAYERS, Predictor, from_layers
 
 EXTRACTOR_SEPARATOR = "__"
 

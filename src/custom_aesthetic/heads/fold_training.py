@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.predictor import Predictor, average
-from src.trained_head import TrainedHead
-from src.training import Aim, DivergedError, HeadParameters, train
-from src.training_data import TrainingData
+from custom_aesthetic.heads.predictor import Predictor, average
+from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, train
+from custom_aesthetic.heads.training_data import TrainingData
 
 Rows = NDArray[np.int64]
 

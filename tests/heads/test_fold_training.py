@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from custom_aesthetic.heads.fold_training import Fold, train_folds
+from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.heads.training import Aim, DivergedError, train
+from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.scores.folds import make_folds
-from src.fold_training import Fold, train_folds
-from src.predictor import predict
-from src.training import Aim, DivergedError, train
-from src.training_data import standardise
 from tests.test_training import CPU, PARAMETERS
 
 N_IMAGES, N_KEPT_APART = 60, 6

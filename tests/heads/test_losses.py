@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from src import losses
+from custom_aesthetic.heads import losses
 
 
 def batch(n_outputs: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

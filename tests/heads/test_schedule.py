@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.schedule import Schedule
+from custom_aesthetic.heads.schedule import Schedule
 
 
 def made(n_images: int = 10, batch_size: int = 4, probability: float = 0.25, width: int = 3, seed: int = 0) -> Schedule:
@@ -46,7 +46,7 @@ def test_a_layer_without_dropout_has_no_mask() -> None:
 def test_every_row_has_masks_of_its_own_however_many_are_drawn_at_once(
     n_numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.schedule.MASK_NUMBERS_AT_ONCE", n_numbers)
+    monkeypatch.setattr("custom_aesthetic.heads.schedule.MASK_NUMBERS_AT_ONCE", n_numbers)
     schedule = made(width=40, probability=0.5)
     masks = [schedule.next_batch() for _ in range(6)]
     rows = torch.cat([batch.masks[0] for batch in masks if batch.masks[0] is not None])

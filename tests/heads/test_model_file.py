@@ -11,8 +11,8 @@ from torch import nn
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.table import load_features
-from src.model_file import load_model, model_bytes, save_model
-from src.predictor import Predictor, predict
+from custom_aesthetic.heads.model_file import load_model, model_bytes, save_model
+from custom_aesthetic.heads.predictor import Predictor, predict
 
 
 def made(n_outputs: int = 1) -> Predictor:

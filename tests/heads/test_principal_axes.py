@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from src import principal_axes as module
-from src.principal_axes import principal_axes, project
+from custom_aesthetic.heads import principal_axes as module
+from custom_aesthetic.heads.principal_axes import principal_axes, project
 
 
 def spread(n_images: int, n_columns: int) -> torch.Tensor:

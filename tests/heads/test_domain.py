@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from src.domain import distances, find_domain, from_text, to_text
+from custom_aesthetic.heads.domain import distances, find_domain, from_text, to_text
 
 
 def kind(seed: int, n_images: int = 200, n_features: int = 30) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.features.hidden_states import Mixture
-from src.principal_axes import principal_axes, project
+from custom_aesthetic.heads.principal_axes import principal_axes, project
 
 
 @dataclass(frozen=True)

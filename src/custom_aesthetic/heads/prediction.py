@@ -13,10 +13,10 @@ from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
+from custom_aesthetic.heads.model_file import Model
+from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.scores.score_files import name_some
 from src.metrics import Array
-from src.model_file import Model
-from src.predictor import predict
 
 log = logging.getLogger(__name__)
 

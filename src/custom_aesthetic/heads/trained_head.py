@@ -8,9 +8,17 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from src.head_stack import mix
-from src.predictor import ROWS_AT_ONCE, Predictor, fold_axes, fold_features, fold_mixtures, fold_scores, from_layers
-from src.training_data import TrainingData
+from custom_aesthetic.heads.head_stack import mix
+from custom_aesthetic.heads.predictor import (
+    ROWS_AT_ONCE,
+    Predictor,
+    fold_axes,
+    fold_features,
+    fold_mixtures,
+    fold_scores,
+    from_layers,
+)
+from custom_aesthetic.heads.training_data import TrainingData
 
 
 @dataclass(frozen=True)

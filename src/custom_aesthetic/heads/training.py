@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src import losses
-from src.head_stack import HeadSizes, HeadStack, Masks, unpad
-from src.schedule import Batch, Schedule
-from src.trained_head import Head, TrainedHead, finish, in_score_units
-from src.training_data import TrainingData
+from custom_aesthetic.heads import losses
+from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, Masks, unpad
+from custom_aesthetic.heads.schedule import Batch, Schedule
+from custom_aesthetic.heads.trained_head import Head, TrainedHead, finish, in_score_units
+from custom_aesthetic.heads.training_data import TrainingData
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
 """Given a function from rows to outputs (n_rows, n_outputs) in the units of the scores, return how good they are."""

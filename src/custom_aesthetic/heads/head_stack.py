@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.features.hidden_states import Mixture
-from src.predictor import initialise
+from custom_aesthetic.heads.predictor import initialise
 
 Masks = Sequence[Tensor | None]
 """What dropout multiplies inputs, first and second hidden layer by, (heads, rows, width) each; None: nothing."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from src.predictor import Predictor, average, fold_features, fold_mixtures, fold_scores, predict
+from custom_aesthetic.heads.predictor import Predictor, average, fold_features, fold_mixtures, fold_scores, predict
 
 
 def seeded(seed: int) -> torch.Generator:

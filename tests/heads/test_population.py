@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from custom_aesthetic.features.hidden_states import Mixture
-from src import losses
-from src.schedule import Schedule
-from src.trained_head import TrainedHead
-from src.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
-from src.training_data import TrainingData, standardise
+from custom_aesthetic.heads import losses
+from custom_aesthetic.heads.schedule import Schedule
+from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
+from custom_aesthetic.heads.training_data import TrainingData, standardise
 
 CPU = torch.device("cpu")
 MIXTURES = (Mixture(0, 3, 2), Mixture(6, 2, 2))
@@ -140,7 +140,7 @@ class Plain(nn.Module):
 @pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
 @pytest.mark.parametrize("loss_model", losses.BY_NAME)
 def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
-    from src.head_stack import HeadSizes, HeadStack
+    from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack
 
     data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
     found: list[Tensor] = []
