@@ -25,6 +25,9 @@ from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.baselines import fit_baselines
+from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores
 from custom_aesthetic.scores.splits import assign_splits
 from custom_aesthetic.settings.training import (
@@ -35,10 +38,7 @@ from custom_aesthetic.settings.training import (
     SplitSettings,
     StudySettings,
 )
-from src import metrics
-from src.baselines import fit_baselines
 from src.best_models import BestModel
-from src.metrics import Array
 from src.preparation import make_problem
 from src.search import Target, search
 from src.space import FIRST_TRIAL

@@ -23,8 +23,8 @@ from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
-from src.metrics import Array
-from src.optimism import Choice, Optimism, optimism
+from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
 from src.storage import patiently
 from src.study import FAILURE, complete_trials
 from src.trials import Ended, Problem, recorded_parameters, retrain

@@ -17,15 +17,15 @@ from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
 from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.quality.closing import Judged, closing_lines
+from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import StudySettings, TrainingArguments
-from src.analysis import statistics_line
 from src.best_models import BestModel
-from src.closing import Judged, closing_lines
 from src.dashboard import check_server, serve_dashboard
-from src.metrics import Array
 from src.preparation import (
     ScoredImages,
     check_folds,

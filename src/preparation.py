@@ -18,13 +18,13 @@ from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views, check_views
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
+from custom_aesthetic.quality.judge import Judge, check_scores
+from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import KnownSplit, known_split, near_duplicates, settle_split, with_split
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import NAMES
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src.evaluation import Judge, check_scores
-from src.metrics import Array
 from src.trials import Problem
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from custom_aesthetic.base.files import write_atomically
-from src import metrics
-from src.confidence import Interval, ab_interval, spearman_interval
-from src.metrics import Array
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
+from custom_aesthetic.quality.metrics import Array
 from src.report_charts import chart_sections
 from src.report_strips import strip_sections
 

@@ -5,8 +5,8 @@ from html import escape
 
 import numpy as np
 
-from src.diagnostics import calibration, errors_by_model_score, order_by_distance
-from src.metrics import Array
+from custom_aesthetic.quality.diagnostics import calibration, errors_by_model_score, order_by_distance
+from custom_aesthetic.quality.metrics import Array
 from src.plots import Frame, band, chart, line, padded_range, points, steps
 
 N_HISTOGRAM_BINS = 30

@@ -15,10 +15,10 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
 from src.best_models import BestModels, MakeFile
 from src.cost import costly_trial, say_time
-from src.optimism import Optimism
 from src.sampling import sampler_seed
 from src.shared_data import share
 from src.space import first_parameters, starting_point

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from optuna.trial import FrozenTrial
 
-from src.evaluation import SETS
-from src.metrics import HIGHER_IS_BETTER
+from custom_aesthetic.quality.judge import SETS
+from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from src.trials import recorded_parameters
 
 

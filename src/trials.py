@@ -16,10 +16,10 @@ from custom_aesthetic.heads.fold_training import Fold, train_folds
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
+from custom_aesthetic.quality.judge import Judge
+from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
+from custom_aesthetic.quality.optimism import MOST_IMAGES
 from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
-from src.evaluation import Judge
-from src.metrics import HIGHER_IS_BETTER
-from src.optimism import MOST_IMAGES
 from src.sampling import report_at
 from src.space import suggest
 from src.storage import parameters_in_one_go, patiently, write_attributes

@@ -17,9 +17,9 @@ from scipy import stats
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.quality.suspects import find_suspects
 from src.comparison import Comparison
-from src.metrics import Array
-from src.suspects import find_suspects
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from optuna.trial import FrozenTrial
 
 from custom_aesthetic.heads.model_file import model_bytes
 from custom_aesthetic.heads.training_data import standardise
+from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.settings.training import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
 from src.best_models import BestModel
-from src.evaluation import Judge
 from src.search import Found, Target, search
 from src.trials import Problem
 

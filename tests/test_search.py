@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
+from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.settings.training import Range, SearchSpace
 from src import study as study_module
-from src.evaluation import Judge
 from src.search import divide_work
 from src.space import suggest
 from src.storage import GRACE_SECONDS, close_storage, open_storage

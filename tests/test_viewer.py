@@ -10,6 +10,7 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.quality.suspects import find_suspects
 from custom_aesthetic.settings.training import (
     DeviceSettings,
     FeatureSettings,
@@ -20,7 +21,6 @@ from custom_aesthetic.settings.training import (
 )
 from src import viewer, viewer_pipeline
 from src.comparison import Comparison
-from src.suspects import find_suspects
 from src.viewer import EXPECTED, add_expected_scores, make_frame, make_layout, save_frame, show
 from tests.mean_colour import MeanColour
 

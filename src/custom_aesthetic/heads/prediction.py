@@ -15,8 +15,8 @@ from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
 from custom_aesthetic.heads.model_file import Model
 from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.score_files import name_some
-from src.metrics import Array
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.analysis import statistics, statistics_line
+from custom_aesthetic.quality.statistics_line import statistics, statistics_line
 
 FORM = re.compile(
     r"^(?P<name>.+) : +(?P<n>\d+) images, db score +\S+ \+/- +\S+, model score +\S+ \+/- +\S+, "

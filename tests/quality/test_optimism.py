@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from src import metrics
-from src.metrics import HIGHER_IS_BETTER
-from src.optimism import Choice, Optimism, optimism
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
+from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
 
 
 def trials(predictions: np.ndarray) -> list[np.ndarray]:

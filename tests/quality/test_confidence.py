@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src import metrics
-from src.confidence import (
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.confidence import (
     BOOTSTRAP_UP_TO,
     Interval,
     ab_interval,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from src import metrics
-from src.baselines import fit_ridge
-from src.learning_curve import FEWEST_IMAGES, fit_law, learning_curve
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.baselines import fit_ridge
+from custom_aesthetic.quality.learning_curve import FEWEST_IMAGES, fit_law, learning_curve
 
 SIZES = (30, 45, 65, 90, 130)
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.linalg import solve
 from sklearn.linear_model import RidgeCV
 
-from src import baselines, metrics
-from src.baselines import RIDGE_PENALTIES, advice, better_baseline, fit_baselines, left_out_errors
+from custom_aesthetic.quality import baselines, metrics
+from custom_aesthetic.quality.baselines import RIDGE_PENALTIES, advice, better_baseline, fit_baselines, left_out_errors
 
 TRAIN = np.arange(0, 150)
 TEST = np.arange(150, 200)

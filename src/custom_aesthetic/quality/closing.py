@@ -6,15 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_aesthetic.quality.baselines import advice, fit_baselines
+from custom_aesthetic.quality.calibration import coverage
+from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
+from custom_aesthetic.quality.learning_curve import learning_curve
+from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.quality.noise_ceiling import (
+    Ceiling,
+    ceiling_of_comparisons,
+    comparison_sigmas,
+    noise_ceiling,
+    rating_sigmas,
+)
+from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.score_files import ScoreTable
-from src.analysis import statistics_line
-from src.baselines import advice, fit_baselines
-from src.calibration import coverage
-from src.confidence import Interval, ab_interval, spearman_interval
-from src.learning_curve import learning_curve
-from src.metrics import Array
-from src.noise_ceiling import Ceiling, ceiling_of_comparisons, comparison_sigmas, noise_ceiling, rating_sigmas
 
 Rows = NDArray[np.int64]
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from src import metrics
-from src.diagnostics import calibration, errors_by_model_score, extremes, order_by_distance
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.diagnostics import calibration, errors_by_model_score, extremes, order_by_distance
 
 
 def test_all_pairs_are_binned_and_their_mean_is_ab() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.confidence import Counts, draw_counts, resampled_ab, resampled_pearson, resampled_spearman
-from src.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE, Array
+from custom_aesthetic.quality.confidence import Counts, draw_counts, resampled_ab, resampled_pearson, resampled_spearman
+from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE, Array
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000

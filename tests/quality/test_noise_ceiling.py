@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.noise_ceiling import (
+    ceiling_of_comparisons,
+    comparison_sigmas,
+    noise_ceiling,
+    rating_sigmas,
+)
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
 from custom_aesthetic.scores.score_files import read_scores
-from src import metrics
-from src.noise_ceiling import ceiling_of_comparisons, comparison_sigmas, noise_ceiling, rating_sigmas
 
 
 @pytest.mark.parametrize("noise", [0.2, 0.7, 1.5])

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
-from src import metrics
-from src.metrics import Array
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.metrics import Array
 
 Rows = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from src.evaluation import Judge, check_scores
+from custom_aesthetic.quality.judge import Judge, check_scores
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 2.0, 5.0])
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src import metrics
-from src.metrics import Array, Correlation
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.metrics import Array, Correlation
 
 
 @dataclass(frozen=True)

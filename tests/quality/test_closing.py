@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.special import expit
 
+from custom_aesthetic.quality.closing import Judged, baseline_lines, ceiling_line, closing_lines
 from custom_aesthetic.scores.choice_log import make_choice
 from custom_aesthetic.scores.score_files import ScoreTable
-from src.closing import Judged, baseline_lines, ceiling_line, closing_lines
 
 N_IMAGES = 120
 
