@@ -30,6 +30,9 @@ from custom_aesthetic.quality.baselines import fit_baselines
 from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores
 from custom_aesthetic.scores.splits import assign_splits
+from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.run import Target, search
+from custom_aesthetic.search.space import FIRST_TRIAL
 from custom_aesthetic.settings.training import (
     Range,
     ScoringSettings,
@@ -38,10 +41,7 @@ from custom_aesthetic.settings.training import (
     SplitSettings,
     StudySettings,
 )
-from src.best_models import BestModel
 from src.preparation import make_problem
-from src.search import Target, search
-from src.space import FIRST_TRIAL
 
 CPU = torch.device("cpu")
 PHOTOS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "photos"

@@ -26,6 +26,11 @@ from torch import nn
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.heads.model_file import model_bytes
 from custom_aesthetic.heads.training import HeadParameters, Job, train_jobs
+from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.run import Target, search
+from custom_aesthetic.search.sampling import make_sampler
+from custom_aesthetic.search.space import first_parameters, suggest
+from custom_aesthetic.search.trials import Problem, retrain
 from custom_aesthetic.settings.training import (
     FeatureSettings,
     ImageSettings,
@@ -35,12 +40,7 @@ from custom_aesthetic.settings.training import (
     SplitSettings,
     StudySettings,
 )
-from src.best_models import BestModel
 from src.preparation import load_head_input, load_scored_images, make_problem
-from src.sampling import make_sampler
-from src.search import Target, search
-from src.space import first_parameters, suggest
-from src.trials import Problem, retrain
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
@@ -189,7 +189,7 @@ def time_workers(problem: Problem, sets: Sequence[HeadParameters], n_workers: in
     """Time (c): the search itself with these parameter sets queued in an SQLite study, processes already started."""
     import multiprocessing
 
-    from src.shared_data import share
+    from custom_aesthetic.search.shared_data import share
 
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:

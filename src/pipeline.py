@@ -22,10 +22,13 @@ from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
+from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.dashboard import check_server, serve_dashboard
+from custom_aesthetic.search.run import Found, Target, divide_work, search
+from custom_aesthetic.search.storage import opened_study
+from custom_aesthetic.search.study import PROCESS
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import StudySettings, TrainingArguments
-from src.best_models import BestModel
-from src.dashboard import check_server, serve_dashboard
 from src.preparation import (
     ScoredImages,
     check_folds,
@@ -36,9 +39,6 @@ from src.preparation import (
     make_problem,
 )
 from src.run_report import write_run_report
-from src.search import Found, Target, divide_work, search
-from src.storage import opened_study
-from src.study import PROCESS
 from src.trial_description import describe_trial
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import KnownSplit, known_split, near_duplicates, settle_split, with_split
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import NAMES
+from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src.trials import Problem
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial
 
 from custom_aesthetic.quality.judge import SETS
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
-from src.trials import recorded_parameters
+from custom_aesthetic.search.trials import recorded_parameters
 
 
 def describe_trial(trial: FrozenTrial) -> Iterator[str]:

@@ -10,10 +10,10 @@ from optuna.trial import FrozenTrial
 from custom_aesthetic.heads.model_file import model_bytes
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
+from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.run import Found, Target, search
+from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
-from src.best_models import BestModel
-from src.search import Found, Target, search
-from src.trials import Problem
 
 SPACE = SearchSpace(
     first_layer_size=Range(8, 16),

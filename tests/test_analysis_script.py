@@ -19,7 +19,7 @@ from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import Predictor, from_layers
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.score_files import read_scores
-from src.storage import close_storage, open_storage
+from custom_aesthetic.search.storage import close_storage, open_storage
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
 from tests.test_analysis import FORM

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.dashboard import free_port, start_dashboard
+from custom_aesthetic.search.dashboard import free_port, start_dashboard
 from tests.conftest import ROOT
 
 ARGUMENTS = [

@@ -21,13 +21,13 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.quality.judge import Judge
+from custom_aesthetic.search import study as study_module
+from custom_aesthetic.search.run import divide_work
+from custom_aesthetic.search.space import suggest
+from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
+from custom_aesthetic.search.study import Claims
+from custom_aesthetic.search.trials import Problem, recorded_parameters, retrain
 from custom_aesthetic.settings.training import Range, SearchSpace
-from src import study as study_module
-from src.search import divide_work
-from src.space import suggest
-from src.storage import GRACE_SECONDS, close_storage, open_storage
-from src.study import Claims
-from src.trials import Problem, recorded_parameters, retrain
 from tests.problems import RAW, SPACE, find, run_search, small_problem
 
 CPU = torch.device("cpu")
@@ -254,7 +254,7 @@ def test_the_best_model_is_on_disk_as_soon_as_it_is_the_best(tmp_path: Path, mon
         written.append(load_model(tmp_path / "model.safetensors").metadata["trial"])
         assert written[-1] == str(best.number)
 
-    monkeypatch.setattr("src.search.log.info", note)
+    monkeypatch.setattr("custom_aesthetic.search.run.log.info", note)
     run_search(tmp_path, 5)
     assert len(written) == 5
 
@@ -324,7 +324,7 @@ def get_study_notes(study: optuna.Study) -> dict[str, str]:
 
 def test_a_costly_trial_is_announced_with_its_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     space = replace(SPACE, train_epochs=Range(5, 10**7), batch_size=Range(1, 8))
-    from src.cost import costly_trial
+    from custom_aesthetic.search.cost import costly_trial
 
     words = costly_trial(small_problem(), space)
     assert words is not None

@@ -16,10 +16,17 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from custom_aesthetic.base.errors import UserError
-from src import storage as storages
-from src import study as studies
-from src.storage import close_storage, is_server, open_storage, parameters_in_one_go, patiently, write_attributes
-from src.study import Claims, Dead, bury
+from custom_aesthetic.search import storage as storages
+from custom_aesthetic.search import study as studies
+from custom_aesthetic.search.storage import (
+    close_storage,
+    is_server,
+    open_storage,
+    parameters_in_one_go,
+    patiently,
+    write_attributes,
+)
+from custom_aesthetic.search.study import Claims, Dead, bury
 from tests.problems import run_search
 
 PROXY = """

@@ -9,7 +9,7 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.heads.fold_training import Fold
-from src.shared_data import share
+from custom_aesthetic.search.shared_data import share
 from tests.problems import small_problem
 
 

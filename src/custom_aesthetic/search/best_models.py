@@ -25,9 +25,9 @@ from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
-from src.storage import patiently
-from src.study import FAILURE, complete_trials
-from src.trials import Ended, Problem, recorded_parameters, retrain
+from custom_aesthetic.search.storage import patiently
+from custom_aesthetic.search.study import FAILURE, complete_trials
+from custom_aesthetic.search.trials import Ended, Problem, recorded_parameters, retrain
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import MOST_IMAGES
+from custom_aesthetic.search.sampling import report_at
+from custom_aesthetic.search.space import suggest
+from custom_aesthetic.search.storage import parameters_in_one_go, patiently, write_attributes
+from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, heartbeats
 from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
-from src.sampling import report_at
-from src.space import suggest
-from src.storage import parameters_in_one_go, patiently, write_attributes
-from src.study import FAILURE, Claims, complete_trials, heartbeats
 
 WAIT_SECONDS = 0.3
 """Between two questions whether there is a trial to run."""

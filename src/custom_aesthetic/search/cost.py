@@ -6,9 +6,9 @@ import time
 from dataclasses import replace
 
 from custom_aesthetic.heads.training import train
+from custom_aesthetic.search.space import FIRST_TRIAL
+from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import SearchSpace
-from src.space import FIRST_TRIAL
-from src.trials import Problem
 
 CHEAP_STEPS = 20_000
 """A trial of fewer steps than this is over within a minute or two, and not measured."""

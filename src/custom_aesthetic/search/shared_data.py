@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
-from src.trials import Problem
+from custom_aesthetic.search.trials import Problem
 
 
 @dataclass(frozen=True)

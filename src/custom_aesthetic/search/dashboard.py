@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from custom_aesthetic.base.errors import UserError
-from src.storage import with_driver
+from custom_aesthetic.search.storage import with_driver
 
 log = logging.getLogger(__name__)
 

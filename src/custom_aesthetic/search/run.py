@@ -16,16 +16,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.quality.optimism import Optimism
+from custom_aesthetic.search.best_models import BestModels, MakeFile
+from custom_aesthetic.search.cost import costly_trial, say_time
+from custom_aesthetic.search.sampling import sampler_seed
+from custom_aesthetic.search.shared_data import share
+from custom_aesthetic.search.space import first_parameters, starting_point
+from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
+from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, n_finished, open_study, process_name
+from custom_aesthetic.search.trials import Ended, Plan, Problem
+from custom_aesthetic.search.workers import Place, Workers, work
 from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
-from src.best_models import BestModels, MakeFile
-from src.cost import costly_trial, say_time
-from src.sampling import sampler_seed
-from src.shared_data import share
-from src.space import first_parameters, starting_point
-from src.storage import close_storage, is_server, open_storage, patiently
-from src.study import Claims, best_first, bury_silent, counts, n_finished, open_study, process_name
-from src.trials import Ended, Plan, Problem
-from src.workers import Place, Workers, work
 
 log = logging.getLogger(__name__)
 

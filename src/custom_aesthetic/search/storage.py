@@ -22,7 +22,7 @@ from optuna.storages._rdb import models
 
 from custom_aesthetic.base import interrupts
 from custom_aesthetic.base.errors import UserError
-from src.journal import Journal, is_journal
+from custom_aesthetic.search.journal import Journal, is_journal
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
-from src.storage import HEARTBEAT_SECONDS, patiently, refuse_journal_behind_proxy, retry_once
+from custom_aesthetic.search.storage import HEARTBEAT_SECONDS, patiently, refuse_journal_behind_proxy, retry_once
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from optuna.trial import FrozenTrial
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.interrupts import deaf_children, obey_lost, uninterrupted, wait
-from src.sampling import make_pruner, make_sampler, sampler_seed
-from src.shared_data import SharedProblem
-from src.storage import open_storage, patiently
-from src.study import Claims, Dead, bury, bury_silent, process_name
-from src.trials import WAIT_SECONDS, Ended, Plan, Problem, run_trials
+from custom_aesthetic.search.sampling import make_pruner, make_sampler, sampler_seed
+from custom_aesthetic.search.shared_data import SharedProblem
+from custom_aesthetic.search.storage import open_storage, patiently
+from custom_aesthetic.search.study import Claims, Dead, bury, bury_silent, process_name
+from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Plan, Problem, run_trials
 
 log = logging.getLogger(__name__)
 

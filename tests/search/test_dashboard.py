@@ -14,8 +14,8 @@ import optuna
 import pytest
 
 from custom_aesthetic.base.errors import UserError
-from src.dashboard import free_port, serve_dashboard
-from src.storage import close_storage, open_storage
+from custom_aesthetic.search.dashboard import free_port, serve_dashboard
+from custom_aesthetic.search.storage import close_storage, open_storage
 
 
 def answer_of(address: str) -> str:

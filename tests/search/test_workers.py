@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import predict
-from src.storage import close_storage, open_storage
-from src.trials import recorded_parameters, retrain
-from src.workers import Workers
+from custom_aesthetic.search.storage import close_storage, open_storage
+from custom_aesthetic.search.trials import recorded_parameters, retrain
+from custom_aesthetic.search.workers import Workers
 from tests.conftest import ROOT
 from tests.problems import RAW, run_search, small_problem
 from tests.test_search import states, trials_in
