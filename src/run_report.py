@@ -10,9 +10,9 @@ from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.report.page import ReportData, write_report
 from src.comparison import model_facts, splits_learnt
 from src.preparation import ScoredImages
-from src.report import ReportData, write_report
 
 log = logging.getLogger(__name__)
 

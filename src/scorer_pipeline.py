@@ -18,9 +18,9 @@ from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.transfers import Transfer
 from custom_aesthetic.pictures.xmp import write_stars
+from custom_aesthetic.report.contact_sheet import write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
-from src.contact_sheet import write_sheet
 from src.selection import check_selected, select, stars
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
 from custom_aesthetic.quality.metrics import Array
-from src.report_charts import chart_sections
-from src.report_strips import strip_sections
+from custom_aesthetic.report.charts import chart_sections
+from custom_aesthetic.report.strips import strip_sections
 
 if TYPE_CHECKING:
     import optuna
 
-PAGE_FOLDER = Path(__file__).parent / "report_page"
+PAGE_FOLDER = Path(__file__).parent / "assets"
 FEWEST_FOR_PEARSON = 4
 SET_NAMES = {"eval": "Evaluation", "train": "Training", "test": "Test"}
 
@@ -181,7 +181,7 @@ def _spread(values: Array) -> str:
 
 
 def _study_section(study: "optuna.Study") -> str:
-    from src.study_plots import finished_trials, optimised_metric, study_plots
+    from custom_aesthetic.report.study_plots import finished_trials, optimised_metric, study_plots
 
     plots = study_plots(study)
     n_trials = len(finished_trials(study))

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from custom_aesthetic.base.errors import UserError
-from src.report import ReportData, pearson_interval, report_page, write_report
+from custom_aesthetic.report.page import ReportData, pearson_interval, report_page, write_report
 
 SIX = ("cold/00.png", "cold/02.png", "cold/04.png", "warm/01.png", "warm/03.png", "gone.png")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.plots import MOST_POINTS, Frame, chart, padded_range, points, ticks
+from custom_aesthetic.report.svg import MOST_POINTS, Frame, chart, padded_range, points, ticks
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6))
