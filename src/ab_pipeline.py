@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.labelling.score_files import ScoreFiles, open_score_files
+from custom_aesthetic.labelling.session import Plan, Session, with_names
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
 from custom_aesthetic.scores.prior import standardised, starting_prior, to_units
 from custom_aesthetic.scores.score_files import name_some
 from custom_aesthetic.settings.scorers import ABArguments
-from src.ab_scores import ScoreFiles, open_score_files
-from src.ab_session import Plan, Session, with_names
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def score_by_comparisons(arguments: ABArguments) -> None:
         session.update()
         log.info("%s", describe(session))
         return
-    from src.ab_server import ABServer, open_socket, serve
+    from custom_aesthetic.labelling.server import ABServer, open_socket, serve
 
     listener = open_socket(arguments.page.port)
     server = ABServer(session, Path(arguments.images.directory))

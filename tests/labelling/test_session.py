@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.labelling.session import BadRequest, Session
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
 from src.ab_pipeline import open_session, score_by_comparisons
-from src.ab_session import BadRequest, Session
 from tests.mean_colour import MeanColour
 from tests.test_scorer import redness_model
 

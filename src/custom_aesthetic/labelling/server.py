@@ -22,13 +22,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.labelling.pictures import PictureCache
+from custom_aesthetic.labelling.session import BadRequest, Session
 from custom_aesthetic.pictures.images import BadImage
-from src.ab_pictures import PictureCache
-from src.ab_session import BadRequest, Session
 
 log = logging.getLogger(__name__)
 
-PAGE = Path(__file__).parent / "ab_page"
+PAGE = Path(__file__).parent / "assets"
 HOSTS = ("127.0.0.1", "localhost")
 MOST_BYTES = 65536
 SLOWEST_SECONDS = 3600.0

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.labelling.pictures import PictureCache
+from custom_aesthetic.labelling.server import ABServer, open_socket
 from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
-from src.ab_pictures import PictureCache
 from src.ab_pipeline import open_session
-from src.ab_server import ABServer, open_socket
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -237,7 +237,7 @@ def test_a_picture_that_changes_is_sent_anew_and_the_cache_stays_bounded(tmp_pat
     Image.new("RGB", (50, 50), "blue").save(tmp_path / "a.png")
     os.utime(tmp_path / "a.png", ns=(1, 1))
     assert cache.get("a.png", 320) != red
-    monkeypatch.setattr("src.ab_pictures.CACHE_BYTES", 1)
+    monkeypatch.setattr("custom_aesthetic.labelling.pictures.CACHE_BYTES", 1)
     cache.get("a.png", 640)
     assert len(cache._ready) == 1
     with pytest.raises(BadImage):

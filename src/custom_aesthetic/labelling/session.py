@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.labelling.score_files import OURS, ScoreFiles, score_table, write_score_files
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, standard_errors
 from custom_aesthetic.scores.choice_log import Comparison, ComparisonLog, make_choice, undo_rows
 from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group, expected_rank_change, random_rank_change
-from src.ab_scores import OURS, ScoreFiles, score_table, write_score_files
 
 log = logging.getLogger(__name__)
 
