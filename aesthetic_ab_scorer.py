@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("ignored, as they belong to the training: %s", " ".join(ignored))
-    from src.ab_pipeline import score_by_comparisons
+    from custom_aesthetic.commands.score_pairs import score_by_comparisons
 
     score_by_comparisons(arguments)
 

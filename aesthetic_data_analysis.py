@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("arguments ignored, they are none of the analysis's: %s", " ".join(ignored))
-    from src.analysis_pipeline import analyse
+    from custom_aesthetic.commands.analyse import analyse
 
     analyse(arguments)
 

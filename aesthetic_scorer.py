@@ -17,7 +17,7 @@ from custom_aesthetic.settings.scorers import FolderArguments
 def run(argv: Sequence[str]) -> None:
     """Score as the arguments say; raises UserError for what the user can mend."""
     arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures under a folder.")
-    from src.scorer_pipeline import score_folder
+    from custom_aesthetic.commands.score_folder import score_folder
 
     score_folder(arguments)
 

@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("arguments ignored, they are none of the viewer's: %s", " ".join(ignored))
-    from src.viewer_pipeline import view
+    from custom_aesthetic.commands.view import view
 
     view(arguments)
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from custom_aesthetic.commands.preparation import make_problem
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable, load_features
@@ -41,7 +42,6 @@ from custom_aesthetic.settings.training import (
     SplitSettings,
     StudySettings,
 )
-from src.preparation import make_problem
 
 CPU = torch.device("cpu")
 PHOTOS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "photos"

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import custom_aesthetic.heads.prediction
+from custom_aesthetic.commands.score_folder import score_folder
 from custom_aesthetic.features.table import load_features
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.model_file import save_model
@@ -26,7 +27,6 @@ from custom_aesthetic.heads.predictor import Predictor
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import FolderArguments
-from src.scorer_pipeline import score_folder
 
 N_FEATURES = 1280
 

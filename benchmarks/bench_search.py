@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_problem
 from custom_aesthetic.heads.model_file import model_bytes
 from custom_aesthetic.heads.training import HeadParameters, Job, train_jobs
 from custom_aesthetic.search.best_models import BestModel
@@ -40,7 +41,6 @@ from custom_aesthetic.settings.training import (
     SplitSettings,
     StudySettings,
 )
-from src.preparation import load_head_input, load_scored_images, make_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"

@@ -6,8 +6,8 @@ python -m tests.machine -d pictures [more arguments]
 import sys
 
 import aesthetic_predictor_training as script
+from custom_aesthetic.commands import preparation
 from custom_aesthetic.settings.console import run_script
-from src import preparation
 from tests.mean_colour import MeanColour
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from torch import nn
 
 import aesthetic_predictor_training as script
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands import preparation
 from custom_aesthetic.scores.choice_log import ComparisonLog, make_choice
 from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.settings.console import run_script
-from src import preparation
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
 from tests.test_analysis import FORM

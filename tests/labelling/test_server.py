@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands.score_pairs import open_session
 from custom_aesthetic.labelling.pictures import PictureCache
 from custom_aesthetic.labelling.server import ABServer, open_socket
 from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
-from src.ab_pipeline import open_session
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

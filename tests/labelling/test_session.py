@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands.score_pairs import open_session, score_by_comparisons
 from custom_aesthetic.labelling.session import BadRequest, Session
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
-from src.ab_pipeline import open_session, score_by_comparisons
 from tests.mean_colour import MeanColour
 from tests.test_scorer import redness_model
 
@@ -378,7 +378,7 @@ def test_weights_are_larger_where_scores_are_surer_and_one_on_average(colour_pic
 
 def test_choices_among_ten_thousand_pictures_do_not_wait_for_the_scores(colour_pictures, monkeypatch):
     names = [f"{i:05}.png" for i in range(10_000)]
-    monkeypatch.setattr("src.ab_pipeline.find_images", lambda directory: names)
+    monkeypatch.setattr("custom_aesthetic.commands.score_pairs.find_images", lambda directory: names)
     session = session_of(colour_pictures)
     session.start()
     generator = np.random.default_rng(0)

@@ -16,10 +16,10 @@ from scipy import stats
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.commands.judged_pictures import Comparison
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.suspects import find_suspects
-from src.comparison import Comparison
 
 log = logging.getLogger(__name__)
 

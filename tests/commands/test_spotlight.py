@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands import spotlight, view
+from custom_aesthetic.commands.judged_pictures import Comparison
+from custom_aesthetic.commands.spotlight import EXPECTED, add_expected_scores, make_frame, make_layout, save_frame, show
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
 from custom_aesthetic.settings.training import (
@@ -19,9 +22,6 @@ from custom_aesthetic.settings.training import (
     ViewerArguments,
     ViewerSettings,
 )
-from src import viewer, viewer_pipeline
-from src.comparison import Comparison
-from src.viewer import EXPECTED, add_expected_scores, make_frame, make_layout, save_frame, show
 from tests.mean_colour import MeanColour
 
 COLUMNS = ["image", "path", "split", "score", "model_score", "error", "rank", "model_rank", "rank_error", "features"]
@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_the_users_to_mend(tmp_path: Path, monkeypatch: 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(98, "Address already in use")
 
-    monkeypatch.setattr(viewer.spotlight, "show", refuse)
+    monkeypatch.setattr(spotlight.spotlight, "show", refuse)
     with pytest.raises(UserError, match="port 80: Address already in use; choose another --port"):
         show(make_frame(three_pictures(tmp_path), None), [], no_browser=True, port=80)
 
@@ -150,9 +150,9 @@ def test_without_a_model_the_features_are_those_of_the_extractor_named(
     (colour_pictures / "out.csv").write_text(
         "relative_path,score,model_score,split\ncold/00.png,1,2,eval\nwarm/01.png,3,4,train\n"
     )
-    monkeypatch.setattr(viewer_pipeline, "build_extractors", lambda names, *_: [MeanColour(names)])
+    monkeypatch.setattr(view, "build_extractors", lambda names, *_: [MeanColour(names)])
     shown = {}
-    monkeypatch.setattr(viewer, "show", lambda frame, issues, **options: shown.update(frame=frame, **options))
+    monkeypatch.setattr(spotlight, "show", lambda frame, issues, **options: shown.update(frame=frame, **options))
     arguments = ViewerArguments(
         ImageSettings(str(colour_pictures), scores="out.csv"),
         ModelScoreSettings(),
@@ -160,7 +160,7 @@ def test_without_a_model_the_features_are_those_of_the_extractor_named(
         FeatureSettings("mean-colour"),
         DeviceSettings("cpu"),
     )
-    viewer_pipeline.view(arguments)
+    view.view(arguments)
     frame = shown["frame"]
     assert list(frame["path"]) == ["cold/00.png", "warm/01.png"]
     np.testing.assert_allclose(frame["features"][1], [10, 127, 245])

@@ -7,8 +7,8 @@ import optuna
 import pytest
 
 import aesthetic_predictor_training as script
+from custom_aesthetic.commands import preparation
 from custom_aesthetic.search.storage import opened_study
-from src import preparation
 from tests.mean_colour import MeanColour
 
 

@@ -11,13 +11,13 @@ import optuna
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.commands.judged_pictures import Comparison, load_comparison, splits_learnt
 from custom_aesthetic.quality.closing import Judged, baseline_lines
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.report.page import ReportData, write_report
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv, write_json
 from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.settings.training import AnalysisArguments, AnalysisSettings
-from src.comparison import Comparison, load_comparison, splits_learnt
 
 log = logging.getLogger(__name__)
 

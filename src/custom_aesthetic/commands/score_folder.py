@@ -10,6 +10,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.commands.selection import check_selected, select, stars
 from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.heads.domain import distances, from_text
 from custom_aesthetic.heads.model_file import Model, load_model
@@ -21,7 +22,6 @@ from custom_aesthetic.pictures.xmp import write_stars
 from custom_aesthetic.report.contact_sheet import write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
-from src.selection import check_selected, select, stars
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands import preparation
+from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_judge, make_problem
 from custom_aesthetic.scores.splits import read_split_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
-from src import preparation
-from src.preparation import load_head_input, load_scored_images, make_judge, make_problem
 from tests.mean_colour import MeanColour
 
 CPU = torch.device("cpu")

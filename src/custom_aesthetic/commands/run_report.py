@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import optuna
 
+from custom_aesthetic.commands.judged_pictures import model_facts, splits_learnt
+from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.report.page import ReportData, write_report
-from src.comparison import model_facts, splits_learnt
-from src.preparation import ScoredImages
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,17 @@ from optuna import Study
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.commands.preparation import (
+    ScoredImages,
+    check_folds,
+    describe,
+    load_head_input,
+    load_scored_images,
+    make_judge,
+    make_problem,
+)
+from custom_aesthetic.commands.run_report import write_run_report
+from custom_aesthetic.commands.trial_description import describe_trial
 from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.domain import find_domain, to_text
@@ -29,17 +40,6 @@ from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.search.study import PROCESS
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import StudySettings, TrainingArguments
-from src.preparation import (
-    ScoredImages,
-    check_folds,
-    describe,
-    load_head_input,
-    load_scored_images,
-    make_judge,
-    make_problem,
-)
-from src.run_report import write_run_report
-from src.trial_description import describe_trial
 
 log = logging.getLogger(__name__)
 

@@ -6,16 +6,16 @@ import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.commands.judged_pictures import Comparison, load_comparison
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
-from src.comparison import Comparison, load_comparison
 
 
 def view(arguments: ViewerArguments) -> None:
     """Write the table if asked, then serve Spotlight until it is stopped."""
     spotlight_log.disable("renumics.spotlight")  # its import warns of analysers that are not used here
-    from src.viewer import add_expected_scores, make_frame, save_frame, show
+    from custom_aesthetic.commands.spotlight import add_expected_scores, make_frame, save_frame, show
 
     device = choose_device(arguments.device.device)
     comparison = load_comparison(arguments.images, arguments.model_scores, arguments.features, device)
