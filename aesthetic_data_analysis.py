@@ -14,7 +14,7 @@ from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import AnalysisArguments
 
-log = logging.getLogger("src.analysis_script")
+log = logging.getLogger("custom_aesthetic.analysis_script")
 
 
 def run(argv: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from custom_aesthetic.settings.arguments import parse_arguments, shown_lines
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import TrainingArguments
 
-log = logging.getLogger("src.training_script")
+log = logging.getLogger("custom_aesthetic.training_script")
 
 
 def run(argv: Sequence[str]) -> None:

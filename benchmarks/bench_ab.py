@@ -12,8 +12,8 @@ True scores and features are those of real pictures: ratings of photographs (200
 demo's drawings with its stated taste (1,000 of them). Features come from the packaged extractor.
 
     elo      Elo as the AB scorer keeps it, K = 0.7, expectation 1 / (1 + exp(b - a)), each picture equally often
-    bt       Bradley-Terry (src/custom_aesthetic/scores/bradley_terry.py) on the very same answers
-    adaptive Bradley-Terry, pairs drawn by src/custom_aesthetic/scores/pairing.py, fitted anew every tenth of a comparison a picture
+    bt       Bradley-Terry (scores/bradley_terry.py) on the very same answers
+    adaptive Bradley-Terry, pairs drawn by scores/pairing.py, fitted anew every tenth of a comparison a picture
     features as adaptive, with the ridge prior from the pictures' features
 
 What is printed: Spearman of the scores with the true ones, mean over seeds, at so many comparisons a picture (a

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.base.machine import choose_device, n_cores
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
-from custom_aesthetic.features.extraction import decode, model_features, n_cores
+from custom_aesthetic.features.extraction import decode, model_features
 from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images, open_image
 

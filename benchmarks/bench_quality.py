@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.commands.preparation import make_problem
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.hidden_states import HeadInput, arrange
@@ -28,7 +29,6 @@ from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.baselines import fit_baselines
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores
 from custom_aesthetic.scores.splits import assign_splits
 from custom_aesthetic.search.best_models import BestModel

@@ -23,6 +23,7 @@ import optuna
 import torch
 from torch import nn
 
+from custom_aesthetic.base import machine
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_problem
 from custom_aesthetic.heads.model_file import model_bytes
@@ -325,7 +326,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=N_SETS)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_cores = machine.n_cores()
     problem, features = load_problem(arguments.pictures, torch.device("cpu"))
     sets = parameter_sets(arguments.sets)
     n_pictures = len(problem.judge.scores)

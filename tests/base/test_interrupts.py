@@ -84,7 +84,8 @@ def test_errors_pass_and_other_threads_and_handlers_are_left_alone() -> None:
 @only_posix
 def test_a_ctrl_c_that_was_swallowed_is_obeyed_later() -> None:
     program = (
-        "import os, signal\nfrom custom_aesthetic.base.interrupts import listen, obey_lost, uninterrupted\nlisten()\nobey_lost()\n"
+        "import os, signal\n"
+        "from custom_aesthetic.base.interrupts import listen, obey_lost, uninterrupted\nlisten()\nobey_lost()\n"
         "try:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
         "with uninterrupted():\n    print('cleaned up')\n"
         "try:\n    obey_lost()\nexcept KeyboardInterrupt:\n    print('obeyed')"

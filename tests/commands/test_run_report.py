@@ -25,7 +25,7 @@ def test_a_training_leaves_a_report_and_a_study_that_says_where_the_model_is(
 ) -> None:
     monkeypatch.setattr(preparation, "build_extractors", lambda names, *_: [MeanColour()])
     monkeypatch.chdir(colour_pictures.parent)
-    caplog.set_level(logging.INFO, logger="src")
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
     paths = sorted(file.relative_to(colour_pictures).as_posix() for file in colour_pictures.rglob("*.png"))
     rows = [f"{path},{int(Path(path).stem) / 10}" for path in paths]
     (colour_pictures / "scores.csv").write_text("\n".join(["relative_path,score", *rows]))

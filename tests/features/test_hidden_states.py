@@ -6,7 +6,7 @@ import torch
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.features.hidden_states import find_mixtures, make_head_input, resolve_mode
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
-from custom_aesthetic.heads.predictor import Predictor, predict
+from custom_aesthetic.heads.predictor import Predictor, fold_mixtures, predict
 from custom_aesthetic.settings.training import FeatureSettings
 
 
@@ -45,7 +45,9 @@ def test_fixed_weights_fold_back_to_joined_features() -> None:
     torch.testing.assert_close(found.values, 0.5 * first - second + 2 * third + 0.25)
     predictor = Predictor(2, (3, 3), generator=torch.Generator().manual_seed(1))
     assert found.mode == "join"
-    torch.testing.assert_close(predict(found.fold(predictor), features.values), predict(predictor, found.values))
+    torch.testing.assert_close(
+        predict(fold_mixtures(predictor, found.fixed), features.values), predict(predictor, found.values)
+    )
 
 
 def test_weight_mode_finds_the_states_of_each_extractor() -> None:

@@ -23,7 +23,7 @@ from custom_aesthetic.features.table import FeatureBlock, FeatureTable, load_fea
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, find_images
 from tests.mean_colour import MeanColour, expected, make_pictures
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def load(directory: Path, paths: Sequence[str], *extractors: MeanColour, **options: object) -> FeatureTable:

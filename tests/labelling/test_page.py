@@ -14,7 +14,7 @@ import pytest
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.scores.score_files import read_scores
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",

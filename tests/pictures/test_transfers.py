@@ -32,8 +32,8 @@ def contents(folder: Path) -> dict[str, str]:
 def test_copies_keep_their_sub_directories_times_and_sidecars(folder, tmp_path):
     os.utime(folder / "c.png", (1000, 1000))
     before = contents(folder)
-    transfers, in_the_way = plan_transfers(folder, PATHS, tmp_path / "best")
-    copy(transfers)
+    planned, in_the_way = plan_transfers(folder, PATHS, tmp_path / "best")
+    copy(planned)
     assert in_the_way == []
     assert contents(tmp_path / "best") == before == contents(folder)
     assert (tmp_path / "best" / "c.png").stat().st_mtime == 1000
@@ -62,15 +62,15 @@ def test_moves_can_be_taken_back(folder, tmp_path):
 def test_nothing_is_overwritten(folder, tmp_path, action):
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "c.png").write_text("mine")
-    transfers, in_the_way = plan_transfers(folder, PATHS, tmp_path / "best")
+    planned, in_the_way = plan_transfers(folder, PATHS, tmp_path / "best")
     assert in_the_way == ["c.png"]
     (tmp_path / "best" / "b").mkdir()
     (tmp_path / "best" / "b" / "1.png").write_text("came meanwhile")
     with pytest.raises(UserError, match=r"b/1\.png"):
         if action == "move":
-            move(transfers, tmp_path / "undo.jsonl")
+            move(planned, tmp_path / "undo.jsonl")
         else:
-            getattr(picture_files, action)(transfers)
+            getattr(transfers, action)(planned)
     assert (tmp_path / "best" / "c.png").read_text() == "mine"
     assert (tmp_path / "best" / "b" / "1.png").read_text() == "came meanwhile"
     assert (folder / "b" / "1.png").read_text() == "b/1.png"

@@ -43,7 +43,7 @@ def database(tmp_path: Path) -> str:
 def test_the_dashboard_shows_the_study_and_ends_as_asked(
     database: str, caplog: pytest.LogCaptureFixture, mode: str
 ) -> None:
-    caplog.set_level(logging.INFO, logger="src")
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
     with serve_dashboard(mode, database):
         address = re.findall(r"http://127\.0\.0\.1:\d+/", caplog.text)[0]
         assert "my taste" in answer_of(address)

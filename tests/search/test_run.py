@@ -54,7 +54,7 @@ def test_the_first_trial_is_the_default_configuration_within_the_bounds(tmp_path
 def test_a_study_is_brought_up_to_its_trials_and_then_none_are_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="src")
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
     run_search(tmp_path, 2)
     run_search(tmp_path, 5)
     assert states(trials_in(tmp_path)) == ["COMPLETE"] * 5

@@ -1,4 +1,6 @@
-"""The device that networks run on."""
+"""The machine: its cores, and the device that networks run on."""
+
+import os
 
 import torch
 
@@ -22,3 +24,8 @@ def _best() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def n_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

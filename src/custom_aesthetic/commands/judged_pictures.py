@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import score_pictures
 from custom_aesthetic.pictures.images import find_images
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.image_splits import split_column
 from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import read_split_file

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.extractors import build_extractors
@@ -19,7 +20,6 @@ from custom_aesthetic.features.views import average_views, check_views
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.quality.judge import Judge, check_scores
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import KnownSplit, known_split, near_duplicates, settle_split, with_split
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores

@@ -182,29 +182,29 @@ def act(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
         if name is None:
             continue
         target = Path(name)
-        transfers, in_the_way = transfers.plan_transfers(directory, paths, target, with_sidecars=kind != "link")
+        planned, in_the_way = transfers.plan_transfers(directory, paths, target, with_sidecars=kind != "link")
         if in_the_way:
             log.warning("left out, as something is there already: %s", name_some(in_the_way))
         if action.dry_run:
-            for one in transfers:
+            for one in planned:
                 log.info("would %s %s -> %s", kind, one.source, one.target)
         else:
-            transfer(kind, transfers, target)
+            transfer(kind, planned, target)
 
 
-def transfer(kind: str, transfers: Sequence[Transfer], target: Path) -> None:
+def transfer(kind: str, planned: Sequence[Transfer], target: Path) -> None:
     """Do it, and say what was done."""
     done = {"copy": "copied", "link": "linked", "move": "moved"}[kind]
     undoing = ""
-    if kind == "move" and transfers:
+    if kind == "move" and planned:
         undo_file = transfers.undo_file_in(target, datetime.now())
         undoing = f"; --undo={undo_file} takes it back"
-        transfers.move(transfers, undo_file)
+        transfers.move(planned, undo_file)
     elif kind == "copy":
-        transfers.copy(transfers)
+        transfers.copy(planned)
     elif kind == "link":
-        transfers.link(transfers)
-    log.info("%d files %s to %s%s", len(transfers), done, target, undoing)
+        transfers.link(planned)
+    log.info("%d files %s to %s%s", len(planned), done, target, undoing)
 
 
 def take_back(undo_file: Path) -> None:

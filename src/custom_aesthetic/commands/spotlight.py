@@ -14,11 +14,11 @@ from renumics.spotlight.analysis import DataIssue
 from renumics.spotlight.layout import Layout, lenses
 from scipy import stats
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.commands.judged_pictures import Comparison
 from custom_aesthetic.features.table import FeatureTable
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.suspects import find_suspects
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from optuna import Study
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.preparation import (
@@ -27,9 +28,8 @@ from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
-from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.heads.predictor import fold_mixtures, predict
 from custom_aesthetic.quality.closing import Judged, closing_lines
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
@@ -68,7 +68,9 @@ def train_predictor(arguments: TrainingArguments) -> None:
     known = {} if domain is None else {"domain": to_text(domain)}
 
     def make_file(model: BestModel) -> bytes:
-        return model_bytes(head_input.fold(model.predictor), _metadata(arguments, features, head_input, model) | known)
+        return model_bytes(
+            fold_mixtures(model.predictor, head_input.fixed), _metadata(arguments, features, head_input, model) | known
+        )
 
     target = Target(
         model_file, make_file, tuple(shown_lines(arguments)), study_note(arguments, scored, problem.identity)

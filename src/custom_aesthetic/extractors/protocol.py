@@ -33,7 +33,7 @@ class FeatureExtractor(Protocol):
     """`join` or `average`: what `--hidden_states_mode=default` stands for."""
 
     target_size: int
-    """Pixels of the shorter side after the transform's resize; a JPEG draft stays well above it (`custom_aesthetic.pictures.images`)."""
+    """Pixels of the shorter side after the transform's resize; a JPEG draft stays well above it."""
 
     def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
         """Return the pixels the network wants, (3, height, width) float32, for an upright RGB image.

@@ -7,7 +7,6 @@ features by no more than the rounding of float32 sums.
 """
 
 import itertools
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.pictures.images import BadImage, open_image
 
@@ -227,8 +227,3 @@ def arrangements(extractor: FeatureExtractor) -> list[Lanes]:
     if getattr(extractor, "features_thread_safe", False) and n_threads > 1:
         ways.append(Lanes(n_threads, 1, MAX_BATCH_SIZE_CPU))
     return ways
-
-
-def n_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

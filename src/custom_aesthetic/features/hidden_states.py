@@ -9,7 +9,6 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
-from custom_aesthetic.heads.predictor import Predictor, fold_mixtures
 from custom_aesthetic.settings.training import FeatureSettings
 
 
@@ -42,10 +41,6 @@ class HeadInput:
     """Hidden states in `values` that the head weighs by weights it trains."""
     fixed: tuple[tuple[Tensor, float, int], ...] = ()
     """Weights, bias and width of each weighted sum that `values` already holds; see predictor.fold_mixtures."""
-
-    def fold(self, predictor: Predictor) -> Predictor:
-        """Return the predictor of joined (or averaged) features, for one of `values`."""
-        return fold_mixtures(predictor, self.fixed) if self.fixed else predictor
 
 
 def make_head_input(features: FeatureTable, settings: FeatureSettings, default_modes: Sequence[str]) -> HeadInput:

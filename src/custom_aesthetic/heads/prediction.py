@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.hidden_states import arrange
@@ -15,7 +16,6 @@ from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
 from custom_aesthetic.heads.model_file import Model
 from custom_aesthetic.heads.predictor import predict
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.score_files import name_some
 
 log = logging.getLogger(__name__)

@@ -126,8 +126,10 @@ def fold_mixtures(predictor: Predictor, mixtures: Sequence[tuple[Tensor, float, 
 
     Each mixture (weights (n_states,), bias, width) stands for `width` of the predictor's inputs, in order: input j is
     the sum over states k of weights[k] x state k's feature j, plus bias. The result takes, for each mixture, its
-    states one after the other.
+    states one after the other. Without mixtures it is the predictor itself.
     """
+    if not mixtures:
+        return predictor
     (weight, bias), *rest = to_layers(predictor)
     parts = weight.split([width for _, _, width in mixtures], dim=1)
     joined = [

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.svm import SVR
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality.confidence import Interval, spearman_difference
-from custom_aesthetic.quality.metrics import Array
 
 Rows = NDArray[np.int64]
 Kernel = Callable[[Array, Array], Array]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.base.arrays import Array
 
 EXPECTED_WITHIN_ONE = math.erf(1 / math.sqrt(2))
 EXPECTED_WITHIN_TWO = math.erf(2 / math.sqrt(2))

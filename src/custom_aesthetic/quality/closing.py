@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality.baselines import advice, fit_baselines
 from custom_aesthetic.quality.calibration import coverage
 from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
 from custom_aesthetic.quality.learning_curve import learning_curve
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.noise_ceiling import (
     Ceiling,
     ceiling_of_comparisons,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.metrics import Array
 
 Counts = NDArray[np.float32]
 """(n_resamples, n_images): how often each resample drew each image; rows sum to n_images."""

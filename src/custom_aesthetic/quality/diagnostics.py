@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.base.arrays import Array
 
 MOST_PAIRS = 2_000_000
 

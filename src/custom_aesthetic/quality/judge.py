@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.metrics import Array
 
 Rows = NDArray[np.int64]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.baselines import fit_ridge
 from custom_aesthetic.quality.confidence import Interval
-from custom_aesthetic.quality.metrics import Array
 
 Rows = NDArray[np.int64]
 

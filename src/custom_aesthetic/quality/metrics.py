@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Array = NDArray[np.float64]
+from custom_aesthetic.base.arrays import Array
 
 HIGHER_IS_BETTER = {
     "mse": False,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Interval
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior, standard_errors
 
 Rows = NDArray[np.int64]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality.confidence import Counts, draw_counts, resampled_ab, resampled_pearson, resampled_spearman
-from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE, Array
+from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000

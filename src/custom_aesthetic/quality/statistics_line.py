@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.metrics import Array, Correlation
+from custom_aesthetic.quality.metrics import Correlation
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.base.arrays import Array
 
 N_FOLDS = 5
 FEWEST_IMAGES = 20

@@ -5,8 +5,8 @@ from html import escape
 
 import numpy as np
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality.diagnostics import calibration, errors_by_model_score, order_by_distance
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.report.svg import Frame, band, chart, line, padded_range, points, steps
 
 N_HISTOGRAM_BINS = 30

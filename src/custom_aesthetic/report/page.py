@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.report.charts import chart_sections
 from custom_aesthetic.report.strips import strip_sections
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 from custom_aesthetic.quality.diagnostics import extremes
-from custom_aesthetic.quality.metrics import Array
 
 PICTURES_A_STRIP = 12
 

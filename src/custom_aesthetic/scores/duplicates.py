@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from custom_aesthetic.quality.metrics import Array
+from custom_aesthetic.base.arrays import Array
 
 log = logging.getLogger(__name__)
 

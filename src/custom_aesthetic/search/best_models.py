@@ -18,12 +18,12 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.quality.metrics import Array
 from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, complete_trials

@@ -1,7 +1,6 @@
 """The Optuna search: brings a study up to its number of trials, alone or with others, and keeps the best model."""
 
 import logging
-import os
 import tempfile
 import time
 import warnings
@@ -15,6 +14,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.search.best_models import BestModels, MakeFile
 from custom_aesthetic.search.cost import costly_trial, say_time
@@ -111,7 +111,7 @@ def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> 
     if workers == "auto" and seeded:
         return 1, 1
     if workers == "auto":
-        return (1, HEADS_ON_ACCELERATOR) if device.type != "cpu" else (_n_cores(), 1)
+        return (1, HEADS_ON_ACCELERATOR) if device.type != "cpu" else (n_cores(), 1)
     name, _, number = workers.rpartition(":")
     if name not in ("", "heads") or not number.isdecimal() or int(number) < 1:
         raise UserError(
@@ -130,12 +130,6 @@ def _start_within(study: optuna.Study, start: FrozenTrial | None) -> FrozenTrial
     if start is None or any(trial.distributions != start.distributions for trial in trials):
         return None
     return start
-
-
-def _n_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _describe(study: optuna.Study, target: Target, metric: str) -> None:

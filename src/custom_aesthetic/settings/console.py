@@ -17,8 +17,8 @@ def run_script(run: Callable[[Sequence[str]], None]) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("src").addHandler(handler)
-    logging.getLogger("src").setLevel(logging.INFO)
+    logging.getLogger("custom_aesthetic").addHandler(handler)
+    logging.getLogger("custom_aesthetic").setLevel(logging.INFO)
     listen()
     try:
         run(sys.argv[1:])

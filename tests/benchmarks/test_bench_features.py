@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.mean_colour import make_pictures
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_table_for_random_weights_is_whole_and_consistent(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def scored_pictures(colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, capl
     """Coloured pictures, scored by how red they are, in the current directory; the extractor is their mean colour."""
     monkeypatch.setattr(preparation, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
     monkeypatch.chdir(colour_pictures.parent)
-    caplog.set_level(logging.INFO, logger="src")
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
     files = sorted(colour_pictures.rglob("*.png"))
     rows = [
         f"{file.relative_to(colour_pictures).as_posix()},{int(file.stem) / 10},{index + 1},n{index}"

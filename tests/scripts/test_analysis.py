@@ -39,7 +39,7 @@ def pictures(colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyt
     """24 colours, number i scored 7 i modulo 24, a model that scores i / 10, every third picture eval."""
     monkeypatch.setattr(prediction, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
     monkeypatch.chdir(colour_pictures.parent)
-    caplog.set_level(logging.INFO, logger="src")
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
     files = sorted(colour_pictures.rglob("*.png"), key=lambda file: file.stem)
     lines = ["relative_path,score,split"]
     for number, file in enumerate(files):

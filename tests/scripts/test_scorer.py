@@ -52,7 +52,7 @@ def score(colour_pictures, model, monkeypatch, capsys):
         given = ["-d", str(colour_pictures), "-m", str(model)] if with_model else []
         monkeypatch.setattr(sys, "argv", ["aesthetic_scorer.py", *given, *options])
         code = run_script(aesthetic_scorer.run)
-        logging.getLogger("src").handlers.clear()  # each run adds its own, bound to the screen of its test
+        logging.getLogger("custom_aesthetic").handlers.clear()  # each run adds its own, bound to the screen of its test
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
