@@ -13,7 +13,7 @@ from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.heads.training import Aim, DivergedError, train
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.scores.folds import make_folds
-from tests.test_training import CPU, PARAMETERS
+from tests.heads.test_training import CPU, PARAMETERS
 
 N_IMAGES, N_KEPT_APART = 60, 6
 

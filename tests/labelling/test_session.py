@@ -16,7 +16,7 @@ from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
 from tests.mean_colour import MeanColour
-from tests.test_scorer import redness_model
+from tests.scripts.test_scorer import redness_model
 
 
 def session_of(directory: Path, *options: str) -> Session:

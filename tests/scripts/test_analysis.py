@@ -22,7 +22,7 @@ from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.search.storage import close_storage, open_storage
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
-from tests.test_analysis import FORM
+from tests.quality.test_statistics_line import FORM
 
 
 def redness_model(sigma: float | None = None) -> Predictor:

@@ -25,7 +25,7 @@ from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.settings.console import run_script
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
-from tests.test_analysis import FORM
+from tests.quality.test_statistics_line import FORM
 
 SMALL = ["--max_first_layer_size=20", "--max_second_layer_size=12", "--min_batch_size=8", "--max_train_epochs=8"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from custom_aesthetic.heads.model_file import load_model
-from tests.test_search import states
-from tests.test_storage import free_port
-from tests.test_workers import SMALL, machine, pictures, trials_of, wait_for  # noqa: F401 (a fixture)
+from tests.search.test_run import states
+from tests.search.test_storage import free_port
+from tests.search.test_workers import SMALL, machine, pictures, trials_of, wait_for  # noqa: F401 (a fixture)
 
 MACHINE = [*SMALL, "--min_train_epochs=250", "--max_train_epochs=250", "--min_batch_size=8"]
 TRIALS = 14

@@ -20,7 +20,7 @@ from custom_aesthetic.search.trials import recorded_parameters, retrain
 from custom_aesthetic.search.workers import Workers
 from tests.conftest import ROOT
 from tests.problems import RAW, run_search, small_problem
-from tests.test_search import states, trials_in
+from tests.search.test_run import states, trials_in
 
 SMALL = ["--max_first_layer_size=20", "--max_second_layer_size=12", "--min_first_layer_size=10", "--workers=2"]
 QUICK = [*SMALL, "--max_train_epochs=6", "--min_batch_size=8"]
