@@ -13,7 +13,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 
 SCORE_FILES = ("scores.json", "score.json", "scores.csv")
-NUMERIC_COLUMNS = ("score", "weight", "comparisons", "model_score")
+NUMERIC_COLUMNS = ("score", "weight", "comparisons", "model_score", "out_of_fold_score")
 MOST_NAMED = 5
 
 
@@ -21,8 +21,8 @@ MOST_NAMED = 5
 class ScoreTable:
     """Rows of a score file. `paths` are relative to the image directory, with `/`; each column has one value a row.
 
-    The columns `score`, `weight`, `comparisons` and `model_score` hold floats (nan where a row has none); every
-    other column holds what the file holds.
+    The columns `score`, `weight`, `comparisons`, `model_score` and `out_of_fold_score` hold floats (nan where a row
+    has none); every other column holds what the file holds.
     """
 
     paths: tuple[str, ...]
@@ -215,13 +215,18 @@ def name_some(items: Sequence[str], most: int = MOST_NAMED) -> str:
 
 
 def write_csv(file: Path, table: ScoreTable) -> None:
-    """Write `relative_path` and every column as CSV, UTF-8 with `\\n`; numbers so that they read back equal."""
+    """Write `relative_path` and every column as CSV, as `csv_bytes` gives them."""
+    write_atomically(file, csv_bytes(table))
+
+
+def csv_bytes(table: ScoreTable) -> bytes:
+    """Return `relative_path` and every column as CSV, UTF-8 with `\\n`; numbers so that they read back equal."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["relative_path", *table.columns])
     rows = zip(table.paths, *table.columns.values(), strict=True)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    write_atomically(file, stream.getvalue().encode())
+    return stream.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
