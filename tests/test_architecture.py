@@ -22,7 +22,7 @@ MOST_MODULES = 14
 
 OWNERS = {
     "argparse": {"settings.arguments"},
-    "csv": {"scores.score_files", "scores.choice_log"},
+    "csv": {"scores.csv_rows", "scores.choice_log"},
     "transformers": {"extractors"},
     "efficientnet_lite_pytorch": {"extractors"},
     "renumics": {"commands.spotlight"},

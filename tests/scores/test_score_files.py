@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_what_is_wrong_with_a_score_file_is_said(tmp_path: Path, name: str, cont
 
 
 def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_bytes(b"\xff\xfe\x00\x81")
+    (tmp_path / "s.csv").write_bytes(b"\x89\x00\x81\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_scores(tmp_path / "s.csv")
 
@@ -151,3 +152,101 @@ def test_the_real_score_files_are_read(data_folder: Path) -> None:
     assert len(table) == 240
     assert rows.select(table.paths).scores == table.scores
     assert len(read_scores(data_folder / "photos" / "arousal.json")) == 240
+
+
+@pytest.mark.parametrize(
+    ("content", "scores", "words"),
+    [
+        ("relative_path;score\na.png;1,5\nb.png;-2\n", [1.5, -2], "separated by semicolons, commas in numbers"),
+        ("relative_path\tscore\na.png\t1.5\nb.png\t2\n", [1.5, 2], "separated by tabs"),
+        ("path,rating\na.png,1.5\nb.png,2\n", [1.5, 2], "path as relative_path, rating as score"),
+        ("File Name;Aesthetic\na.png;1\nb.png;2\n", [1, 2], "File Name as relative_path, Aesthetic as score"),
+        ("file,Score,Split\na.png,1,\nb.png,2,\n", [1, 2], "file as relative_path, Split as split, Score as score"),
+        ("filename,rank\na.png,1\nb.png,2\n", [-1, -2], "1 the best (score = minus rank"),
+        ('"path";"stars";;\n"a.png";4;;\n"b.png";5;;\n', [4, 5], "2 column(s) without a name left out"),
+    ],
+)
+def test_other_separators_and_names_are_read_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str, scores: list[float], words: str
+) -> None:
+    caplog.set_level("INFO", logger="custom_aesthetic")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        caplog.clear()
+        (tmp_path / "s.csv").write_text(content, encoding=encoding)
+        table = read_scores(tmp_path / "s.csv")
+        assert table.paths == ("a.png", "b.png")
+        assert table.scores == scores
+        assert set(table.columns) <= {"score", "split"}
+        assert len(caplog.messages) == 1, "one line"
+        assert words in caplog.messages[0]
+
+
+def test_the_usual_names_go_before_the_others_and_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="custom_aesthetic")
+    file = write(tmp_path, "s.csv", "rank,path,relative_path,score,rating\n1,x,a.png,3,9\n")
+    table = read_scores(file)
+    assert table.paths == ("a.png",)
+    assert table.columns == {"rank": ["1"], "path": ["x"], "score": [3.0], "rating": ["9"]}
+    table = read_scores(write(tmp_path, "m.csv", "path,model_score,rank\na.png,3,1\n"), required=())
+    assert table.columns == {"model_score": [3.0], "rank": ["1"]}, "a model's scores stay what they are"
+    assert len(caplog.messages) == 1
+
+
+any_name = st.text(
+    st.one_of(
+        st.sampled_from(" \n\r\t\"',;\udcff\udc80#=é\u2028\ufeff\ufffd"),
+        st.characters(codec="utf-8", exclude_characters="\0/\\."),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of bytes")
+@given(st.lists(any_name, min_size=1, max_size=6, unique=True))
+def test_any_file_name_reads_back_from_both_forms(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("names")
+    table = ScoreTable(tuple(f"sub/{name}.png" for name in names), {"score": [float(n) for n in range(len(names))]})
+    write_csv(folder / "s.csv", table)
+    write_json(folder / "s.json", table)
+    (folder / "s.json").read_bytes().decode("utf-8")
+    for name in ("s.csv", "s.json"):
+        found = read_scores(folder / name)
+        assert found.paths == table.paths
+        assert found.scores == table.scores
+    assert os.fsencode(table.paths[0]).replace(b'"', b'""') in (folder / "s.csv").read_bytes()
+
+
+@pytest.mark.parametrize("path", [3, None, ["a.png"], {"a": 1}])
+def test_a_path_that_is_no_text_is_an_error(tmp_path: Path, path: object) -> None:
+    record = {"relative_filepath": path, "score": 1}
+    with pytest.raises(UserError, match="where the path of an image belongs"):
+        read_scores(write(tmp_path, "s.json", {"ImageRecords": {"a.png": record}}))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there they are paths")
+@pytest.mark.parametrize(
+    ("directory", "words"),
+    [(".\\images", "separated by /: -d ./images"), ("C:\\my images", "under WSL it is /mnt/c/my")],
+)
+def test_a_directory_in_the_spelling_of_windows_is_explained(directory: str, words: str) -> None:
+    with pytest.raises(UserError) as raised:
+        find_score_file(Path(directory), None)
+    assert words in str(raised.value)
+
+
+def test_no_scores_yet_names_the_ab_scorer(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"python aesthetic_ab_scorer\.py -d "):
+        find_score_file(tmp_path, None)
+
+
+def test_a_score_file_named_from_the_current_directory_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    write(tmp_path, "saved_scores.csv", "relative_path,score\na.png,1\n")
+    with pytest.raises(UserError, match="--scores is relative to -d"):
+        find_score_file(Path("pictures"), "saved_scores.csv")

@@ -51,6 +51,11 @@ def test_new_images_move_nothing_and_keep_the_share(old: list[str], new: list[st
         assert abs(list(after.values()).count("eval") - 0.25 * len(everything)) <= 1
 
 
+def test_names_that_are_no_utf8_are_split_too() -> None:
+    names = [f"{number}\udcff.png" for number in range(8)]
+    assert list(assign_splits(names, {}, fraction_for_eval=0.25, seed=1).values()).count("eval") == 2
+
+
 def test_another_seed_is_another_split() -> None:
     names = [f"{number}.png" for number in range(40)]
     first = assign_splits(names, {}, fraction_for_eval=0.25, seed=1)
@@ -62,7 +67,7 @@ def test_two_images_are_one_of_each() -> None:
 
 
 def test_a_split_file_round_trips(tmp_path: Path) -> None:
-    splits = {"sub/ü.png": "train", "b.png": "eval", "c.png": "test"}
+    splits = {"sub/ü.png": "train", "b.png": "eval", "c.png": "test", "odd\udcff\n\r.png": "train"}
     write_split_file(tmp_path / "split.json", splits)
     assert read_split_file(tmp_path / "split.json") == splits
 
@@ -72,7 +77,14 @@ def test_a_split_file_may_list_the_images_of_each_set(tmp_path: Path) -> None:
     assert read_split_file(tmp_path / "split.json") == {"sub/a.png": "train", "b.png": "eval"}
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"a.png": "training"}', '{"a.png": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[1]", '{"a.png": "training"}', '{"a.png": 3}', '{"a.png": NaN}', '{"a.png": {"x": "train"}}', "NaN"),
+        *('{"train": [["a.png"]]}', '{"train": [{}]}', '{"train": [NaN]}', '{"a.png": [], "b.png": "train"}'),
+        *('{"train": ' + "[" * 100_000, '{"train": ' + "[" * 400 + "]" * 400 + "}", '{"a.png": ' + "9" * 5000 + "}"),
+    ],
+)
 def test_a_damaged_split_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(UserError, match=r"split\.json"):

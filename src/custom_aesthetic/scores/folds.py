@@ -1,10 +1,11 @@
 """K folds of images: each is left out once, and then judged by a head that never saw it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from custom_aesthetic.scores.grouping import gather, rank
 
 Rows = NDArray[np.int64]
 
@@ -19,18 +20,12 @@ def make_folds(
     called; other paths stand alone) are kept in one fold: each goes to the fold that holds fewest, large ones first.
     There are fewer folds where there are fewer groups.
     """
-    clusters: dict[tuple[bool, str], list[int]] = {}
-    for row in sorted(rows, key=lambda row: paths[row]):
-        path = paths[row]
-        grouped = groups is not None and path in groups
-        clusters.setdefault((grouped, groups[path] if grouped and groups is not None else path), []).append(int(row))
-    ordered = sorted(clusters.values(), key=lambda members: (-len(members), _rank(paths[members[0]], seed)))
+    row_of = {paths[row]: int(row) for row in rows}
+    assert len(row_of) == len(rows), "paths are different from each other"
+    clusters = [[row_of[path] for path in members] for members in gather(row_of, groups).values()]
+    ordered = sorted(clusters, key=lambda members: (-len(members), rank(paths[members[0]], seed)))
     folds: list[list[int]] = [[] for _ in range(min(n_folds, len(ordered)))]
     for members in ordered:
         min(folds, key=len).extend(members)
     left_out = [np.array(sorted(fold), dtype=np.int64) for fold in folds]
     return [(np.setdiff1d(rows, fold), fold) for fold in left_out]
-
-
-def _rank(path: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{path}".encode()).digest()

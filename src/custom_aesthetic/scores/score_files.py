@@ -1,9 +1,10 @@
 """Score files, read and written; and the match of their rows with the images on the disk."""
 
-import csv
-import io
 import json
+import logging
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,9 +12,12 @@ from typing import Any
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.text import encoding_of, json_bytes, printable
+from custom_aesthetic.scores.csv_rows import NUMERIC_COLUMNS, PATH, csv_table, read_csv
+
+log = logging.getLogger(__name__)
 
 SCORE_FILES = ("scores.json", "score.json", "scores.csv")
-NUMERIC_COLUMNS = ("score", "weight", "comparisons", "model_score", "out_of_fold_score")
 MOST_NAMED = 5
 
 
@@ -47,15 +51,43 @@ class ScoreTable:
         return ScoreTable(self.paths, {**self.columns, name: values})
 
 
+def check_directory(directory: Path) -> None:
+    """Raise UserError if an image directory is not there, in words for the path as it was typed."""
+    try:
+        if directory.is_dir():
+            return
+    except OSError as error:
+        shown = printable(str(directory))
+        raise UserError(
+            f"image directory {shown} cannot be read: {error.strerror}; check its permissions, or -d"
+        ) from None
+    raise UserError(
+        f"image directory {printable(str(directory))} is not there or not a directory; "
+        f"{_windows_hint(str(directory)) or f'check -d (looked from {Path.cwd()})'}"
+    )
+
+
+def _windows_hint(text: str) -> str:
+    """Return what to type for a path in the spelling of Windows where that is not the system; empty if it is none."""
+    if os.name == "nt" or "\\" not in text:
+        return ""
+    drive = PureWindowsPath(text).drive
+    plain = text.replace("\\", "/")
+    if len(drive) == 2:
+        return f"that is a path of Windows; under WSL it is /mnt/{drive[0].lower()}{plain[2:]}"
+    return f"on this system directories are separated by /: -d {plain}"
+
+
 def find_score_file(directory: Path, name: str | None) -> Path:
     """Return the score file: the one named, relative to the directory or absolute, or the first of the usual names."""
+    check_directory(directory)
     try:
-        if not directory.is_dir():
-            raise UserError(f"image directory {directory} is not there or not a directory; check -d")
         if name is not None:
-            if not (directory / name).is_file():
-                raise UserError(f"score file {directory / name} is not there; check --scores")
-            return directory / name
+            if (directory / name).is_file():
+                return directory / name
+            elsewhere = Path(name).is_file()
+            hint = f"{name} is in {Path.cwd()}, but --scores is relative to -d" if elsewhere else "check --scores"
+            raise UserError(f"score file {printable(str(directory / name))} is not there; {hint}")
         for usual in SCORE_FILES:
             if (directory / usual).is_file():
                 return directory / usual
@@ -63,31 +95,48 @@ def find_score_file(directory: Path, name: str | None) -> Path:
         raise UserError(
             f"image directory {directory} cannot be read: {error.strerror}; check its permissions, or -d"
         ) from None
-    raise UserError(f"no score file in {directory}: looked for {', '.join(SCORE_FILES)}; name yours with --scores")
+    raise UserError(
+        f"no score file in {directory}: looked for {', '.join(SCORE_FILES)}; name yours with --scores, or score some "
+        f"pictures first: python aesthetic_ab_scorer.py -d {directory}"
+    )
 
 
 def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTable:
     """Return the rows of a score file in any of the three forms: the AB scorer's JSON, the older JSON, CSV.
 
-    Raises UserError for a file that cannot be read or lacks a required column, for a score that is no finite number,
-    for an image named twice, and for a path that leaves the directory.
+    A CSV file that is understood by other names or separators than the usual ones is said to be, in one line of the
+    log. Raises UserError for a file that cannot be read or lacks a required column, for a score that is no finite
+    number, for an image named twice, and for a path that leaves the directory.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with file.open("rb") as start:
+            encoding = encoding_of(start.read(4))
+        with file.open(encoding=encoding, errors="surrogateescape", newline="") as stream:
+            first = next((line for line in stream if line.strip()), "").strip()
+            stream.seek(0)
+            if not first:
+                raise UserError(f"score file {file} is empty; score some pictures first")
+            if "\0" in first:
+                raise ValueError("it is not text")
+            if first[0] not in "{[":
+                rows = read_csv(file, stream, required)
+                if rows.remark:
+                    log.info("%s: read with %s", file, printable(rows.remark, 400))
+                table = _table(file, rows.columns)
+                if rows.is_ranked:
+                    return table.with_column("score", [-place for place in table.scores])
+                return table
+            text = stream.read()
+    except (OSError, ValueError) as error:
         raise UserError(f"score file {file} cannot be read: {error}; check that it is JSON or CSV text") from None
-    if not text.strip():
-        raise UserError(f"score file {file} is empty; score some pictures first")
-    rows = _read_json(file, text) if text.lstrip()[0] in "{[" else _read_csv(file, text, required)
-    _require_columns(file, rows, required)
-    return _table(file, rows)
+    return _table(file, _as_columns(file, _read_json(file, text), required))
 
 
 def _read_json(file: Path, text: str) -> list[dict[str, Any]]:
     try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(file, pairs))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"score file {file} is not JSON: {error}; restore it from a copy") from None
+        raise UserError(f"score file {file} is not JSON: {printable(str(error))}; restore it from a copy") from None
     if not isinstance(content, dict):
         raise UserError(f"score file {file} is not a JSON object of image path and score; see README for the forms")
     if isinstance(content.get("ImageRecords"), dict):
@@ -105,7 +154,9 @@ def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]
 
 def _record_row(file: Path, path: str, record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise UserError(f"score file {file}: the record of {path} is not an object with a score; mend or remove it")
+        raise UserError(
+            f"score file {file}: the record of {printable(path)} is not an object with a score; mend or remove it"
+        )
     others = {name: value for name, value in record.items() if name != "relative_filepath"}
     return {"relative_path": record.get("relative_filepath", path), **others}
 
@@ -114,76 +165,71 @@ def _older_row(file: Path, path: str, value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         if not 1 <= len(value) <= 2:
             raise UserError(
-                f"score file {file}: {path} has {len(value)} values; score, or [score, comparisons] expected"
+                f"score file {file}: {printable(path)} has {len(value)} values; score, or [score, comparisons] expected"
             )
         return {"relative_path": path} | dict(zip(("score", "comparisons"), value, strict=False))
     return {"relative_path": path, "score": value}
 
 
-def _read_csv(file: Path, text: str, required: Sequence[str]) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    try:
-        names = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = names
-        _refuse_repeats(file, names)
-        missing = [name for name in ("relative_path", *required) if name not in names]
-        if missing:
-            raise UserError(
-                f"score file {file}, line 1: no column {' or '.join(missing)}; the header has {', '.join(names)}"
-            )
-        return [_csv_row(file, reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise UserError(f"score file {file}, line {reader.line_num}: not CSV: {error}; mend that line") from None
-
-
-def _csv_row(file: Path, line: int, row: dict[str, Any]) -> dict[str, Any]:
-    if None in row or None in row.values():
-        raise UserError(f"score file {file}, line {line}: more or fewer values than the header has; mend that line")
-    return row
-
-
-def _require_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str]) -> None:
-    if not rows:
-        raise UserError(f"score file {file} names no image; score some pictures first")
+def _as_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the rows of a JSON file column by column, with an empty text where a row has nothing."""
     for name in required:
-        lacking = [str(row["relative_path"]) for row in rows if name not in row]
+        lacking = [str(row[PATH]) for row in rows if name not in row]
         if lacking:
             raise UserError(f"score file {file}: no {name} for {name_some(lacking)}; add it or remove the rows")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name, "") for row in rows] for name in names}
 
 
-def _table(file: Path, rows: list[dict[str, Any]]) -> ScoreTable:
-    paths = [_relative_path(file, row["relative_path"]) for row in rows]
+def _table(file: Path, columns: Mapping[str, Sequence[Any]]) -> ScoreTable:
+    if not columns.get(PATH):
+        raise UserError(f"score file {file} names no image; score some pictures first")
+    paths = [_relative_path(file, path) for path in columns[PATH]]
     _refuse_repeats(file, paths)
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "relative_path"))
-    columns: dict[str, Sequence[Any]] = {}
-    for name in names:
-        values = [row.get(name, "") for row in rows]
-        columns[name] = _numbers(file, name, paths, values) if name in NUMERIC_COLUMNS else values
-    return ScoreTable(tuple(paths), columns)
+    return ScoreTable(
+        tuple(paths),
+        {
+            name: _numbers(file, name, paths, values) if name in NUMERIC_COLUMNS else values
+            for name, values in columns.items()
+            if name != PATH
+        },
+    )
+
+
+_PLAIN = re.compile(r"(?:[^/\\:\0.][^/\\:\0]*/)*[^/\\:\0.][^/\\:\0]*")
+"""A relative path with nothing in it that would have to be looked at twice."""
 
 
 def _relative_path(file: Path, text: Any) -> str:
-    windows = PureWindowsPath(str(text))
-    path = PurePosixPath(str(text).replace("\\", "/"))
-    if path.is_absolute() or windows.drive or ".." in path.parts or path == PurePosixPath("."):
+    if isinstance(text, str) and _PLAIN.fullmatch(text):
+        return text
+    if not isinstance(text, str):
         raise UserError(
-            f"score file {file}: {str(text)!r} is not a path inside the image directory; make it relative to it"
+            f"score file {file}: a {type(text).__name__} stands where the path of an image belongs; mend it"
+        )
+    windows = PureWindowsPath(text)
+    path = PurePosixPath(text.replace("\\", "/"))
+    is_elsewhere = path.is_absolute() or (windows.drive and (windows.root or os.name == "nt"))
+    if is_elsewhere or ".." in path.parts or path == PurePosixPath(".") or "\0" in text:
+        raise UserError(
+            f"score file {file}: '{printable(text)}' is not a path inside the image directory; make it relative to it"
         )
     return str(path)
 
 
 def _refuse_repeats(file: Path, paths: list[str]) -> None:
+    if len(set(paths)) == len(paths):
+        return
     seen: set[str] = set()
     repeated = list(dict.fromkeys(path for path in paths if path in seen or seen.add(path)))  # type: ignore[func-returns-value]
-    if repeated:
-        raise UserError(f"score file {file} names twice: {name_some(repeated)}; keep one of each")
+    raise UserError(f"score file {file} names twice: {name_some(repeated)}; keep one of each")
 
 
-def _numbers(file: Path, name: str, paths: list[str], values: list[Any]) -> list[float]:
+def _numbers(file: Path, name: str, paths: Sequence[str], values: Sequence[Any]) -> list[float]:
     """Return a numeric column; only `score` must be there for every row, the others may be empty."""
     numbers = [_number(value) for value in values]
     bad = [
-        f"{path} ({value!r})"
+        f"{path} ({printable(repr(value), 60)})"
         for path, value, number in zip(paths, values, numbers, strict=True)
         if not math.isfinite(number) and not (name != "score" and value in ("", None))
     ]
@@ -209,9 +255,9 @@ def _number(value: Any) -> float:
 
 
 def name_some(items: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Return the first few items, and how many more there are."""
+    """Return the first few items, on one line, and how many more there are."""
     rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+    return ", ".join(map(printable, items[:most])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def write_csv(file: Path, table: ScoreTable) -> None:
@@ -220,19 +266,8 @@ def write_csv(file: Path, table: ScoreTable) -> None:
 
 
 def csv_bytes(table: ScoreTable) -> bytes:
-    """Return `relative_path` and every column as CSV, UTF-8 with `\\n`; numbers so that they read back equal."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["relative_path", *table.columns])
-    rows = zip(table.paths, *table.columns.values(), strict=True)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return stream.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else repr(value)
-    return json.dumps(value) if isinstance(value, dict | list) else value
+    """Return `relative_path` and every column as CSV, which `read_scores` reads back."""
+    return csv_table([PATH, *table.columns], zip(table.paths, *table.columns.values(), strict=True))
 
 
 def write_json(file: Path, table: ScoreTable) -> None:
@@ -244,4 +279,4 @@ def write_json(file: Path, table: ScoreTable) -> None:
         records[path] = {"relative_filepath": path, **kept}
     extra = [name for name in table.columns if name not in ("score", "comparisons")]
     content = {"ImageRecords": records, "Metadata": {}} | ({"Additionals": extra} if extra else {})
-    write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_atomically(file, json_bytes(json.dumps(content, indent=1, ensure_ascii=False)))

@@ -1,13 +1,15 @@
 """Which images train, which evaluate and which test: a seeded choice by path, kept in a split file."""
 
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.text import encoding_of, json_bytes, printable
+from custom_aesthetic.scores.grouping import gather, rank
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +35,16 @@ def assign_splits(
     """
     known = {path: existing[path] for path in paths if path in existing}
     n_eval, n_test = _wanted(len(paths), fraction_for_eval, fraction_for_test)
-    clusters = _clusters(paths, groups)
+    clusters = gather(paths, groups)
     chosen = dict(known)
     for members in clusters.values():
         assigned = [known[path] for path in members if path in known]
         if assigned:
             most = max(NAMES, key=assigned.count)
             chosen.update({path: most for path in members if path not in known})
-    free = sorted((name for name, members in clusters.items() if members[0] not in chosen), key=_ranking(seed))
+    free = sorted(
+        (name for name, members in clusters.items() if members[0] not in chosen), key=lambda path: rank(path, seed)
+    )
     ordered = [clusters[name] for name in free]
     n_new_test = _take(ordered[::-1], n_test - _count(chosen, "test"), len(free) - (n_eval > 0))
     n_new_eval = _take(ordered, n_eval - _count(chosen, "eval"), len(free) - n_new_test)
@@ -61,15 +65,6 @@ def _wanted(n_images: int, fraction_for_eval: float, fraction_for_test: float) -
     return n_eval, min(n_test, n_images - n_eval)
 
 
-def _clusters(paths: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """Return the members of each group, by its least path, so that another name for the group changes nothing."""
-    by_group: dict[tuple[bool, str], list[str]] = {}
-    for path in sorted(paths):
-        grouped = groups is not None and path in groups
-        by_group.setdefault((grouped, groups[path] if grouped and groups is not None else path), []).append(path)
-    return {members[0]: members for members in by_group.values()}
-
-
 def _take(ordered: Sequence[Sequence[str]], n_wanted: int, most: int) -> int:
     """Return how many of the first groups, at most `most`, bring the number of images nearest to the one wanted."""
     n_taken, n_images = 0, 0
@@ -81,10 +76,6 @@ def _take(ordered: Sequence[Sequence[str]], n_wanted: int, most: int) -> int:
 
 def _count(splits: Mapping[str, str], name: str) -> int:
     return sum(split == name for split in splits.values())
-
-
-def _ranking(seed: int) -> Callable[[str], bytes]:
-    return lambda path: hashlib.sha256(f"{seed}:{path}".encode()).digest()
 
 
 def cut_groups(splits: Mapping[str, str], groups: Mapping[str, str]) -> list[tuple[str, ...]]:
@@ -111,21 +102,36 @@ def warn_of_cut_groups(splits: Mapping[str, str], groups: Mapping[str, str]) -> 
 def read_split_file(file: Path) -> dict[str, str]:
     """Return path -> split from a split file, `{"sub/a.png": "train", ...}` or `{"train": ["sub/a.png", ...], ...}`."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        data = file.read_bytes()
+        content = json.loads(data.decode(encoding_of(data), "surrogateescape"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"split file {file} cannot be read: {error}; mend it, or make a new one with --ignore_existing_split"
         ) from None
-    if isinstance(content, dict) and all(isinstance(value, list) for value in content.values()):
-        content = {path: name for name, paths in content.items() for path in paths}
     if not isinstance(content, dict):
         raise UserError(f"split file {file} is not a JSON object of path and split; mend or delete it")
-    for path, name in content.items():
+    return {path.replace("\\", "/"): name for path, name in _assigned(file, content)}
+
+
+def _assigned(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield path and split, each checked, from either form of a split file."""
+    is_listed = bool(content) and all(isinstance(value, list) for value in content.values())
+    pairs = ((path, name) for name, paths in content.items() for path in paths) if is_listed else content.items()
+    for path, name in pairs:
+        if not isinstance(path, str):
+            raise UserError(f"split file {file}: {_short(path)} in {name} is not the path of an image; remove it")
         if name not in NAMES:
-            raise UserError(f"split file {file}: {path} is in split {name!r}; the splits are {', '.join(NAMES)}")
-    return {path.replace("\\", "/"): name for path, name in content.items()}
+            raise UserError(
+                f"split file {file}: {printable(path)} is in split {_short(name)}; the splits are {', '.join(NAMES)}"
+            )
+        yield path, name
+
+
+def _short(value: Any) -> str:
+    """Return what stands in a file, cut where it is long; nested lists may be too deep to show whole."""
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else printable(repr(value), 60)
 
 
 def write_split_file(file: Path, splits: Mapping[str, str]) -> None:
     """Write path -> split as JSON, one image a line, aside and then renamed."""
-    write_atomically(file, json.dumps(splits, indent=1, ensure_ascii=False).encode())
+    write_atomically(file, json_bytes(json.dumps(splits, indent=1, ensure_ascii=False)))
