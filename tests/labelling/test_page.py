@@ -157,6 +157,10 @@ def test_forty_pairs_by_keyboard_and_click_are_logged_and_scored_as_chosen(start
     page.wait_for_selector(".summary")
     assert "40 choices" in page.inner_text(".summary h1")
     assert "scores.json" in page.inner_text(".summary")
+    lines = page.eval_on_selector_all(".summary > p", "all => all.map(line => line.textContent.replace(/\\s/g, ' '))")
+    assert re.fullmatch(r"\d+ % of random pairs are in the right order \(\d+ to \d+ %\)\.", lines[0])
+    assert re.fullmatch(r"\d+ % of your choices between two random .* \(\d+ to \d+ %\)\.", lines[1])
+    assert re.match(r"\d+ % of your 40 choices so far are predicted", lines[2])
     best = [
         number_of(text) for text in page.eval_on_selector_all(".row >> nth=0 >> li", "all => all.map(li => li.title)")
     ]
@@ -169,6 +173,18 @@ def test_forty_pairs_by_keyboard_and_click_are_logged_and_scored_as_chosen(start
     assert wins[order[-1]] > wins[order[0]]
     assert number_of(order[-1]) == best[0]
     assert "40 choices" in script.output
+
+
+def test_the_bar_counts_down_to_the_first_figures_and_the_end_says_what_is_missing(start, open_page):
+    page = open_page(start().address)
+    for _ in range(3):
+        choose_redder(page, "digit")
+    all_saved(page)
+    assert page.inner_text("#right") == page.inner_text("#predicted") == "17 to go"
+    page.keyboard.press("q")
+    page.wait_for_selector(".summary")
+    assert "After 17 more choices" in page.inner_text(".summary")
+    assert "right order" not in page.inner_text(".summary")
 
 
 def test_undo_takes_a_choice_back_and_shows_its_pair_again(start, open_page, colour_pictures):
@@ -307,8 +323,11 @@ def test_the_keyboard_alone_reaches_everything_and_focus_is_seen(start, open_pag
 def test_with_reduced_motion_nothing_moves_and_dark_mode_is_dark(start, open_page):
     page = open_page(start().address, reduced_motion="reduce", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.querySelector('.group')).animationName") == "none"
-    assert page.evaluate("getComputedStyle(document.querySelector('#settled')).transitionProperty") in ("none", "all")
-    assert page.evaluate("getComputedStyle(document.querySelector('#settled')).transitionDuration") == "0s"
+    assert page.evaluate("getComputedStyle(document.querySelector('#beyond-chance')).transitionProperty") in (
+        "none",
+        "all",
+    )
+    assert page.evaluate("getComputedStyle(document.querySelector('#beyond-chance')).transitionDuration") == "0s"
     red, green, blue = map(
         int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]
     )

@@ -153,12 +153,23 @@ def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses:
 
 
 def describe(session: Session) -> str:
-    """Return what there is, in a line or two."""
+    """Return what there is: choices first, then what the scores are worth, then the files, a line each."""
     progress = session.progress()
     if not progress["choices"]:
         return f"{progress['pictures']} pictures, no choice yet"
-    return (
-        f"{progress['pictures']} pictures, {progress['choices']} choices, {progress['seen']} pictures seen; "
-        f"expected to be {progress['rank_change']} places off on average; scores in {session.files.json.name}, "
-        f"{session.files.csv.name}, choices in {session.files.log.name}"
-    )
+    lines = [f"{progress['choices']} choices, {progress['seen']} of {progress['pictures']} pictures seen"]
+    to_go = progress["choices_to_go"]
+    if to_go:
+        lines.append(f"after {to_go} more choice{'s'[: to_go != 1]} this says how good the scores are")
+    elif progress["order_right"] is not None:
+        lines.append(
+            f"of two random pictures, the right one is first in {_share(progress['order_right'])}; "
+            f"your choice would be predicted in {_share(progress['predicted'])}"
+        )
+    files = session.files
+    return "\n".join([*lines, f"scores in {files.json.name} and {files.csv.name}, choices in {files.log.name}"])
+
+
+def _share(figure: Sequence[float]) -> str:
+    value, low, high = (round(100 * share) for share in figure)
+    return f"{value} % ({low} to {high} %)"

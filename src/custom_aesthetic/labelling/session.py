@@ -4,6 +4,7 @@ import logging
 import math
 import statistics
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.labelling.figures import FEWEST_CHOICES, Answers, RandomPairs, held_out, random_pairs
 from custom_aesthetic.labelling.score_files import OURS, ScoreFiles, score_table, write_score_files
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, standard_errors
 from custom_aesthetic.scores.choice_log import Comparison, ComparisonLog, make_choice, undo_rows
-from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group, expected_rank_change, random_rank_change
+from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +25,9 @@ GROUPS_REMEMBERED = 50
 GROUPS_COMING = 4
 """Groups that the page may hold without an answer: the one shown and those loaded ahead."""
 COMING_SIGMA = 0.7
-ANSWERS_FOR_AGREEMENT = 200
-FEWEST_FOR_AGREEMENT = 10
 SECONDS_BETWEEN_WRITES = 2.0
+REST = 2.0
+"""The background rests this many times as long as its last update took, so that the page has the processor."""
 
 
 class BadRequest(UserError):
@@ -65,7 +67,7 @@ class Session:
         self._recent: deque[frozenset[int]] = deque(maxlen=GROUPS_REMEMBERED)
         self._usable = np.arange(plan.n_here)
         self._unusable: dict[str, str] = {}
-        self._agreed: dict[str, float] = {}
+        self._random_pairs: RandomPairs | None = None
         self._seconds: dict[str, float] = {}
         self._n_at_start = comparisons.n_choices
         self._standing = self._fit()
@@ -107,8 +109,8 @@ class Session:
         with self._lock:
             self._log.refresh()
             if not self._log.choice_of(choice[0].time):
-                self._note(choice)
                 self._log.append(choice)
+                self._seconds[choice[0].time] = choice[0].seconds
                 self._standing = after_choice(self._standing, self._row[winner], [self._row[path] for path in losers])
         self._changed.set()
         return choice[0].time
@@ -121,7 +123,6 @@ class Session:
             if not choice:
                 return None
             self._log.append(undo_rows(choice))
-            self._agreed.pop(choice[0].time, None)
             self._seconds.pop(choice[0].time, None)
         self._changed.set()
         return {"pictures": [choice[0].winner, *(row.loser for row in choice)], "drawn": choice[0].drawn}
@@ -142,30 +143,33 @@ class Session:
         return self._row.get(path, self.plan.n_here) < self.plan.n_here
 
     def progress(self) -> dict[str, Any]:
-        """What the bar shows. `pace` is the median seconds of the last choices, `agreement` the share of recent
-        answers that the scores of just before had foretold, `rank_change` the mean number of places by which a
-        picture is expected to be off; None where there is too little to say. `settled` is 0 for a random order, 1 for
-        a certain one."""
+        """What the bar shows. `pace` is the median seconds of the last choices; `order_right` and `predicted` are what
+        the scores of the last update are worth on two random pictures, `[value, low, high]`, None before
+        `FEWEST_CHOICES`, which are `choices_to_go` from now."""
         with self._lock:
-            foretold = list(self._agreed.values())[-ANSWERS_FOR_AGREEMENT:]
             paces = list(self._seconds.values())[-20:]
             shown = self._standing.shown[: self.plan.n_here]
-            change, most = self._rank_change(), random_rank_change(self.plan.n_here)
+            to_go = max(FEWEST_CHOICES - self._log.n_choices, 0)
+            found = None if to_go else self._random_pairs
             return {
                 "choices": self._log.n_choices,
                 "choices_this_time": max(self._log.n_choices - self._n_at_start, 0),
+                "choices_to_go": to_go,
                 "pictures": self.plan.n_here,
                 "seen": int((shown > 0).sum()),
                 "pace": round(statistics.median(paces), 2) if paces else None,
-                "agreement": round(statistics.mean(foretold), 4) if len(foretold) >= FEWEST_FOR_AGREEMENT else None,
-                "rank_change": round(change, 1) if self._log.n_choices else None,
-                "settled": round(1 - change / most, 4),
+                "order_right": None if found is None else _rounded(found.right),
+                "predicted": None if found is None else _rounded(found.predicted),
                 "unusable": len(self._unusable),
             }
 
     def summary(self) -> dict[str, Any]:
-        """What the last page shows, after the scores are written: the best and the worst, and where the files are."""
+        """What the last page shows, after the scores are written: the best and the worst, and where the files are.
+
+        `held_out` is the share of the choices made that scores fitted without them predict, `[value, low, high]`.
+        """
         self.update()
+        found = self.held_out()
         with self._lock:
             here = [row for row in range(self.plan.n_here) if self._standing.shown[row] > 0]
             order = sorted(here, key=lambda row: -self._standing.scores[row])
@@ -173,23 +177,16 @@ class Session:
             n_ends = min(5, len(ranked) // 2)
             files = [self.files.json.name, self.files.csv.name, self._log.file.name] if ranked else []
             worst = ranked[len(ranked) - n_ends :]
-            honest = {"honest_agreement": self.honest_agreement()}
-            return {**self.progress(), **honest, "best": ranked[:n_ends], "worst": worst, "files": files}
+            return {**self.progress(), "held_out": found, "best": ranked[:n_ends], "worst": worst, "files": files}
 
-    def honest_agreement(self) -> float | None:
-        """Share of the answers on pairs drawn at random that scores fitted without these answers foretell.
+    def held_out(self) -> list[float] | None:
+        """Share of the choices made that scores fitted without them predict, and its 95 % interval.
 
-        No choice of pairs by a model and no fit to the answer itself flatters it: what a newcomer's pair would give.
-        None where there are too few of either kind.
+        None before `FEWEST_CHOICES`. The pairs that were asked are closer than random ones, so it is the lower figure.
         """
-        choices = self._log.choices()
-        asked = [row for row in choices if row.drawn == "random" and row.winner in self._row and row.loser in self._row]
-        others = [row for row in choices if row.drawn != "random"]
-        if len(asked) < FEWEST_FOR_AGREEMENT or len(others) < FEWEST_FOR_AGREEMENT:
-            return None
-        scores = self._fit(others).scores
-        leads = np.array([scores[self._row[row.winner]] - scores[self._row[row.loser]] for row in asked])
-        return round(float(np.mean((leads > 0) + 0.5 * (leads == 0))), 4)
+        with self._lock:
+            n_choices, choices = self._log.n_choices, self._log.choices()
+        return None if n_choices < FEWEST_CHOICES else _rounded(held_out(self._answers(choices), self.plan.prior))
 
     # --- the scores --------------------------------------------------------------------------------------------
 
@@ -203,11 +200,13 @@ class Session:
             with self._lock:
                 self._standing = self._caught_up(fitted, self._log.rows[n_rows:])
             self._write(fitted)
+            self._random_pairs = self._worth(fitted, choices)
 
     def start(self) -> None:
         """Begin to keep the scores up to date in the background."""
         self._worker = threading.Thread(target=self._work, name="scores", daemon=True)
         self._worker.start()
+        self._changed.set()
 
     def stop(self) -> None:
         """End the background work; the scores on the disk are those of the whole log."""
@@ -223,25 +222,39 @@ class Session:
             self._changed.clear()
             if self._stopping.is_set():
                 return
+            begun = time.monotonic()
             try:
                 self.update()
             except UserError as error:
                 log.error("the scores cannot be written yet (%s); every choice is in %s", error, self._log.file.name)
-            self._stopping.wait(min(SECONDS_BETWEEN_WRITES, len(self.plan.paths) / 1000))
+            taken = time.monotonic() - begun
+            self._stopping.wait(max(REST * taken, min(SECONDS_BETWEEN_WRITES, len(self.plan.paths) / 1000)))
 
     def _fit(self, choices: Sequence[Comparison] | None = None) -> Standing:
-        choices = self._log.choices() if choices is None else choices
-        known = [row for row in choices if row.winner in self._row and row.loser in self._row]
-        winners = np.array([self._row[row.winner] for row in known], dtype=int)
-        losers = np.array([self._row[row.loser] for row in known], dtype=int)
+        winners, losers, _ = self._answers(self._log.choices() if choices is None else choices)
         start = self._standing.scores if hasattr(self, "_standing") else None
         scores = fit_scores(winners, losers, self.plan.prior, start=start)
         sigmas = standard_errors(scores, winners, losers, self.plan.prior)
         shown = np.bincount(np.concatenate([winners, losers]), minlength=len(self.plan.paths)).astype(float)
         return Standing(scores, sigmas, shown)
 
+    def _answers(self, choices: Sequence[Comparison]) -> Answers:
+        known = [row for row in choices if row.winner in self._row and row.loser in self._row]
+        numbers: dict[str, int] = {}
+        return Answers(
+            np.array([self._row[row.winner] for row in known], dtype=int),
+            np.array([self._row[row.loser] for row in known], dtype=int),
+            np.array([numbers.setdefault(row.time, len(numbers)) for row in known], dtype=int),
+        )
+
+    def _worth(self, fitted: Standing, choices: Sequence[Comparison]) -> RandomPairs | None:
+        answers = self._answers(choices)
+        if len(np.unique(answers.choices)) < FEWEST_CHOICES:
+            return None
+        return random_pairs(fitted.scores, answers, self.plan.prior, self.plan.n_here)
+
     def _caught_up(self, fitted: Standing, rows: Sequence[Comparison]) -> Standing:
-        """The fitted standing with the choices made meanwhile."""
+        """The fitted standing with the choices made since the fit began."""
         for row in rows:
             if row.drawn != "undo" and row.winner in self._row and row.loser in self._row:
                 fitted = after_choice(fitted, self._row[row.winner], [self._row[row.loser]])
@@ -254,23 +267,15 @@ class Session:
         }
         write_score_files(self.files, score_table(self.plan.paths, numbers, standing.shown, self.files.start))
 
-    def _note(self, choice: Sequence[Comparison]) -> None:
-        scores = self._standing.scores
-        leads = [scores[self._row[row.winner]] - scores[self._row[row.loser]] for row in choice]
-        told = [float(lead > 0) for lead in leads if lead != 0]
-        if told:
-            self._agreed[choice[0].time] = statistics.mean(told)
-        self._seconds[choice[0].time] = choice[0].seconds
-
     def _lately(self, number: int) -> set[frozenset[int]]:
         """The groups not to draw again now, as places among the usable; fewer where there are few groups at all."""
         n_kept = max(1, min(GROUPS_REMEMBERED, math.comb(len(self._usable), number) // 2))
         places = [np.searchsorted(self._usable, sorted(group)) for group in list(self._recent)[-n_kept:]]
         return {frozenset(int(place) for place in group) for group in places}
 
-    def _rank_change(self) -> float:
-        here = slice(0, self.plan.n_here)
-        return expected_rank_change(self._standing.scores[here], self._standing.sigmas[here])
+
+def _rounded(figure: Sequence[float]) -> list[float]:
+    return [round(float(value), 4) for value in figure]
 
 
 def with_names(plan: Plan, names: Sequence[str]) -> Plan:

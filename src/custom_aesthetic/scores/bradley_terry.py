@@ -113,6 +113,17 @@ def covariance(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prio
     return np.linalg.inv(hessian)
 
 
+def prior_precision(prior: Prior) -> np.ndarray:
+    """Inverse of the prior's covariance, (n_pictures, n_pictures); dense, so for few."""
+    none = np.array([], dtype=int)
+    return _dense_hessian(np.array([]), none, none, prior)
+
+
+def weighted_laplacian(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> np.ndarray:
+    """What comparisons of these weights add to the precision, (n_pictures, n_pictures); dense, so for few."""
+    return _sparse_hessian(weights, winners, losers, np.zeros(n_pictures)).toarray()
+
+
 def curvature(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray) -> np.ndarray:
     """What each comparison tells at these scores, (n_comparisons,): p (1 - p), at most 0.25."""
     probability = expit(scores[winners] - scores[losers])

@@ -108,24 +108,3 @@ def _any_other(
         if frozenset(group) not in avoid:
             return group
     return None
-
-
-def expected_rank_change(scores: np.ndarray, sigmas: np.ndarray) -> float:
-    """How far, in ranks, a picture's place is expected to be from its true one, on average: how settled the order is.
-
-    The score's standard error times the number of pictures a logit around it (the density of a normal distribution
-    round each score, width from the scores themselves), times sqrt(2 / pi), the mean size of a standard normal.
-    """
-    n_pictures = len(scores)
-    if n_pictures < 2:
-        return 0.0
-    order = np.sort(scores)
-    reach = np.maximum(sigmas, 1e-9)
-    within = np.searchsorted(order, scores + reach, "right") - np.searchsorted(order, scores - reach, "left") - 1
-    change = np.sqrt(2 / np.pi) * within / 2
-    return float(min(change.mean(), random_rank_change(n_pictures)))
-
-
-def random_rank_change(n_pictures: int) -> float:
-    """The same for a random order: the mean distance of two places drawn among `n_pictures`."""
-    return (n_pictures**2 - 1) / (3 * n_pictures)

@@ -259,17 +259,21 @@ function write(id, text) {
   document.getElementById(id).textContent = text;
 }
 
+const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+const range = ([, low, high]) => `${Math.round(100 * low)}\u00a0to\u00a0${percent(high)}`;
+
 function showProgress(progress) {
   if (!progress) return;
-  const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)} %`);
   const today = progress.choices_this_time;
   write("choices", today === progress.choices ? today : `${progress.choices} (+${today})`);
   write("seen", `${progress.seen} of ${progress.pictures}`);
   write("pace", progress.pace === null ? "–" : `${progress.pace.toFixed(1)} s`);
-  write("agreement", percent(progress.agreement));
-  write("places", progress.rank_change === null ? "–" : `± ${progress.rank_change.toFixed(1)}`);
-  document.getElementById("settled").style.width = `${Math.round(100 * progress.settled)}%`;
-  document.querySelector(".meter").setAttribute("aria-valuenow", Math.round(100 * progress.settled));
+  const early = progress.choices_to_go ? `${progress.choices_to_go} to go` : "…";
+  write("right", progress.order_right ? percent(progress.order_right[0]) : early);
+  write("predicted", progress.predicted ? percent(progress.predicted[0]) : early);
+  const beyondChance = progress.order_right ? Math.max(0, Math.round(200 * progress.order_right[0] - 100)) : 0;
+  document.getElementById("beyond-chance").style.width = `${beyondChance}%`;
+  document.querySelector(".meter").setAttribute("aria-valuenow", beyondChance);
 }
 
 let messageTimer = 0;
@@ -296,18 +300,24 @@ function pictureRow(title, paths) {
   return [element("h2", "", title), list];
 }
 
+// What the scores are worth, a line each; nothing is said before there are enough choices.
+function worth(summary) {
+  const more = summary.choices_to_go;
+  if (more) return [`After ${more} more choice${more === 1 ? "" : "s"}, this page says how good the scores are.`];
+  if (!summary.order_right || !summary.held_out) return [];
+  return [
+    `${percent(summary.order_right[0])} of random pairs are in the right order (${range(summary.order_right)}).`,
+    `${percent(summary.predicted[0])} of your choices between two random pictures would be predicted (${range(summary.predicted)}).`,
+    `${percent(summary.held_out[0])} of your ${summary.choices} choices so far are predicted by scores made without them (${range(summary.held_out)}); the pairs shown are closer than random ones.`,
+  ];
+}
+
 async function showSummary(summary, others) {
   document.body.classList.add("finished");
   const page = element("div", "summary");
   const choices = `${summary.choices} choice${summary.choices === 1 ? "" : "s"}`;
   page.append(element("h1", "", `${choices}, ${summary.seen} of ${summary.pictures} pictures seen`));
-  if (summary.rank_change !== null) {
-    page.append(element("p", "", `A picture is expected to be ${summary.rank_change} places off, on average.`));
-  }
-  if (summary.honest_agreement !== null) {
-    const percent = Math.round(100 * summary.honest_agreement);
-    page.append(element("p", "", `Of the pairs drawn at random, the scores from all others foretell ${percent} %.`));
-  }
+  for (const line of worth(summary)) page.append(element("p", "", line));
   if (summary.files.length) page.append(element("p", "", `Saved: ${summary.files.join(", ")}.`));
   const closing = others
     ? "Another window is still open; the script goes on for it."

@@ -1,0 +1,99 @@
+"""How good the scores are, as the page and the terminal say it: each figure with the ends that hold 95 %."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import binomtest
+
+from custom_aesthetic.scores.bradley_terry import Prior, fit_scores
+from custom_aesthetic.scores.posterior import draw_true_scores
+
+FEWEST_CHOICES = 20
+"""Choices before anything is said of the scores."""
+
+MOST_PAIRS = 20_000
+"""Pairs beyond which a random part of all pairs serves."""
+
+HELD_OUT_PARTS = 10
+
+
+class Answers(NamedTuple):
+    """Answers of a judge, all (n_comparisons,); those of one choice among several pictures share its number."""
+
+    winners: np.ndarray
+    losers: np.ndarray
+    choices: np.ndarray
+
+
+class Figure(NamedTuple):
+    """A share, 0...1, and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RandomPairs(NamedTuple):
+    """What the scores are worth on two pictures drawn at random, which are further apart than those that are asked."""
+
+    right: Figure
+    """Share of pairs that the scores put in the true order; equal scores count one half."""
+    predicted: Figure
+    """Share of the user's answers that the scores predict: less, as people do not always answer alike."""
+
+
+def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int, *, seed: int = 0) -> RandomPairs:
+    """Return what these scores, (n_pictures,), are worth on random pairs of the first `n_here` pictures.
+
+    The true scores are not known, so they are drawn as the answers allow, at every consistency of the judge that the
+    answers allow.
+    """
+    first, second = _pairs(n_here, np.random.default_rng(seed))
+    truths = draw_true_scores(answers.winners, answers.losers, prior, seed=seed)
+    says = np.sign(scores[first] - scores[second])
+    right, predicted = np.empty(len(truths)), np.empty(len(truths))
+    for place, truth in enumerate(truths):
+        lead = says * (truth[first] - truth[second])
+        right[place] = 0.5 + 0.5 * np.mean(np.sign(lead))
+        predicted[place] = np.mean(expit(lead))
+    return RandomPairs(_figure(right), _figure(predicted))
+
+
+def held_out_shares(answers: Answers, prior: Prior, *, seed: int = 0) -> np.ndarray:
+    """Return how far each choice is predicted by scores fitted without it, (n_choices,), 0...1.
+
+    The choices are dealt into parts; a part is predicted by a fit to all the others that starts from the prior, never
+    from scores that know the answers. A choice among several pictures is the mean over its losers; equal scores count
+    one half.
+    """
+    _, choice = np.unique(answers.choices, return_inverse=True)
+    n_choices = int(choice.max(initial=-1)) + 1
+    part = np.random.default_rng(seed).permutation(np.arange(n_choices) % HELD_OUT_PARTS)[choice]
+    right = np.empty(len(choice))
+    for one in range(min(HELD_OUT_PARTS, n_choices)):
+        held, kept = part == one, part != one
+        scores = fit_scores(answers.winners[kept], answers.losers[kept], prior)
+        right[held] = 0.5 + 0.5 * np.sign(scores[answers.winners[held]] - scores[answers.losers[held]])
+    return np.bincount(choice, right, n_choices) / np.bincount(choice, minlength=n_choices)
+
+
+def held_out(answers: Answers, prior: Prior) -> Figure:
+    """Return the share of the choices made that scores fitted without them predict, with Wilson's interval."""
+    shares = held_out_shares(answers, prior)
+    ends = binomtest(round(shares.sum()), len(shares)).proportion_ci(method="wilson")
+    return Figure(float(shares.mean()), float(ends.low), float(ends.high))
+
+
+def _pairs(n_pictures: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    if n_pictures * (n_pictures - 1) // 2 <= MOST_PAIRS:
+        first, second = np.triu_indices(n_pictures, 1)
+        return first, second
+    first = generator.integers(n_pictures, size=MOST_PAIRS)
+    return first, (first + generator.integers(1, n_pictures, size=MOST_PAIRS)) % n_pictures
+
+
+def _figure(draws: np.ndarray | Sequence[float]) -> Figure:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Figure(float(np.mean(draws)), float(low), float(high))

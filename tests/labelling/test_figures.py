@@ -1,0 +1,125 @@
+"""The figures of the A/B page against simulated judges, whose true scores and answers are known."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from custom_aesthetic.labelling.figures import HELD_OUT_PARTS, Answers, Figure, held_out, held_out_shares, random_pairs
+from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, flat_prior, standard_errors
+from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group
+
+SPREAD = {0.65: 0.59, 0.8: 1.63, 0.95: 7.6}
+"""Standard deviation of true scores, logits, at which so many of random pairs are answered in the true order."""
+
+N_PICTURES = (60, 100, 60, 200, 60)
+
+
+class World(NamedTuple):
+    truth: np.ndarray
+    scores: np.ndarray
+    answers: Answers
+    prior: Prior
+
+
+def judged(n_pictures: int, consistency: float, comparisons_a_picture: int, seed: int) -> World:
+    """A folder as the page would have it after so many adaptive choices."""
+    generator = np.random.default_rng([seed, round(100 * consistency)])
+    truth, prior = SPREAD[consistency] * generator.normal(size=n_pictures), flat_prior(n_pictures)
+    none = np.array([], dtype=int)
+    standing = Standing(prior.mean, standard_errors(prior.mean, none, none, prior), np.zeros(n_pictures))
+    made: list[tuple[int, int]] = []
+    for choice in range(n_pictures * comparisons_a_picture // 2):
+        (first, second), _ = draw_group(standing, generator)
+        won = generator.uniform() < expit(truth[first] - truth[second])
+        made.append((first, second) if won else (second, first))
+        standing = after_choice(standing, made[-1][0], made[-1][1:])
+        if choice % 20 == 0:
+            winners, losers = np.array(made).T
+            scores = fit_scores(winners, losers, prior)
+            standing = Standing(scores, standard_errors(scores, winners, losers, prior), standing.shown)
+    winners, losers = np.array(made).T
+    answers = Answers(winners, losers, np.arange(len(made)))
+    return World(truth, fit_scores(winners, losers, prior), answers, prior)
+
+
+def holds(figure: Figure, truth: float) -> bool:
+    return figure.low <= truth <= figure.high
+
+
+def true_shares(world: World) -> tuple[float, float]:
+    """Share of all pairs in the true order, and of answers on them that the scores predict."""
+    first, second = np.triu_indices(len(world.truth), 1)
+    says, lead = np.sign(world.scores[first] - world.scores[second]), world.truth[first] - world.truth[second]
+    return float(np.mean(0.5 + 0.5 * says * np.sign(lead))), float(np.mean(expit(says * lead)))
+
+
+@pytest.mark.parametrize("consistency", [0.65, 0.8, 0.95])
+@pytest.mark.parametrize("comparisons_a_picture", [4, 10])
+def test_random_pairs_are_as_well_ordered_and_predicted_as_stated(consistency, comparisons_a_picture):
+    right, predicted, off = [], [], []
+    for seed, n_pictures in enumerate(N_PICTURES):
+        world = judged(n_pictures, consistency, comparisons_a_picture, seed)
+        found = random_pairs(world.scores, world.answers, world.prior, n_pictures, seed=seed)
+        true_right, true_predicted = true_shares(world)
+        right.append(holds(found.right, true_right))
+        predicted.append(holds(found.predicted, true_predicted))
+        off.append(found.right.value - true_right)
+    assert sum(right) >= len(right) - 1
+    assert sum(predicted) >= len(predicted) - 1
+    assert abs(np.mean(off)) < 0.06
+
+
+@pytest.mark.parametrize("consistency", [0.65, 0.8, 0.95])
+def test_held_out_choices_are_predicted_as_often_as_the_judge_would_agree(consistency):
+    inside = []
+    for seed in range(10):
+        world = judged(60, consistency, 6, seed)
+        shares = held_out_shares(world.answers, world.prior)
+        lead = world.truth[world.answers.winners] - world.truth[world.answers.losers]
+        agrees = np.where(shares > 0.5, expit(lead), np.where(shares < 0.5, expit(-lead), 0.5))
+        inside.append(holds(held_out(world.answers, world.prior), float(agrees.mean())))
+    assert sum(inside) >= 8
+
+
+def test_a_held_out_choice_between_pictures_without_another_answer_is_a_tie():
+    answers = Answers(np.array([0, 2, 4, 6]), np.array([1, 3, 5, 7]), np.arange(4))
+    np.testing.assert_array_equal(held_out_shares(answers, flat_prior(8)), 0.5)
+
+
+def test_the_rows_of_a_choice_among_four_are_held_out_together():
+    winners, losers = np.array([0, 0, 0, 4, 4, 4]), np.array([1, 2, 3, 5, 6, 7])
+    shares = held_out_shares(Answers(winners, losers, np.repeat([7, 9], 3)), flat_prior(8))
+    np.testing.assert_array_equal(shares, [0.5, 0.5])
+
+
+def test_a_held_out_answer_never_reaches_the_fit_that_predicts_it():
+    world = judged(60, 0.8, 6, seed=1)
+    before = held_out_shares(world.answers, world.prior)
+    part = np.random.default_rng(0).permutation(np.arange(len(before)) % HELD_OUT_PARTS)
+    held = part == 0
+    turned = Answers(
+        np.where(held, world.answers.losers, world.answers.winners),
+        np.where(held, world.answers.winners, world.answers.losers),
+        world.answers.choices,
+    )
+    np.testing.assert_allclose(held_out_shares(turned, world.prior)[held], 1 - before[held])
+
+
+def test_a_worthless_first_guess_does_not_make_the_order_look_right():
+    generator, n_pictures = np.random.default_rng(3), 60
+    world = judged(n_pictures, 0.8, 10, seed=3)
+    guess = Prior(1.25 * generator.normal(size=n_pictures), np.full(n_pictures, 0.675))
+    scores = fit_scores(world.answers.winners, world.answers.losers, guess)
+    found = random_pairs(scores, world.answers, guess, n_pictures)
+    assert holds(found.right, true_shares(world._replace(scores=scores))[0])
+
+
+def test_the_order_of_ten_thousand_pictures_after_few_choices_is_hardly_better_than_chance():
+    generator, n_pictures = np.random.default_rng(4), 10_000
+    winners, losers = generator.permutation(n_pictures)[:600].reshape(2, -1)
+    prior = flat_prior(n_pictures)
+    scores = fit_scores(winners, losers, prior)
+    found = random_pairs(scores, Answers(winners, losers, np.arange(300)), prior, n_pictures)
+    assert 0.5 <= found.right.value < 0.52
