@@ -24,9 +24,14 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("arguments ignored, they are none of the viewer's: %s", " ".join(ignored))
-    from custom_aesthetic.commands.view import view
+    from custom_aesthetic.base.process_group import run_in_group
 
-    view(arguments)
+    def show() -> None:
+        from custom_aesthetic.commands.view import view
+
+        view(arguments)
+
+    run_in_group(show)  # Spotlight's servers and workers end with this script, however it ends
 
 
 if __name__ == "__main__":

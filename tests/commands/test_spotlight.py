@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import spotlight, view
-from custom_aesthetic.commands.judged_pictures import Comparison
+from custom_aesthetic.commands.judged_pictures import JudgedPictures
 from custom_aesthetic.commands.spotlight import EXPECTED, add_expected_scores, make_frame, make_layout, save_frame, show
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
@@ -24,12 +25,15 @@ from custom_aesthetic.settings.training import (
 )
 from tests.mean_colour import MeanColour
 
-COLUMNS = ["image", "path", "split", "score", "model_score", "error", "rank", "model_rank", "rank_error", "features"]
+COLUMNS = ["image", "path", "split", "score", "model_score", "judged_by", "error", "rank", "model_rank", "rank_error"]
+COLUMNS += ["features"]
 
 
-def three_pictures(folder: Path) -> Comparison:
+def three_pictures(folder: Path) -> JudgedPictures:
     scores, model_scores = np.array([1.0, math.nan, 3.0]), np.array([0.5, 2.0, 2.0])
-    return Comparison(folder, ("a.png", "b.png", "c.png"), scores, model_scores, ("train", "eval", "eval"))
+    learnt, unknown = np.array([True, False, False]), np.full(3, math.nan)
+    splits = ("train", "eval", "eval")
+    return JudgedPictures(folder, ("a.png", "b.png", "c.png"), scores, model_scores, splits, learnt, unknown)
 
 
 def feature_table(paths: tuple[str, ...], values: np.ndarray) -> FeatureTable:
@@ -51,6 +55,19 @@ def test_the_table_has_the_columns_of_the_interface_in_order(tmp_path: Path) -> 
     assert list(frame.columns) == COLUMNS
     assert frame["image"][0] == str(tmp_path.resolve() / "a.png")
     assert [value.item() for value in frame["features"]] == [1.0, 2.0, 3.0], "joined by path"
+
+
+def test_a_picture_learnt_from_is_judged_by_its_out_of_fold_score(tmp_path: Path) -> None:
+    pictures = replace(three_pictures(tmp_path), out_of_fold=np.array([4.0, math.nan, math.nan]))
+    frame = make_frame(pictures, None)
+    assert list(frame["judged_by"]) == ["out of fold", "unseen", "unseen"]
+    np.testing.assert_equal(frame["model_score"].to_numpy(), [0.5, 2, 2])
+    np.testing.assert_equal(frame["out_of_fold_score"].to_numpy(), [4, math.nan, math.nan])
+    np.testing.assert_equal(frame["error"].to_numpy(), [-3, math.nan, 1])
+    np.testing.assert_equal(frame["model_rank"].to_numpy(), [1, 2, 2])
+    assert list(make_frame(three_pictures(tmp_path), None)["judged_by"]) == ["learnt from", "unseen", "unseen"]
+    shown = make_layout(list(frame.columns), 3).model_dump_json()
+    assert "out_of_fold_score against score" in shown
 
 
 def test_rank_1_is_the_best_and_ties_share_it(tmp_path: Path) -> None:
@@ -93,8 +110,9 @@ def test_suspects_are_issues_of_spotlight_that_name_the_strongest(tmp_path: Path
     features, scores = planted(100, n_wrong=4)
     paths = tuple(f"{i:03}.png" for i in range(100))
     scores = np.append(scores, math.nan)
-    comparison = Comparison(tmp_path, (*paths, "new.png"), scores, scores * 0 + 1, ("eval",) * 101)
-    frame = make_frame(comparison, feature_table(comparison.paths, np.vstack([features, np.zeros((1, 8), np.float32)])))
+    nothing = np.zeros(101, bool), np.full(101, math.nan)
+    pictures = JudgedPictures(tmp_path, (*paths, "new.png"), scores, scores * 0 + 1, ("eval",) * 101, *nothing)
+    frame = make_frame(pictures, feature_table(pictures.paths, np.vstack([features, np.zeros((1, 8), np.float32)])))
     issues = add_expected_scores(frame)
     assert {row for issue in issues for row in issue.rows} >= {0, 1, 2, 3}
     assert all(frame["score"][row] > frame[EXPECTED][row] for row in issues[0].rows)

@@ -44,8 +44,14 @@ def test_fewer_than_two_images_are_too_few(n_images: int) -> None:
     assert line == f"animal :     {n_images} images, too few for statistics"
 
 
-@pytest.mark.parametrize(("scores", "models"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2, 2, 2])])
-def test_constants_keep_the_form_with_nan(scores: list[float], models: list[float]) -> None:
-    line = statistics_line("All", np.array(scores, dtype=float), np.array(models, dtype=float))
-    assert FORM.match(line)
-    assert "spearman    nan (p=     nan)" in line
+def test_constant_model_scores_and_two_images_keep_the_form_without_nan() -> None:
+    for scores, models in (([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]), ([1.0, 2.0], [1.0, 3.0])):
+        line = statistics_line("All", np.array(scores), np.array(models))
+        assert FORM.match(line)
+        assert "(p= undefined)" in line
+        assert "nan" not in line
+
+
+def test_equal_scores_are_said_in_words() -> None:
+    line = statistics_line("All", np.ones(3), np.arange(3.0))
+    assert line == "All :     3 images, all have the score 1.000: no statistics"

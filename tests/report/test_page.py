@@ -42,7 +42,7 @@ def six_pictures(folder: Path, **changes: object) -> ReportData:
         "paths": SIX,
         "scores": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
         "model_scores": np.array([1.5, 1.0, 3.5, 4.5, 4.0, 9.0]),
-        "splits": ("train", "train", "train", "eval", "eval", "eval"),
+        "kinds": ("learnt_from", "learnt_from", "learnt_from", "eval", "eval", "eval"),
     }
     return ReportData(**(fields | changes))  # type: ignore[arg-type]
 
@@ -80,27 +80,56 @@ def test_each_strip_shows_its_pictures_in_order_with_both_scores(colour_pictures
     names = {title: re.findall(r'title="([^"]+)"', strip) for title, strip in strips.items()}
     assert names["Best"] == ["gone.png", "warm/01.png", "warm/03.png", "cold/04.png", "cold/00.png", "cold/02.png"]
     assert names["Worst"] == names["Best"][::-1]
-    assert names["Most over-rated"] == ["gone.png", "warm/01.png"], "of the evaluation pictures"
+    assert names["Most over-rated"] == ["gone.png", "warm/01.png"], "of those not learnt from"
     assert names["Most under-rated"] == ["warm/03.png"]
     assert 'alt="warm/03.png, your score 5.00, model score 4.00"' in strips["Most under-rated"]
     assert "gone.png cannot be opened" in strips["Best"]
 
 
 def test_the_table_holds_the_statistics_of_each_split_and_group(colour_pictures: Path) -> None:
-    text = report_page(six_pictures(colour_pictures, groups={"<cold>": [0, 1, 2]}))
+    text = report_page(six_pictures(colour_pictures, groups={"<cold>": [0, 1, 2]}, include_learnt=True))
     table = text[text.index("<table>") : text.index("</table>")]
-    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["Evaluation", "Training", "All", "&lt;cold&gt;"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["All", "Evaluation", "Learnt from", "&lt;cold&gt;"]
     shares = re.search(r'<th scope="row">AB</th>(.*?)</tr>', table)
     assert shares is not None
-    assert re.findall(r"<td>([\d.]+) %", shares[1]) == ["66.7", "66.7", "86.7", "66.7"]
+    assert re.findall(r"<td>([\d.]+) %", shares[1]) == ["86.7", "66.7", "66.7", "66.7"]
+
+
+def test_no_figure_counts_a_picture_that_was_learnt_from(colour_pictures: Path) -> None:
+    flattered = np.array([1.0, 2.0, 3.0, 4.5, 4.0, 9.0])
+    text = report_page(six_pictures(colour_pictures, model_scores=flattered, groups={"cold": [0, 1, 2]}))
+    page = Page(text)
+    table = text[text.index("<table>") : text.index("</table>")]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["Evaluation", "cold"]
+    assert re.findall(r"<td>([\d.]+)", table)[:2] == ["3", "0"]
+    assert "67 times in 100" in page.text
+    assert "3 further pictures are learnt from" in page.text
+    assert "evaluation pictures, by how far apart" in page.text
+    every = Page(report_page(six_pictures(colour_pictures, kinds=("learnt_from",) * 6)))
+    assert "Nothing says how good the model is" in every.text
+    assert "times in 100" not in every.text
+    assert not every.all("table")
+    assert "Most over-rated" not in every.text
+
+
+def test_out_of_fold_scores_are_named_so(colour_pictures: Path) -> None:
+    page = Page(report_page(six_pictures(colour_pictures, kinds=("out_of_fold",) * 5 + ("test",))))
+    assert "Judged on 6 pictures" in page.text
+    assert "1 that the model has not learnt from and 5 that taught it" in page.text
+    assert [svg["class"] for svg in page.all("g") if "points" in str(svg["class"])][:2] == [
+        "points out_of_fold",
+        "points test",
+    ]
 
 
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
         ([math.nan] * 6, "none of them has a score"),
-        ([2.0] * 6, "too few scores differ"),
-        ([1.0] + [math.nan] * 5, "too few scores differ"),
+        ([2.0] * 6, "Too few scores differ"),
+        ([1.0] + [math.nan] * 5, "learnt from every picture that has a score"),
+        ([math.nan] * 5 + [1.0], "Too few scores differ"),
+        ([math.nan] * 4 + [1.0, 2.0], "0 times in 100"),
     ],
 )
 def test_scores_that_say_nothing_still_give_a_page(colour_pictures: Path, scores: list[float], words: str) -> None:
@@ -133,8 +162,8 @@ def test_one_picture_gives_a_page(colour_pictures: Path) -> None:
 
 def test_a_hundred_thousand_rows_make_a_page_of_a_megabyte(tmp_path: Path) -> None:
     scores, noise = np.random.default_rng(0).normal(size=(2, 100_000))
-    splits = ["eval", "train", "train", "train"] * 25_000
-    text = report_page(ReportData(tmp_path, [f"{i}.png" for i in range(100_000)], scores, scores + noise, splits))
+    kinds = ["eval", "learnt_from", "learnt_from", "learnt_from"] * 25_000
+    text = report_page(ReportData(tmp_path, [f"{i}.png" for i in range(100_000)], scores, scores + noise, kinds))
     assert len(text) < 2_000_000
     assert text.count("<circle") < 1000
 

@@ -73,14 +73,18 @@ def test_the_eval_images_are_analysed_unless_all_are_asked_for(
     assert lines == {"All": statistics_line("All", *score_and_model(list(range(0, 24, 3))))}
     assert FORM.match(lines["All"])
     lines = analyse("-m=model.safetensors", "--include_train_split")
-    assert lines == {"All": statistics_line("All", *score_and_model(list(range(24))))}
+    learnt = [number for number in range(24) if number % 3]
+    assert lines == {
+        "All": statistics_line("All", *score_and_model(list(range(24)))),
+        "Learnt from": statistics_line("Learnt from", *score_and_model(learnt)),
+    }
 
 
 def test_each_pattern_and_each_sub_directory_has_its_line(
     pictures: Path, analyse: Callable[..., dict[str, str]]
 ) -> None:
     lines = analyse("-m=model.safetensors", "--include_train_split", "--regex=/0", "--regex=nothing", "--directories")
-    assert list(lines) == ["All", "/0", "nothing", "cold", "warm"]
+    assert list(lines) == ["All", "Learnt from", "/0", "nothing", "cold", "warm"]
     assert lines["/0"] == statistics_line("/0", *score_and_model(list(range(10))))
     assert lines["nothing"] == "nothing :     0 images, too few for statistics"
     assert lines["warm"] == statistics_line("warm", *score_and_model(list(range(1, 24, 2))))

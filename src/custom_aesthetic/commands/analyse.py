@@ -3,24 +3,35 @@
 import contextlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
+from numpy.typing import NDArray
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.commands.judged_pictures import Comparison, load_comparison, splits_learnt
-from custom_aesthetic.quality.closing import Judged, baseline_lines
+from custom_aesthetic.commands.judged_pictures import JUDGED_BY, LEARNT_COLUMN, JudgedPictures, load_judged_pictures
+from custom_aesthetic.quality.baselines import advice, fit_baselines
+from custom_aesthetic.quality.confidence import verdict
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.report.page import ReportData, write_report
+from custom_aesthetic.scores.duplicates import group_duplicates
+from custom_aesthetic.scores.folds import make_folds
+from custom_aesthetic.scores.out_of_fold import COLUMN
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv, write_json
 from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.settings.training import AnalysisArguments, AnalysisSettings
 
+if TYPE_CHECKING:
+    from custom_aesthetic.search.study import Study
+
 log = logging.getLogger(__name__)
 
+N_FOLDS = 4
+FEWEST_JUDGED = 2
 DEFAULT_DATABASE, DEFAULT_NAME = "sqlite:///db.sqlite", "aesthetic"
 
 
@@ -32,51 +43,87 @@ def analyse(arguments: AnalysisArguments) -> None:
         _analyse(arguments, patterns, study)
 
 
-def _study(settings: AnalysisSettings) -> contextlib.AbstractContextManager[optuna.Study | None]:
-    """Give the study that the report shows meanwhile: none unless a report and a study are asked for."""
+def _study(settings: AnalysisSettings) -> "contextlib.AbstractContextManager[Study | None]":
+    """Yield the study that the report shows: none unless a report and a study are asked for."""
     if settings.report is None or (settings.database is None and settings.name is None):
         return contextlib.nullcontext()
     database = DEFAULT_DATABASE if settings.database is None else settings.database
     return opened_study(database, DEFAULT_NAME if settings.name is None else settings.name)
 
 
-def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], study: optuna.Study | None) -> None:
+def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], study: "Study | None") -> None:
     settings = arguments.analysis
-    comparison = load_comparison(
+    pictures = load_judged_pictures(
         arguments.images, arguments.model_scores, arguments.features, choose_device(arguments.device.device)
     )
-    has_scores = bool(np.isfinite(comparison.scores).any())
-    rows = comparison.rows(include_train_split=settings.include_train_split)
-    groups = group_rows(comparison.paths, rows, patterns, directories=settings.directories)
+    has_scores = bool(np.isfinite(pictures.scores).any())
+    rows = pictures.rows(include_train_split=settings.include_train_split)
+    groups = group_rows(pictures.paths, rows, patterns, directories=settings.directories)
     if has_scores:
-        for name, members in {"All": rows, **groups}.items():
-            log.info("%s", statistics_line(name, comparison.scores[members], comparison.model_scores[members]))
+        for line in figure_lines(pictures, rows, groups):
+            log.info("%s", line)
     if settings.baselines:
-        for line in compare_baselines(comparison):
+        for line in compare_baselines(pictures):
             log.info("%s", line)
     if settings.save_scores_and_errors or not has_scores:
-        write_model_scores(comparison, comparison.directory / settings.save_model_scorefile)
+        write_model_scores(pictures, pictures.directory / settings.save_model_scorefile)
     if settings.save_scores_and_errors and has_scores:
-        write_errors(comparison, comparison.directory / settings.save_error_scorefile)
+        write_errors(pictures, pictures.directory / settings.save_error_scorefile)
     if settings.report is not None:
-        write_report(Path(settings.report), report_data(comparison, groups), study=study)
+        data = report_data(pictures, groups, include_learnt=settings.include_train_split)
+        write_report(Path(settings.report), data, study=study)
         log.info("report written to %s", settings.report)
 
 
-def compare_baselines(comparison: Comparison) -> Iterator[str]:
-    """Yield the lines of the baselines; UserError where there are no features or no training pictures to fit them."""
-    if comparison.features is None:
+def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[str, list[int]]) -> Iterator[str]:
+    """Yield the verdict, then the statistics of all rows that count, of those learnt from, and of each group."""
+    judged = np.flatnonzero(pictures.is_judged)
+    yield verdict(pictures.scores[judged], pictures.judged_scores[judged])
+    learnt = [row for row in rows if not pictures.is_judged[row]]
+    sets = {"All": rows} | ({"Learnt from": learnt} if learnt else {}) | dict(groups)
+    for name, members in sets.items():
+        yield statistics_line(name, pictures.scores[members], pictures.judged_scores[members])
+    if learnt:
+        yield f"the statistics count {len(learnt)} pictures that the model has learnt from, which flatter it"
+
+
+def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
+    """Yield the lines of the baselines on the pictures that the model is judged by.
+
+    They learn from the pictures that the model has learnt from, and judge those fold by fold, as the model is judged.
+    UserError where there are no features or no training pictures to fit them.
+    """
+    if pictures.features is None:
         raise UserError("--baselines learn from the features of a model: give the model by --model")
-    rows = np.flatnonzero(np.isfinite(comparison.scores))
-    splits = [comparison.splits[row] for row in rows]
-    if "train" not in splits:
+    known = np.isfinite(pictures.scores)
+    taught = np.flatnonzero(known & pictures.learnt)
+    judged = np.flatnonzero(pictures.is_judged)
+    if not len(taught):
         raise UserError("--baselines learn from the training pictures, but no split names any; give the split file")
-    table = ScoreTable(
-        tuple(comparison.paths[row] for row in rows),
-        {"score": comparison.scores[rows].tolist(), "split": splits},
-    )
-    features = comparison.features.values.float().numpy()[rows]
-    return baseline_lines(Judged(table, comparison.model_scores[rows], features, folded=comparison.folded))
+    if len(judged) < FEWEST_JUDGED:
+        yield f"baselines: {len(judged)} pictures to judge by, too few"
+        return
+    features = pictures.features.values.float().numpy()
+    scores, judged_scores = pictures.scores, pictures.judged_scores
+    baselines = fit_baselines(features, np.where(known, scores, 0), taught)
+    if pictures.learnt[judged].any():
+        for name, predictions in _out_of_fold_baselines(pictures.paths, features, scores, taught).items():
+            baselines[name] = np.where(pictures.learnt, predictions, baselines[name])
+    for name, predictions in baselines.items():
+        yield statistics_line(f"All, {name}", scores[judged], predictions[judged])
+    yield advice(scores[judged], judged_scores[judged], {name: found[judged] for name, found in baselines.items()})
+
+
+def _out_of_fold_baselines(
+    paths: Sequence[str], features: Array, scores: Array, taught: NDArray[np.int64]
+) -> dict[str, Array]:
+    """Return the baselines' predictions (n_images,), each by a fit that never saw the picture; nan beyond `taught`."""
+    groups = group_duplicates([paths[row] for row in taught], features[taught])
+    found: dict[str, Array] = {}
+    for learnt, left_out in make_folds(paths, taught, N_FOLDS, seed=0, groups=groups):
+        for name, predictions in fit_baselines(features, np.nan_to_num(scores), learnt).items():
+            found.setdefault(name, np.full(len(scores), np.nan))[left_out] = predictions[left_out]
+    return found
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -104,17 +151,26 @@ def group_rows(
     return groups
 
 
-def write_model_scores(comparison: Comparison, file: Path) -> None:
-    """Write the model's scores as a score file: JSON, or CSV if the name ends so."""
-    _write(file, ScoreTable(comparison.paths, {"score": comparison.model_scores.tolist()}))
-    log.info("model scores of %d pictures written to %s", len(comparison.paths), file)
+def write_model_scores(pictures: JudgedPictures, file: Path) -> None:
+    """Write the model's scores as a score file: JSON, or CSV if the name ends so.
+
+    It also holds what heads say that never saw the picture, and whether the model has learnt from it, so that the file
+    is judged as the model is.
+    """
+    columns: dict[str, Sequence[float]] = {"score": pictures.model_scores.tolist()}
+    if np.isfinite(pictures.out_of_fold).any():
+        columns[COLUMN] = pictures.out_of_fold.tolist()
+    columns[LEARNT_COLUMN] = pictures.learnt.astype(int).tolist()
+    _write(file, ScoreTable(pictures.paths, columns))
+    log.info("model scores of %d pictures written to %s", len(pictures.paths), file)
 
 
-def write_errors(comparison: Comparison, file: Path) -> None:
-    """Write the absolute errors of the pictures that have a score, as a score file."""
-    rows = np.flatnonzero(np.isfinite(comparison.errors))
-    errors = np.abs(comparison.errors[rows]).tolist()
-    _write(file, ScoreTable(tuple(comparison.paths[row] for row in rows), {"score": errors}))
+def write_errors(pictures: JudgedPictures, file: Path) -> None:
+    """Write the absolute errors of the pictures that have a score, and what each was judged by, as a score file."""
+    rows = np.flatnonzero(np.isfinite(pictures.errors))
+    errors = np.abs(pictures.errors[rows]).tolist()
+    kinds = [JUDGED_BY[pictures.kinds[row]] for row in rows]
+    _write(file, ScoreTable(tuple(pictures.paths[row] for row in rows), {"score": errors, "judged_by": kinds}))
     log.info("absolute errors of %d pictures written to %s", len(rows), file)
 
 
@@ -125,15 +181,18 @@ def _write(file: Path, table: ScoreTable) -> None:
         write_json(file, table.with_column("comparisons", [0] * len(table)))
 
 
-def report_data(comparison: Comparison, groups: dict[str, list[int]]) -> ReportData:
-    """Return what the report shows of a comparison."""
+def report_data(
+    pictures: JudgedPictures, groups: Mapping[str, Sequence[int]], *, include_learnt: bool = False
+) -> ReportData:
+    """Return what the report shows of the pictures."""
     return ReportData(
-        comparison.directory,
-        comparison.paths,
-        comparison.scores,
-        comparison.model_scores,
-        splits_learnt(comparison.splits, folded=comparison.folded),
-        comparison.sigmas,
-        comparison.facts or {},
+        pictures.directory,
+        pictures.paths,
+        pictures.scores,
+        pictures.judged_scores,
+        pictures.kinds,
+        pictures.sigmas,
+        pictures.facts,
         groups,
+        include_learnt=include_learnt,
     )

@@ -2,99 +2,179 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.heads.learnt_pictures import KEY, from_text, is_copy
 from custom_aesthetic.heads.model_file import Model, load_model
-from custom_aesthetic.heads.prediction import score_pictures
+from custom_aesthetic.heads.prediction import PictureScores, score_pictures
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.scores.image_splits import split_column
+from custom_aesthetic.scores.out_of_fold import COLUMN, out_of_fold_file, read_out_of_fold
 from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import read_split_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
 
 log = logging.getLogger(__name__)
+Flags = NDArray[np.bool_]
+
+LEARNT_COLUMN = "learnt_from"
+"""Of a file of model scores: 1 for a picture that the model has learnt from, 0 for others."""
+
+JUDGED_BY = {
+    "test": "unseen (test)",
+    "eval": "unseen",
+    "out_of_fold": "out of fold",
+    "learnt_from": "learnt from",
+}
+"""The kinds of pictures in the words of files and of the viewer."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Pictures with a model score. Arrays are (n_images,), and the rows of all fields go together."""
+class JudgedPictures:
+    """Pictures with a model score, and what to judge the model by. Arrays are (n_images,), and all rows go together.
+
+    What a model says of a picture that it has learnt from flatters it. Such a picture is judged by its out-of-fold
+    score, by heads that never saw it; without one it is not judged at all.
+    """
 
     directory: Path
     paths: tuple[str, ...]
     scores: Array
     """The scores given; nan where a picture has none."""
     model_scores: Array
+    """What the model file says."""
     splits: tuple[str, ...]
     """`train`, `eval` or `test`; pictures of which no split is known count as `eval`."""
+    learnt: Flags
+    """Whether the model has learnt from the picture."""
+    out_of_fold: Array
+    """What heads that never saw the picture say; nan where that is not known, or the model has not learnt from it."""
     sigmas: Array | None = None
     """Standard deviations that the model predicts, if it does."""
     features: FeatureTable | None = None
     """The features that the model scored, where a model was run."""
-    folded: bool = False
-    """Whether the model has learnt from the eval pictures too."""
-    facts: Mapping[str, str] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
     """Where the numbers come from, name -> value."""
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """How each picture may be judged: see `report.page.ReportData`."""
+        return kinds_of(self.splits, self.learnt, self.out_of_fold)
+
+    @property
+    def judged_scores(self) -> Array:
+        """The out-of-fold score where there is one, else what the model file says, flattering or not."""
+        return np.where(self.learnt & np.isfinite(self.out_of_fold), self.out_of_fold, self.model_scores)
+
+    @property
     def errors(self) -> Array:
-        """Score minus model score; nan where a picture has no score."""
-        return self.scores - self.model_scores
+        """Score minus judged score; nan where a picture has no score."""
+        return self.scores - self.judged_scores
+
+    @property
+    def is_judged(self) -> Flags:
+        """Whether the picture counts for the figures: it has a score, and the model's is not in-sample."""
+        return np.isfinite(self.scores) & (~self.learnt | np.isfinite(self.out_of_fold))
 
     def rows(self, *, include_train_split: bool) -> list[int]:
-        """Return the rows that are analysed: those with a score, without the training pictures unless included."""
-        return [
-            row
-            for row, split in enumerate(self.splits)
-            if (include_train_split or split != "train") and math.isfinite(self.scores[row])
-        ]
+        """Return the rows that count: those judged; where training pictures are included, all that have a score."""
+        wanted = np.isfinite(self.scores) if include_train_split else self.is_judged
+        return np.flatnonzero(wanted).tolist()
 
 
-def load_comparison(
+def kinds_of(splits: Sequence[str], learnt: Flags, out_of_fold: Array) -> tuple[str, ...]:
+    """Return for each picture `test`, `eval`, `out_of_fold`, or `learnt_from`, the one by which no model is judged."""
+    known = np.isfinite(out_of_fold)
+    return tuple(
+        ("out_of_fold" if known[row] else "learnt_from") if learnt[row] else "test" if split == "test" else "eval"
+        for row, split in enumerate(splits)
+    )
+
+
+def load_judged_pictures(
     images: ImageSettings, source: ModelScoreSettings, features: FeatureSettings, device: torch.device
-) -> Comparison:
+) -> JudgedPictures:
     """Return the pictures, their scores and the scores of the model: run now, or from a file.
 
     The pictures are those of the score file; without a score file all pictures in the directory, or all that the file
-    of model scores names. What has no partner is left out and named.
+    of model scores names. What has no partner is left out and named. What the model has learnt from is counted.
     """
     directory = Path(images.directory)
     table = _given_scores(directory, images.scores, source)
     if source.model is not None:
-        return _run_model(directory, table, images.split, source.model, features, device)
+        found = _run_model(directory, table, images.split, source.model, features, device)
+    else:
+        found = _read_judged(directory, table, images, source)
+    for line in standing_lines(found):
+        log.info("%s", line)
+    return found
+
+
+def standing_lines(found: JudgedPictures) -> Iterator[str]:
+    """Yield how many pictures the model has learnt from, and what that means for the figures."""
+    scored = np.isfinite(found.scores)
+    learnt = int((scored & found.learnt).sum())
+    by_folds = int((scored & found.learnt & np.isfinite(found.out_of_fold)).sum())
+    if by_folds:
+        yield (
+            f"{by_folds} of {scored.sum()} pictures taught the model: they are judged by their out-of-fold scores, "
+            "of heads that never saw them"
+        )
+    if learnt > by_folds:
+        yield (
+            f"{learnt - by_folds} of {scored.sum()} pictures taught the model and have no out-of-fold score: they are "
+            "learnt from, and say nothing of how good it is"
+        )
+
+
+def _read_judged(
+    directory: Path, table: ScoreTable | None, images: ImageSettings, source: ModelScoreSettings
+) -> JudgedPictures:
+    """Return the pictures with the model scores of a file."""
     if source.model_scores is not None:
-        file = find_file(directory, source.model_scores, "--model_scores")
-        model_scores, origin = _read_model_scores(file), file
+        origin = find_file(directory, source.model_scores, "--model_scores")
+        said = _read_model_scores(origin)
     elif table is not None and "model_score" in table.columns:
-        column = zip(table.paths, table.columns["model_score"], strict=True)
-        model_scores, origin = dict(column), find_score_file(directory, images.scores)
+        origin, said = find_score_file(directory, images.scores), _said(table, table.columns["model_score"])
     else:
         raise UserError(
             "no model scores: give a model by --model, a file of its scores by --model_scores, or a score file with a "
             "column model_score"
         )
-    wanted = table.paths if table is not None else tuple(model_scores)
-    paths = [path for path in wanted if math.isfinite(model_scores.get(path, math.nan))]
+    wanted = table.paths if table is not None else tuple(said)
+    paths = [path for path in wanted if path in said and math.isfinite(said[path].model_score)]
     _report_missing(set(wanted) - set(paths), f"have no model score in {origin}")
     if not paths:
         raise UserError(
             f"none of the {len(wanted)} pictures has a model score in {origin}; check --model_scores and -d"
         )
-    scores, splits = _scores_and_splits(directory / images.split, table, paths)
-    return Comparison(
+    recorded = _recorded_splits(directory / images.split, table)
+    scores, splits = _scores_and_splits(recorded, table, paths)
+    rows = [said[path] for path in paths]
+    out_of_fold = np.array([row.out_of_fold for row in rows])
+    folded = any(math.isfinite(row.out_of_fold) for row in said.values())
+    by_split = learnt_by_split(recorded, paths, folded=folded)
+    told = np.array([row.learnt is not None for row in rows])
+    learnt = np.where(told, [bool(row.learnt) for row in rows], by_split) | np.isfinite(out_of_fold)
+    return JudgedPictures(
         directory,
         tuple(paths),
         scores,
-        np.array([model_scores[path] for path in paths]),
+        np.array([row.model_score for row in rows]),
         splits,
+        learnt,
+        out_of_fold,
         facts={"Model scores": str(origin)},
     )
 
@@ -124,7 +204,7 @@ def _run_model(
     name: str,
     features: FeatureSettings,
     device: torch.device,
-) -> Comparison:
+) -> JudgedPictures:
     file = find_file(directory, name, "--model")
     model = load_model(file)
     wanted = find_images(directory) if table is None else table.paths
@@ -140,25 +220,67 @@ def _run_model(
         extractor_model=features.feature_extractor_model,
         fp16=features.fp16_features,
     )
-    scores, splits = _scores_and_splits(directory / split, table, found.paths)
-    if model.folded and "eval" in splits:
-        log.warning("the model was trained with --folds: it has learnt from the eval pictures too, which flatter it")
-    return Comparison(
+    recorded = _recorded_splits(directory / split, table)
+    scores, splits = _scores_and_splits(recorded, table, found.paths)
+    by_folds = read_out_of_fold(file) if model.folded else {}
+    learnt = _learnt_of(model, found, learnt_by_split(recorded, found.paths, folded=model.folded), by_folds)
+    out_of_fold = np.array([by_folds.get(path, math.nan) for path in found.paths])
+    judged = JudgedPictures(
         directory,
         found.paths,
         scores,
         short_floats(found.scores),
         splits,
+        learnt,
+        np.where(learnt, out_of_fold, math.nan),
         found.sigmas,
         found.features,
-        model.folded,
         model_facts(file, model, found.features),
     )
+    _advise(file, model, judged, set(by_folds), recorded)
+    return judged
 
 
-def splits_learnt(splits: Sequence[str], *, folded: bool) -> tuple[str, ...]:
-    """Return the splits with `train` for all that the model has learnt from: of a folded model, eval too."""
-    return tuple("train" if folded and split == "eval" else split for split in splits)
+def learnt_by_split(recorded: Mapping[str, str], paths: Sequence[str], *, folded: bool) -> Flags:
+    """Return whether the split says that the model has learnt from each picture: from train, with folds from eval too.
+
+    A model does not learn from a picture of which no split is recorded.
+    """
+    taught = ("train", "eval") if folded else ("train",)
+    return np.array([recorded.get(path) in taught for path in paths], dtype=bool)
+
+
+def _learnt_of(model: Model, found: PictureScores, by_split: Flags, by_folds: Mapping[str, float]) -> Flags:
+    """Return whether the model has learnt from each picture: by the marks in its file, else by split and paths."""
+    told = from_text(model.metadata.get(KEY, ""))
+    copies = np.zeros(len(by_split), bool) if told is None else is_copy(found.features.values.numpy(), told)
+    if told is not None and told.is_complete:
+        return copies
+    return copies | by_split | np.array([path in by_folds for path in found.paths], dtype=bool)
+
+
+def _advise(file: Path, model: Model, judged: JudgedPictures, by_folds: set[str], recorded: Mapping[str, str]) -> None:
+    """Warn of copies of training pictures, and of a model with folds whose out-of-fold scores are missing."""
+    unjudged = judged.learnt & ~np.isfinite(judged.out_of_fold)
+    if model.folded and not by_folds and unjudged.any():
+        log.warning(
+            "%s has folds, but %s does not hold its out-of-fold scores: only pictures that it has not learnt from are "
+            "judged; train again with the same command to get it, or keep both files together",
+            file,
+            out_of_fold_file(file),
+        )
+        return
+    taught = ("train", "eval") if model.folded else ("train",)
+    copies = [
+        path for path, row in zip(judged.paths, unjudged, strict=True) if row and recorded.get(path) not in taught
+    ]
+    if copies:
+        log.warning(
+            "%d of %d pictures are copies of pictures that the model has learnt from, and are not judged: %s",
+            len(copies),
+            len(judged.paths),
+            name_some(copies),
+        )
 
 
 def model_facts(file: Path, model: Model, features: FeatureTable) -> dict[str, str]:
@@ -180,23 +302,52 @@ def short_floats(values: Array) -> Array:
     return np.array([float(str(np.float32(value))) for value in values])
 
 
-def _read_model_scores(file: Path) -> dict[str, float]:
-    """Return path -> model score: the column `model_score` where there is one, else `score`."""
+class _Said(NamedTuple):
+    """What a file of model scores says of a picture."""
+
+    model_score: float
+    out_of_fold: float
+    """nan where the file does not say."""
+    learnt: bool | None
+    """None where the file does not say."""
+
+
+def _read_model_scores(file: Path) -> dict[str, _Said]:
+    """Return what a file says of each path: the column `model_score` where there is one, else `score`."""
     table = read_scores(file, required=())
     name = "model_score" if "model_score" in table.columns else "score"
     if name not in table.columns:
         raise UserError(f"--model_scores: {file} has neither a column model_score nor score; choose another file")
-    return dict(zip(table.paths, table.columns[name], strict=True))
+    return _said(table, table.columns[name])
+
+
+def _said(table: ScoreTable, model_scores: Sequence[float]) -> dict[str, _Said]:
+    nothing = [""] * len(table)
+    out_of_fold = table.columns.get(COLUMN, nothing)
+    learnt = table.columns.get(LEARNT_COLUMN, nothing)
+    return {
+        path: _Said(model_score, _number(by_folds), None if flag in ("", None) else _number(flag) != 0)
+        for path, model_score, by_folds, flag in zip(table.paths, model_scores, out_of_fold, learnt, strict=True)
+    }
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _recorded_splits(split_file: Path, table: ScoreTable | None) -> dict[str, str]:
+    recorded = read_split_file(split_file) if split_file.is_file() else {}
+    return recorded if table is None else recorded | split_column(table)
 
 
 def _scores_and_splits(
-    split_file: Path, table: ScoreTable | None, paths: Sequence[str]
+    recorded: Mapping[str, str], table: ScoreTable | None, paths: Sequence[str]
 ) -> tuple[Array, tuple[str, ...]]:
-    recorded = read_split_file(split_file) if split_file.is_file() else {}
-    given: dict[str, float] = {}
-    if table is not None:
-        given = dict(zip(table.paths, table.scores, strict=True))
-        recorded |= split_column(table)
+    """Return the score given to each picture, nan where it has none, and its split."""
+    given = {} if table is None else dict(zip(table.paths, table.scores, strict=True))
     unknown = [path for path in paths if path not in recorded]
     if unknown:
         log.info("no split is known of %d of %d pictures: they count as evaluation pictures", len(unknown), len(paths))

@@ -1,36 +1,48 @@
 """The report at the end of a training."""
 
 import logging
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 
-from custom_aesthetic.commands.judged_pictures import model_facts, splits_learnt
+from custom_aesthetic.commands.analyse import report_data
+from custom_aesthetic.commands.judged_pictures import JudgedPictures, learnt_by_split, model_facts
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import predict
-from custom_aesthetic.report.page import ReportData, write_report
+from custom_aesthetic.report.page import write_report
+from custom_aesthetic.scores.out_of_fold import read_out_of_fold
+
+if TYPE_CHECKING:
+    from custom_aesthetic.search.study import Study
 
 log = logging.getLogger(__name__)
 
 
 def write_run_report(
-    file: Path, study: optuna.Study | None, scored: ScoredImages, features: FeatureTable, model_file: Path
+    file: Path, study: "Study | None", scored: ScoredImages, features: FeatureTable, model_file: Path
 ) -> None:
     """Write the report of the model file on the scored images, whose features these are; of the study too if kept."""
     model = load_model(model_file)
     outputs = predict(model.predictor, arrange(features, model.mode or "join")).double().numpy()
-    data = ReportData(
+    paths, splits = scored.table.paths, tuple(scored.table.columns["split"])
+    by_folds = read_out_of_fold(model_file) if model.folded else {}
+    learnt = learnt_by_split(dict(zip(paths, splits, strict=True)), paths, folded=model.folded)
+    pictures = JudgedPictures(
         scored.directory,
-        scored.table.paths,
+        paths,
         np.asarray(scored.table.scores, dtype=np.float64),
         outputs[:, 0],
-        splits_learnt(scored.table.columns["split"], folded=model.folded),
+        splits,
+        learnt,
+        np.where(learnt, [by_folds.get(path, math.nan) for path in paths], math.nan),
         np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None,
+        features,
         model_facts(model_file, model, features),
     )
-    write_report(file, data, study=study)
+    write_report(file, report_data(pictures, {}), study=study)
     log.info("report written to %s", file)

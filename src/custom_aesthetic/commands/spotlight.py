@@ -17,7 +17,7 @@ from scipy import stats
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.commands.judged_pictures import Comparison
+from custom_aesthetic.commands.judged_pictures import JUDGED_BY, JudgedPictures
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
 
@@ -29,22 +29,27 @@ EXPECTED = "expected_score"
 MOST_IMAGES_FOR_UMAP = 2000
 
 
-def make_frame(comparison: Comparison, features: FeatureTable | None) -> pd.DataFrame:
+def make_frame(pictures: JudgedPictures, features: FeatureTable | None) -> pd.DataFrame:
     """Return the table that Spotlight shows, a picture a row.
 
-    Rank 1 is the highest score; equal scores share the lower number. error is score - model_score, rank_error is
-    rank - model_rank. `features` are those of the same pictures, in any order; without them there is no embedding.
+    Rank 1 is the highest score; equal scores share the lower number. `judged_by` says what error and model_rank come
+    from: the out-of-fold score of a picture that the model has learnt from, else the model score; `learnt from` marks
+    those that say nothing of how good the model is. error is score - that score, rank_error is rank - model_rank.
+    `features` are those of the same pictures, in any order; without them there is no embedding.
     """
-    folder = comparison.directory.resolve()
-    ranks, model_ranks = _ranks(comparison.scores), _ranks(comparison.model_scores)
+    folder = pictures.directory.resolve()
+    ranks, model_ranks = _ranks(pictures.scores), _ranks(pictures.judged_scores)
+    by_folds = {"out_of_fold_score": pictures.out_of_fold} if np.isfinite(pictures.out_of_fold).any() else {}
     frame = pd.DataFrame(
         {
-            "image": [str(folder / path) for path in comparison.paths],
-            "path": comparison.paths,
-            "split": comparison.splits,
-            "score": comparison.scores,
-            "model_score": comparison.model_scores,
-            "error": comparison.errors,
+            "image": [str(folder / path) for path in pictures.paths],
+            "path": pictures.paths,
+            "split": pictures.splits,
+            "score": pictures.scores,
+            "model_score": pictures.model_scores,
+            **by_folds,
+            "judged_by": [JUDGED_BY[kind] for kind in pictures.kinds],
+            "error": pictures.errors,
             "rank": ranks,
             "model_rank": model_ranks,
             "rank_error": ranks - model_ranks,
@@ -104,12 +109,25 @@ def make_layout(columns: Sequence[str], n_images: int) -> Layout:
     The map is UMAP's where that takes seconds, else the first two principal components; its settings change it.
     """
     method: Literal["umap", "pca"] = "umap" if n_images <= MOST_IMAGES_FOR_UMAP else "pca"
-    known = ["path", "score", "model_score", "error", "rank", "model_rank", "rank_error", "split"]
+    by_folds = ["out_of_fold_score"] if "out_of_fold_score" in columns else []
+    known = [
+        "path",
+        "score",
+        "model_score",
+        *by_folds,
+        "error",
+        "judged_by",
+        "rank",
+        "model_rank",
+        "rank_error",
+        "split",
+    ]
     shown = [*known, *([EXPECTED] if EXPECTED in columns else [])]
-    scatter = layout.scatterplot("model_score against score", "score", "model_score", color_by_column="split")
+    shown_score = by_folds[0] if by_folds else "model_score"
+    scatter = layout.scatterplot(f"{shown_score} against score", "score", shown_score, color_by_column="judged_by")
     histogram = layout.histogram("Scores", column="score", stack_by_column="split")
     similarity = layout.similaritymap("Similarity", ["features"], method, color_by_column="score")
-    upper_right = [layout.tab(scatter, layout.histogram("Errors", column="error", stack_by_column="split"))]
+    upper_right = [layout.tab(scatter, layout.histogram("Errors", column="error", stack_by_column="judged_by"))]
     lower_right = [layout.tab(similarity)] if "features" in columns else []
     inspector = layout.inspector(
         "Pictures", [lenses.image("image"), *(lenses.scalar(name) for name in known)], num_columns=4
@@ -146,7 +164,7 @@ def save_frame(frame: pd.DataFrame, file: Path) -> None:
 
 def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, port: int | None) -> None:
     """Serve Spotlight on the table until it is stopped: by Ctrl-C, or, unless `no_browser`, by closing its tab."""
-    dtypes = {"image": spotlight.Image, "split": spotlight.Category}
+    dtypes = {"image": spotlight.Image, "split": spotlight.Category, "judged_by": spotlight.Category}
     if "features" in frame:
         dtypes["features"] = spotlight.Embedding
     how = "Ctrl-C stops it" if no_browser else "close its tab, or press Ctrl-C, to stop it"

@@ -27,6 +27,7 @@ from custom_aesthetic.commands.trial_description import describe_trial
 from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.domain import find_domain, to_text
+from custom_aesthetic.heads.learnt_pictures import learnt_metadata
 from custom_aesthetic.heads.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
 from custom_aesthetic.heads.predictor import fold_mixtures, predict
 from custom_aesthetic.quality.closing import Judged, closing_lines
@@ -66,6 +67,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
 
     domain = find_domain(arrange(features, head_input.mode).float().numpy())
     known = {} if domain is None else {"domain": to_text(domain)}
+    known |= learnt_metadata(features.values.numpy(), scored.table.columns["split"], folded=bool(problem.folds))
 
     def make_file(model: BestModel) -> bytes:
         return model_bytes(

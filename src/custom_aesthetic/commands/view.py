@@ -6,7 +6,7 @@ import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.commands.judged_pictures import Comparison, load_comparison
+from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
@@ -18,20 +18,20 @@ def view(arguments: ViewerArguments) -> None:
     from custom_aesthetic.commands.spotlight import add_expected_scores, make_frame, save_frame, show
 
     device = choose_device(arguments.device.device)
-    comparison = load_comparison(arguments.images, arguments.model_scores, arguments.features, device)
-    frame = make_frame(comparison, comparison.features or _features(comparison, arguments.features, device))
+    pictures = load_judged_pictures(arguments.images, arguments.model_scores, arguments.features, device)
+    frame = make_frame(pictures, pictures.features or _features(pictures, arguments.features, device))
     issues = add_expected_scores(frame)
     if arguments.viewer.save is not None:
         save_frame(frame, Path(arguments.viewer.save))
     show(frame, issues, no_browser=arguments.viewer.no_browser, port=arguments.viewer.port)
 
 
-def _features(comparison: Comparison, settings: FeatureSettings, device: torch.device) -> FeatureTable:
+def _features(pictures: JudgedPictures, settings: FeatureSettings, device: torch.device) -> FeatureTable:
     """Return the features of the pictures by the extractor that the arguments name."""
     extractors = build_extractors(settings.feature_extractor_model, device)
     return load_features(
-        comparison.directory,
-        comparison.paths,
+        pictures.directory,
+        pictures.paths,
         extractors,
         hidden_states=settings.hidden_states_used,
         fp16=settings.fp16_features,

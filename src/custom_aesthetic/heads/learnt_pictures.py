@@ -10,6 +10,7 @@ at quality 75 at most 6.8, the most alike pair of different photographs 13.6.
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,15 @@ def mark_pictures(features: Array, seed: int = 0) -> LearntPictures:
     centre, scale = projected.mean(0), np.maximum(projected.std(0), 1e-9)
     marks = np.unique(_round(projected, centre, scale), axis=0)
     return LearntPictures(marks, centre, scale, _radius(marks), len(rows) == len(features))
+
+
+def learnt_metadata(features: Array, splits: Sequence[str], *, folded: bool) -> dict[str, str]:
+    """Return what a model file's metadata says of the pictures that it learnt from: of train, with folds of eval too.
+
+    `features` are (n_images, n_features), `splits` those of the same images.
+    """
+    learnt = np.isin(np.asarray(splits), ("train", "eval") if folded else ("train",))
+    return {KEY: to_text(mark_pictures(features[learnt]))}
 
 
 def is_copy(features: Array, learnt: LearntPictures) -> NDArray[np.bool_]:

@@ -181,3 +181,21 @@ def _half_width(spread: float, level: float) -> float:
 def _fisher_interval(value: float, spread: float, level: float) -> Interval:
     centre, half = float(_fisher(np.array(value))), _half_width(spread, level)
     return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
+
+
+def verdict(scores: Array, model_scores: Array) -> str:
+    """Return in words how often the model orders two pictures as the user does; both arrays are (n_images,).
+
+    They are those of pictures that the model has not learnt from, or of its out-of-fold scores.
+    """
+    share = ab_interval(scores, model_scores)
+    if len(scores) == 0:
+        return "Nothing says how good the model is: it has learnt from every picture that has a score."
+    if not math.isfinite(share.value):
+        return f"Too few scores differ to judge the model, on {len(scores):,} pictures."
+    ends = f" (between {100 * share.low:.0f} and {100 * share.high:.0f} with 95 % confidence)"
+    between = ends if math.isfinite(share.low) else ""
+    return (
+        f"Of two pictures that it has not seen, the model prefers the one you prefer {100 * share.value:.0f} times in "
+        f"100{between}; by chance it would be 50. Judged on {len(scores):,} pictures."
+    )

@@ -1,5 +1,6 @@
 """Statistics of model scores against given scores, a line a test; the line's form is an interface."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +43,12 @@ def statistics(scores: Array, model_scores: Array) -> Statistics | None:
 
 
 def statistics_line(name: str, scores: Array, model_scores: Array) -> str:
-    """Return the line of one test; undefined values stand as nan."""
+    """Return the line of one test; what cannot be computed is said in words."""
     found = statistics(scores, model_scores)
     if found is None:
         return f"{name} : {len(scores):>5} images, too few for statistics"
+    if np.ptp(scores) == 0:
+        return f"{name} : {len(scores):>5} images, all have the score {scores[0]:.3f}: no statistics"
     return (
         f"{name} : {found.n_images:>5} images, "
         f"db score {found.score_mean:>6.3f} +/- {found.score_deviation:>4.2f}, "
@@ -55,4 +58,8 @@ def statistics_line(name: str, scores: Array, model_scores: Array) -> str:
 
 
 def _correlation(correlation: Correlation) -> str:
+    if not math.isfinite(correlation.statistic):
+        return "undefined (p= undefined)"
+    if not math.isfinite(correlation.p_value):
+        return f"{correlation.statistic:>6.4f} (p= undefined)"
     return f"{correlation.statistic:>6.4f} (p={correlation.p_value:>8.1e})"

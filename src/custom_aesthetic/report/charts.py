@@ -10,32 +10,40 @@ from custom_aesthetic.quality.diagnostics import calibration, errors_by_model_sc
 from custom_aesthetic.report.svg import Frame, band, chart, line, padded_range, points, steps
 
 N_HISTOGRAM_BINS = 30
-LEGENDS = {"eval": "evaluation", "train": "training", "test": "test"}
+LEGENDS = {"eval": "evaluation", "out_of_fold": "out of fold", "learnt_from": "learnt from", "test": "test"}
 
 
 def chart_sections(
-    paths: Sequence[str], scores: Array, model_scores: Array, splits: Sequence[str], sigmas: Array | None
+    paths: Sequence[str], scores: Array, model_scores: Array, kinds: Sequence[str], sigmas: Array | None
 ) -> list[str]:
-    """Return the sections of charts of all pictures with a score, as HTML. Arrays are (n_images,).
+    """Return the sections of charts, as HTML. Arrays are (n_images,); `kinds` are those of `ReportData`.
 
-    Errors are judged on the evaluation pictures, where there are any: on its training pictures a model flatters itself.
+    The scatters show every picture with a score; no number and no curve counts those that the model has learnt from.
     """
     known = np.flatnonzero(np.isfinite(scores))
     known_paths = [paths[row] for row in known.tolist()]
-    names = np.array(splits)
-    judged = known[names[known] != "train"]
-    words = "evaluation pictures" if 0 < len(judged) < len(known) else "pictures"
-    if len(judged) == 0:
-        judged = known
+    names = np.array(kinds)
+    judged = known[names[known] != "learnt_from"]
+    words = _words(names[judged], n_learnt=len(known) - len(judged))
     cards = [
         _scatter(known_paths, scores[known], model_scores[known], names[known]),
         _residuals(known_paths, scores[known], model_scores[known], names[known]),
-        _distributions(scores[known], model_scores[known]),
-        _order(scores[judged], model_scores[judged], words),
     ]
-    if sigmas is not None:
+    if len(judged):
+        cards += [
+            _distributions(scores[judged], model_scores[judged]),
+            _order(scores[judged], model_scores[judged], words),
+        ]
+    if sigmas is not None and len(judged):
         cards += _calibration(scores[judged], model_scores[judged], sigmas[judged], words)
     return [f'<section><h2>Where the model is right and wrong</h2><div class="cards">{"".join(cards)}</div></section>']
+
+
+def _words(kinds: Array, *, n_learnt: int) -> str:
+    """Return what the judged pictures are called, where some are left out of the figures."""
+    if not n_learnt:
+        return "pictures"
+    return "evaluation pictures" if set(kinds) == {"eval"} else "pictures that were not learnt from"
 
 
 def _card(title: str, words: str, svg: str, *, legend: str = "", numbers: str = "") -> str:
@@ -57,16 +65,16 @@ def _numbers(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _present(splits: Array) -> list[str]:
-    """Return the splits that have pictures, training first so that evaluation is drawn on top."""
-    return [name for name in ("train", "test", "eval") if (splits == name).any()]
+def _present(kinds: Array) -> list[str]:
+    """Return the kinds that have pictures, those learnt from first so that the others are drawn on top."""
+    return [name for name in ("learnt_from", "out_of_fold", "test", "eval") if (kinds == name).any()]
 
 
-def _split_points(
-    frame: Frame, paths: Sequence[str], values: tuple[Array, Array], splits: Array, titles: Sequence[str]
+def _points_by_kind(
+    frame: Frame, paths: Sequence[str], values: tuple[Array, Array], kinds: Array, titles: Sequence[str]
 ) -> list[str]:
     x, y = values
-    rows_of = {name: np.flatnonzero(splits == name) for name in _present(splits)}
+    rows_of = {name: np.flatnonzero(kinds == name) for name in _present(kinds)}
     return [
         points(frame, x[rows], y[rows], name, [titles[row] for row in rows.tolist()]) for name, rows in rows_of.items()
     ]
@@ -79,29 +87,29 @@ def _titles(paths: Sequence[str], scores: Array, model_scores: Array) -> list[st
     ]
 
 
-def _scatter(paths: Sequence[str], scores: Array, model_scores: Array, splits: Array) -> str:
+def _scatter(paths: Sequence[str], scores: Array, model_scores: Array, kinds: Array) -> str:
     frame = Frame(padded_range(scores), padded_range(model_scores), "your score", "model score")
     both = np.array([max(frame.x_range[0], frame.y_range[0]), min(frame.x_range[1], frame.y_range[1])])
-    shapes = _split_points(frame, paths, (scores, model_scores), splits, _titles(paths, scores, model_scores))
+    shapes = _points_by_kind(frame, paths, (scores, model_scores), kinds, _titles(paths, scores, model_scores))
     if both[0] < both[1]:
         shapes.append(line(frame, both, both, "ideal"))
-    counts = ", ".join(f"{(splits == name).sum():,} {LEGENDS[name]}" for name in _present(splits))
+    counts = ", ".join(f"{(kinds == name).sum():,} {LEGENDS[name]}" for name in _present(kinds))
     return _card(
         "Model score against yours",
         "A perfect model has every picture on the dashed line.",
         chart(frame, shapes, f"Scatter of model score against your score: {counts} pictures"),
-        legend=_legend({name: LEGENDS[name] for name in reversed(_present(splits))}),
+        legend=_legend({name: LEGENDS[name] for name in reversed(_present(kinds))}),
     )
 
 
-def _residuals(paths: Sequence[str], scores: Array, model_scores: Array, splits: Array) -> str:
+def _residuals(paths: Sequence[str], scores: Array, model_scores: Array, kinds: Array) -> str:
     errors = scores - model_scores
     frame = Frame(
         padded_range(model_scores), padded_range(errors, np.zeros(1)), "model score", "your score − model score"
     )
-    judged = splits != "train" if (splits != "train").any() else np.ones(len(splits), bool)
+    judged = kinds != "learnt_from"
     bins = errors_by_model_score(model_scores[judged], errors[judged])
-    shapes = _split_points(frame, paths, (model_scores, errors), splits, _titles(paths, scores, model_scores))
+    shapes = _points_by_kind(frame, paths, (model_scores, errors), kinds, _titles(paths, scores, model_scores))
     shapes.append(line(frame, np.array(frame.x_range), np.zeros(2), "ideal"))
     if len(bins) > 1:
         centres = np.array([one.centre for one in bins])
@@ -115,7 +123,7 @@ def _residuals(paths: Sequence[str], scores: Array, model_scores: Array, splits:
         "Above the dashed line you like a picture better than the model does. The solid line is the mean error, the "
         "grey band holds the middle 80 %.",
         chart(frame, shapes, f"Scatter of errors against model score, {len(errors):,} pictures"),
-        numbers=_numbers(header, rows),
+        numbers=_numbers(header, rows) if rows else "",
     )
 
 

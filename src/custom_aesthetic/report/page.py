@@ -1,7 +1,8 @@
 """The report: one HTML page that shows how well a model's scores follow the scores given. It needs no network."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -9,20 +10,21 @@ from string import Template
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
+from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval, verdict
 from custom_aesthetic.report.charts import chart_sections
 from custom_aesthetic.report.strips import strip_sections
 
 if TYPE_CHECKING:
-    import optuna
+    from custom_aesthetic.search.study import Study
 
 PAGE_FOLDER = Path(__file__).parent / "assets"
 FEWEST_FOR_PEARSON = 4
-SET_NAMES = {"eval": "Evaluation", "train": "Training", "test": "Test"}
+SET_NAMES = {"test": "Test", "eval": "Evaluation", "out_of_fold": "Out of fold", "learnt_from": "Learnt from"}
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,26 @@ class ReportData:
     scores: Array
     """The scores given; nan where a picture has none."""
     model_scores: Array
-    splits: Sequence[str]
-    """`train`, `eval` or `test` of each picture."""
+    """What the model is judged by: out-of-fold scores of pictures that it has learnt from, where there are any."""
+    kinds: Sequence[str]
+    """Of each picture: `test` or `eval`, which the model has not learnt from; `out_of_fold`, whose model score is by
+    heads that never saw it; or `learnt_from`, whose model score says nothing of how good the model is."""
     sigmas: Array | None = None
     """The standard deviations that an nll model predicts."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What the reader should know of the run, name -> value: model, features, loss, ..."""
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Further sets of rows for the table of statistics, by name."""
+    include_learnt: bool = False
+    """Whether the table of statistics also counts pictures of the kind `learnt_from`."""
+
+    @property
+    def is_judged(self) -> NDArray[np.bool_]:
+        """Whether a picture has a score and is not of the kind `learnt_from`."""
+        return np.isfinite(self.scores) & (np.array(self.kinds) != "learnt_from")
 
 
-def write_report(file: Path, data: ReportData, *, study: "optuna.Study | None" = None) -> None:
+def write_report(file: Path, data: ReportData, *, study: "Study | None" = None) -> None:
     """Write the report aside, then rename; UserError where it cannot be written.
 
     With a study, Optuna's plots of it are added.
@@ -53,61 +64,69 @@ def write_report(file: Path, data: ReportData, *, study: "optuna.Study | None" =
     write_atomically(file, report_page(data, study=study).encode())
 
 
-def report_page(data: ReportData, *, study: "optuna.Study | None" = None) -> str:
+def report_page(data: ReportData, *, study: "Study | None" = None) -> str:
     """Return the report as HTML."""
-    known = np.isfinite(data.scores)
-    sets = _sets(data, known)
+    sets = _sets(data)
     sections = []
-    if known.any():
+    if sets:
         sections.append(_statistics_section(data, sets))
-        sections += chart_sections(data.paths, data.scores, data.model_scores, data.splits, data.sigmas)
-    sections += strip_sections(data.directory, data.paths, data.scores, data.model_scores, data.splits)
+    if np.isfinite(data.scores).any():
+        sections += chart_sections(data.paths, data.scores, data.model_scores, data.kinds, data.sigmas)
+    sections += strip_sections(data.directory, data.paths, data.scores, data.model_scores, data.kinds)
     if study is not None:
         sections.append(_study_section(study))
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in data.facts.items())
     return Template((PAGE_FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"Model scores of {data.directory.resolve().name}"),
         style=(PAGE_FOLDER / "style.css").read_text(encoding="utf-8"),
-        headline=_headline(data, sets),
+        headline=_headline(data),
         facts=facts,
         sections="\n".join(sections),
     )
 
 
-def _sets(data: ReportData, known: Array) -> dict[str, Array]:
-    """Return set name -> rows with a score: each split that has any, all, and the groups asked for."""
-    splits = np.array(data.splits)
-    sets = {SET_NAMES[name]: np.flatnonzero(known & (splits == name)) for name in SET_NAMES}
+def _sets(data: ReportData) -> dict[str, Array]:
+    """Return set name -> rows that count: all of them first, each kind where there are several, the groups."""
+    kinds = np.array(data.kinds)
+    counted = np.isfinite(data.scores) if data.include_learnt else data.is_judged
+    sets = {SET_NAMES[name]: np.flatnonzero(counted & (kinds == name)) for name in SET_NAMES}
     sets = {name: rows for name, rows in sets.items() if len(rows)}
-    if len(sets) != 1:
-        sets["All"] = np.flatnonzero(known)
-    return sets | {name: np.array([row for row in rows if known[row]], int) for name, rows in data.groups.items()}
+    if len(sets) > 1:
+        sets = {"All": np.flatnonzero(counted)} | sets
+    return sets | {name: np.array([row for row in rows if counted[row]], int) for name, rows in data.groups.items()}
 
 
-def _headline(data: ReportData, sets: Mapping[str, Array]) -> str:
+def _headline(data: ReportData) -> str:
     n_images = len(data.paths)
-    if not any(len(rows) for rows in sets.values()):
-        return (
-            f'<p class="headline">The model scores {n_images:,} pictures; none of them has a score to compare with.</p>'
+    if not np.isfinite(data.scores).any():
+        words = f"The model scores {n_images:,} pictures; none of them has a score to compare with."
+        return f'<p class="headline">{words}</p>'
+    judged = data.is_judged
+    said = escape(verdict(data.scores[judged], data.model_scores[judged]))
+    said = re.sub(r"\d+ times in 100", r"<strong>\g<0></strong>", said, count=1)
+    return f'<p class="headline">{said}</p>' + "".join(f"<p>{escape(line)}</p>" for line in _standing(data))
+
+
+def _standing(data: ReportData) -> Iterator[str]:
+    """Yield what kinds of pictures the figures count, and which they leave out."""
+    known, kinds = np.isfinite(data.scores), np.array(data.kinds)
+    counts = {name: int((known & (kinds == name)).sum()) for name in SET_NAMES}
+    parts = [
+        f"{counts['test'] + counts['eval']:,} that the model has not learnt from"
+        if counts["test"] + counts["eval"]
+        else "",
+        f"{counts['out_of_fold']:,} that taught it, by the scores of heads that never saw them (out of fold)"
+        if counts["out_of_fold"]
+        else "",
+    ]
+    if any(parts):
+        yield f"The figures count {int(data.is_judged.sum()):,} pictures: {' and '.join(filter(None, parts))}."
+    if counts["learnt_from"]:
+        counted = "The table counts them where it says so" if data.include_learnt else "No figure counts them"
+        yield (
+            f"{counts['learnt_from']:,} further pictures are learnt from: the model has seen their scores, so what it "
+            f"says of them tells nothing of how good it is. {counted}."
         )
-    unseen_sets = [name for name in ("Test", "Evaluation") if name in sets]
-    name = unseen_sets[0] if unseen_sets else next(iter(sets))
-    rows = sets[name]
-    interval = ab_interval(data.scores[rows], data.model_scores[rows])
-    unseen = " that it did not learn from" if unseen_sets else ""
-    if not math.isfinite(interval.value):
-        return f'<p class="headline">The model scores {n_images:,} pictures; too few scores differ to judge it.</p>'
-    return (
-        f'<p class="headline">Of two pictures{unseen}, the model prefers the one you prefer '
-        f"<strong>{100 * interval.value:.0f} times in 100</strong>{_between(interval)}; by chance it would be 50. "
-        f"Judged on {len(rows):,} of {n_images:,} pictures.</p>"
-    )
-
-
-def _between(interval: Interval) -> str:
-    if not math.isfinite(interval.low):
-        return ""
-    return f" (between {100 * interval.low:.0f} and {100 * interval.high:.0f} with 95 % confidence)"
 
 
 def _statistics_section(data: ReportData, sets: Mapping[str, Array]) -> str:
@@ -120,16 +139,15 @@ def _statistics_section(data: ReportData, sets: Mapping[str, Array]) -> str:
     return (
         '<section><h2 id="statistics">Statistics</h2>'
         "<p>AB is the share of pairs of pictures that the model puts in your order: 50 % is chance, 100 % perfect. "
-        "Small print: 95 % intervals, and p-values of no correlation. A model flatters itself on its "
-        "training pictures; trust the evaluation pictures, though a search that chose its best trial by them flatters "
-        "it a little there too.</p>"
+        "Small print: 95 % intervals, and p-values of no correlation. The search chose its best trial by evaluation "
+        "pictures or out-of-fold scores, which flatters the model a little; test pictures chose nothing.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-labelledby="statistics">'
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
 def _statistics_cells(scores: Array, model_scores: Array) -> dict[str, str]:
-    """Return row name -> cell of one column of the table."""
+    """Return row name -> cell of one column of the table; what cannot be computed is said in words."""
     errors = model_scores - scores
     return {
         "Pictures": f"{len(scores):,}",
@@ -167,7 +185,8 @@ def _correlation_cell(correlation: metrics.Correlation, interval: Interval) -> s
     if not math.isfinite(correlation.statistic):
         return "undefined"
     bounds = f"<small>{interval.low:.3f} … {interval.high:.3f}</small>" if math.isfinite(interval.low) else ""
-    return f"{correlation.statistic:.3f}{bounds}<small>p = {correlation.p_value:.1e}</small>"
+    p_value = f"<small>p = {correlation.p_value:.1e}</small>" if math.isfinite(correlation.p_value) else ""
+    return f"{correlation.statistic:.3f}{bounds}{p_value}"
 
 
 def _number(value: float) -> str:
@@ -180,7 +199,7 @@ def _spread(values: Array) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
-def _study_section(study: "optuna.Study") -> str:
+def _study_section(study: "Study") -> str:
     from custom_aesthetic.report.study_plots import finished_trials, optimised_metric, study_plots
 
     plots = study_plots(study)

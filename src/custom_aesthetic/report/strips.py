@@ -10,22 +10,23 @@ import numpy as np
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 from custom_aesthetic.quality.diagnostics import extremes
+from custom_aesthetic.report.charts import LEGENDS
 
 PICTURES_A_STRIP = 12
 
 
 def strip_sections(
-    directory: Path, paths: Sequence[str], scores: Array, model_scores: Array, splits: Sequence[str]
+    directory: Path, paths: Sequence[str], scores: Array, model_scores: Array, kinds: Sequence[str]
 ) -> list[str]:
-    """Return the strips as HTML sections. Arrays are (n_images,); a score may be nan.
+    """Return the strips as HTML sections. Arrays are (n_images,); a score may be nan; `kinds` are those of ReportData.
 
-    Over- and under-rated pictures are sought among the evaluation pictures, where there are any.
+    Over- and under-rated pictures are sought among those that the model has not learnt from, or is judged by out of
+    fold.
     """
     errors = model_scores - scores
-    judged = np.array([split != "train" for split in splits]) & np.isfinite(errors)
-    words = "of the evaluation pictures " if judged.any() and not judged[np.isfinite(errors)].all() else ""
-    if judged.any():
-        errors = np.where(judged, errors, math.nan)
+    judged = np.array(kinds) != "learnt_from"
+    words = "that were not learnt from " if not judged[np.isfinite(errors)].all() else ""
+    errors = np.where(judged, errors, math.nan)
     best, worst = extremes(model_scores, PICTURES_A_STRIP)
     over, under = extremes(errors, PICTURES_A_STRIP)
     over, under = over[errors[over] > 0], under[errors[under] < 0]
@@ -37,7 +38,7 @@ def strip_sections(
     ]
     return [
         f"<section><h2>{title}</h2><p>{caption}</p>"
-        f"{_strip(directory, paths, scores, model_scores, splits, rows)}</section>"
+        f"{_strip(directory, paths, scores, model_scores, kinds, rows)}</section>"
         for title, caption, rows in strips
         if len(rows)
     ]
@@ -48,14 +49,14 @@ def _strip(
     paths: Sequence[str],
     scores: Array,
     model_scores: Array,
-    splits: Sequence[str],
+    kinds: Sequence[str],
     rows: Iterable[int],
 ) -> str:
-    items = [_item(directory, paths[row], float(scores[row]), float(model_scores[row]), splits[row]) for row in rows]
+    items = [_item(directory, paths[row], float(scores[row]), float(model_scores[row]), kinds[row]) for row in rows]
     return f'<ul class="strip">{"".join(items)}</ul>'
 
 
-def _item(directory: Path, path: str, score: float, model_score: float, split: str) -> str:
+def _item(directory: Path, path: str, score: float, model_score: float, kind: str) -> str:
     yours = f"{score:.2f}" if math.isfinite(score) else "none"
     uri = thumbnail_uri(directory / path)
     name = escape(path)
@@ -64,6 +65,6 @@ def _item(directory: Path, path: str, score: float, model_score: float, split: s
     return (
         f'<li><figure><div class="frame">{picture}</div><figcaption><span class="scores">model '
         f"<strong>{model_score:.2f}</strong> · you <strong>{yours}</strong></span>"
-        f'<span class="name" title="{name}">{name}</span><span class="name">{escape(split)}</span>'
+        f'<span class="name" title="{name}">{name}</span><span class="name">{escape(LEGENDS[kind])}</span>'
         "</figcaption></figure></li>"
     )

@@ -99,8 +99,8 @@ def _draw(title, plot, description: str) -> StudyPlot:  # type: ignore[no-untype
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             axes: Axes = plot()
-        figure = axes.get_figure(root=True)
-        assert figure is not None
+        figure = axes.get_figure()
+        assert isinstance(figure, Figure)
         try:
             svg = _svg(figure, axes)
         finally:

@@ -15,8 +15,13 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 46
 MOST_POINTS = 3000
 """Beyond this many points a scatter is drawn as one picture: a browser is slow with a hundred thousand shapes."""
 DENSE_RESOLUTION = 2
-COLOURS = {"eval": (232, 89, 12), "train": (34, 139, 230), "test": (18, 154, 104)}
-"""Colours of the splits, readable on white and on black; the page's style sheet has the same."""
+COLOURS = {
+    "eval": (232, 89, 12),
+    "out_of_fold": (174, 62, 201),
+    "learnt_from": (134, 142, 150),
+    "test": (18, 154, 104),
+}
+"""Colours of the kinds of pictures, readable on white and on black; the page's style sheet has the same."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def _tick_text(value: float, all_ticks: Sequence[float], percent: bool) -> str:
 
 
 def points(frame: Frame, x: Array, y: Array, kind: str, titles: Sequence[str]) -> str:
-    """Return points of one kind (a split's name); beyond MOST_POINTS as one picture, else with a title each."""
+    """Return points of one kind (see `ReportData`); beyond MOST_POINTS as one picture, else with a title each."""
     if len(x) > MOST_POINTS:
         return _dense_points(frame, x, y, kind)
     places = zip(frame.across(x), frame.down(y), titles, strict=True)

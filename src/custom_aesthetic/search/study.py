@@ -23,6 +23,9 @@ from custom_aesthetic.search.storage import HEARTBEAT_SECONDS, patiently, refuse
 
 log = logging.getLogger(__name__)
 
+Study = optuna.Study
+"""The type, for modules that show a study and load no Optuna."""
+
 IDENTITY = "identity"
 PROCESS = "process"
 FAILURE = "failure"

@@ -1,0 +1,84 @@
+"""A process group that ends as a whole: with the process that asked for it, however that one ends."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+PATIENCE_SECONDS = 3.5
+"""How long the group may take to end after Ctrl-C or SIGTERM; then it is killed."""
+
+NAP_SECONDS = 0.05
+
+
+def run_in_group(work: Callable[[], None]) -> None:
+    """Run work in a child process with a process group, and end all that it started with it.
+
+    The group ends where the work ends, where this process is interrupted or terminated, and where it is killed. The
+    status of the child is that of this process. Call it before any thread is started or any heavy library is loaded.
+    On Windows, which has no process groups of this kind, the work is run here.
+    """
+    if not hasattr(os, "fork"):
+        work()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.close(theirs)
+        threading.Thread(target=_end_with_parent, args=(ours,), daemon=True).start()
+        work()
+        return
+    os.close(ours)
+    _set_group_apart(child)
+    raise SystemExit(_mind(child))
+
+
+def _set_group_apart(child: int) -> None:
+    """Wait until the child leads its group, so that a signal to the group reaches it."""
+    while _is_running(child) and os.getpgid(child) != child:
+        time.sleep(0.001)
+
+
+def _end_with_parent(pipe: int) -> None:
+    """Kill the group, this process included, where the parent has died: its end of the pipe is closed then."""
+    while os.read(pipe, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def _mind(child: int) -> int:
+    """Wait for the child, pass signals on to it, then kill what is left of its group; return its exit status."""
+    asked: list[float] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(time.monotonic())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number if len(asked) == 1 else signal.SIGKILL)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, pass_on) for number in heeded}
+    try:
+        while _is_running(child):
+            if asked and time.monotonic() > asked[0] + PATIENCE_SECONDS:
+                break
+            time.sleep(NAP_SECONDS)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)  # the child is not reaped yet, so its number names no other group
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def _is_running(child: int) -> bool:
+    """Return whether the child runs; one that has ended is not reaped."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
