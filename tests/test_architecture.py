@@ -27,7 +27,7 @@ OWNERS = {
     "efficientnet_lite_pytorch": {"extractors"},
     "renumics": {"commands.spotlight"},
     "matplotlib": {"report.study_plots"},
-    "optuna": {"search", "report.study_plots", "report.page", "commands"},
+    "optuna": {"search", "report.study_plots"},
     "sklearn": {"quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry"},
     "tqdm": {"features.table"},
 }

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from optuna import Study
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
@@ -38,7 +37,7 @@ from custom_aesthetic.search.best_models import BestModel
 from custom_aesthetic.search.dashboard import check_server, serve_dashboard
 from custom_aesthetic.search.run import Found, Target, divide_work, search
 from custom_aesthetic.search.storage import opened_study
-from custom_aesthetic.search.study import PROCESS
+from custom_aesthetic.search.study import PROCESS, Study
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import StudySettings, TrainingArguments
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from optuna.trial import FrozenTrial
-
 from custom_aesthetic.quality.judge import SETS
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
+from custom_aesthetic.search.study import FrozenTrial
 from custom_aesthetic.search.trials import recorded_parameters
 
 
