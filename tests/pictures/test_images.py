@@ -1,5 +1,6 @@
 """Finding and opening pictures."""
 
+import contextlib
 import io
 import os
 import struct
@@ -11,12 +12,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL import features as features_of_pillow
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, DRAFT_FACTOR, BadImage, find_images, open_image
+from tests.mutations import mutations
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def quarters() -> Image.Image:
@@ -50,17 +63,61 @@ def test_pictures_are_found_in_subdirectories_by_suffix_in_any_case_and_sorted(t
     assert find_images(tmp_path) == sorted(wanted)
 
 
-def test_links_that_lead_back_are_not_followed_and_others_are(tmp_path: Path) -> None:
+def test_tif_gif_and_avif_are_pictures_and_of_a_gif_the_first_frame_counts(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.tif")
+    red, blue = (Image.new("RGB", (40, 20), colour) for colour in (RED, BLUE))
+    red.save(tmp_path / "b.gif", save_all=True, append_images=[blue])
+    if features_of_pillow.check("avif"):
+        quarters().save(tmp_path / "c.avif", quality=100)
+
+    found = find_images(tmp_path)
+
+    assert found[:2] == ["a.tif", "b.gif"]
+    assert all(open_image(tmp_path / name).size == (40, 20) for name in found)
+    assert corners(open_image(tmp_path / "b.gif")) == [RED] * 4
+
+
+def test_what_is_no_picture_is_counted_by_kind_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["a.mp4", "sub/b.MP4", "c.txt", "README", "odd.\udcff", ".hidden", "x.png", f"{CACHE_FOLDER_NAME}/y.txt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    with caplog.at_level("INFO"):
+        assert find_images(tmp_path) == ["x.png"]
+
+    (line,) = caplog.messages
+    assert line.endswith(": 2 .mp4, 2 other, 1 .txt")
+
+
+def test_links_to_directories_are_not_followed_and_named_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     (inside / "a").mkdir(parents=True)
     outside.mkdir()
     (inside / "a" / "1.png").touch()
     (outside / "2.png").touch()
     (inside / "a" / "up").symlink_to(inside)
+    (inside / "b").symlink_to(inside / "a")
+    (inside / "parent").symlink_to(tmp_path)
     (inside / "self").symlink_to(inside / "self")
     (inside / "other").symlink_to(outside)
+    (inside / "linked.png").symlink_to(outside / "2.png")
 
-    assert find_images(inside) == ["a/1.png", "other/2.png"]
+    with caplog.at_level("INFO"):
+        assert find_images(inside) == ["a/1.png", "linked.png"]
+
+    (line,) = [message for message in caplog.messages if "links to" in message]
+    assert "a/up, b, other and 1 more" in line
+
+
+def test_a_picture_directory_that_is_a_link_is_read(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "1.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    assert find_images(tmp_path / "link") == ["1.png"]
 
 
 def test_a_missing_directory_is_the_users_mistake(tmp_path: Path) -> None:
@@ -82,8 +139,8 @@ def test_every_exif_orientation_comes_out_upright(tmp_path: Path, orientation: i
     }[orientation](quarters())
     exif = Image.Exif()
     exif[0x0112] = orientation
-    for name in ("x.png", "x.tiff"):
-        stored.save(tmp_path / name, exif=exif)
+    for name in ("x.png", "x.tiff", "x.webp"):
+        stored.save(tmp_path / name, exif=exif, lossless=True)
 
         image = open_image(tmp_path / name)
 
@@ -96,6 +153,53 @@ def test_broken_exif_data_do_not_lose_the_picture(tmp_path: Path) -> None:
     quarters().save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95)
 
     assert open_image(tmp_path / "x.jpg").size == (40, 20)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_broken_exif_data_turn_a_picture_as_a_plain_reading_of_the_tag_does(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x8769] = 6, "maker", {0x9003: "2020:01:01 00:00:00"}
+    for damaged in mutations(exif.tobytes(), first=6):
+        quarters().save(tmp_path / "x.webp", exif=damaged, lossless=True)
+        with Image.open(tmp_path / "x.webp") as image:
+            image.load()
+            turn = None
+            with contextlib.suppress(Exception):
+                turn = TURNS.get(image.getexif().get(0x0112, 1))
+            upright = image.convert("RGB") if turn is None else image.convert("RGB").transpose(turn)
+
+        assert np.array_equal(np.asarray(open_image(tmp_path / "x.webp")), np.asarray(upright))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif", ".avif"])
+def test_a_damaged_picture_is_read_or_refused_with_a_reason_in_one_line(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".avif" and not features_of_pillow.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    whole, file = tmp_path / f"whole{suffix}", tmp_path / f"x{suffix}"
+    quarters().save(whole)
+    n_refused = 0
+    for damaged in mutations(whole.read_bytes()):
+        file.write_bytes(damaged)
+        try:
+            assert open_image(file).mode == "RGB"
+        except BadImage as error:
+            n_refused += 1
+            assert error.reason and "\n" not in error.reason
+    assert n_refused > 30
+
+
+@pytest.mark.parametrize("error", [RuntimeError("decoder"), AttributeError(), ZeroDivisionError(), MemoryError()])
+def test_whatever_a_decoder_raises_is_that_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    quarters().save(tmp_path / "x.png")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    assert reason(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])

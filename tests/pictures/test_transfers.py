@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.processes import aside_name
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.transfers import copy, link, move, plan_transfers, undo, undo_file_in
 
@@ -40,7 +41,7 @@ def test_copies_keep_their_sub_directories_times_and_sidecars(folder, tmp_path):
 
 
 def test_links_lead_to_the_pictures(folder, tmp_path):
-    link(plan_transfers(folder, PATHS, tmp_path / "best", with_sidecars=False)[0])
+    link(plan_transfers(folder, PATHS, tmp_path / "best", kind="link")[0])
     assert (tmp_path / "best" / "a" / "1.png").is_symlink()
     assert (tmp_path / "best" / "a" / "1.png").read_text() == "a/1.png"
 
@@ -85,24 +86,131 @@ def test_an_undo_overwrites_nothing_either(folder, tmp_path):
     assert (tmp_path / "best" / "c.png").read_text() == "c.png"
 
 
-def test_a_crash_in_the_middle_of_moving_can_be_taken_back(folder, tmp_path, monkeypatch):
-    real, calls = transfers._move_one, []
+def full_disk_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the disk be full as soon as a file of that name is to be put anywhere outside `photos`."""
+    real = transfers._take_name
 
-    def fails_at_the_second(source: Path, target: Path) -> None:
-        calls.append(source)
-        if len(calls) == 2:
-            raise OSError(28, "the disk is full")
-        real(source, target)
+    def take_name(file: Path, target: Path) -> None:
+        if target.name == name and "photos" not in target.parts:
+            raise OSError(28, "No space left on device")
+        real(file, target)
 
+    monkeypatch.setattr(transfers, "_take_name", take_name)
+
+
+def test_a_failed_move_names_its_undo_file_and_can_be_taken_back(folder, tmp_path, monkeypatch):
     before = contents(folder)
-    monkeypatch.setattr(transfers, "_move_one", fails_at_the_second)
-    with pytest.raises(UserError, match="disk is full"):
-        move(plan_transfers(folder, PATHS, tmp_path / "best")[0], tmp_path / "undo.jsonl")
-    monkeypatch.setattr(transfers, "_move_one", real)
+    with monkeypatch.context() as patched:
+        full_disk_at(patched, "c.png")
+        with pytest.raises(UserError, match=r"No space left.*3 files were moved before, --undo=.*undo\.jsonl"):
+            move(plan_transfers(folder, PATHS, tmp_path / "best")[0], tmp_path / "undo.jsonl")
+    assert sorted(contents(folder)) == ["c.png"]
     with (tmp_path / "undo.jsonl").open("a") as stream:
         stream.write('{"from": "torn')
-    assert undo(tmp_path / "undo.jsonl") == (1, [])
+    assert undo(tmp_path / "undo.jsonl") == (3, [])
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("other_disk", [False, True])
+@pytest.mark.parametrize("action", ["move", "copy"])
+def test_a_full_disk_leaves_a_picture_and_its_sidecars_together(folder, tmp_path, monkeypatch, action, other_disk):
+    before = contents(folder)
+    if other_disk:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(18, "another disk")))
+    full_disk_at(monkeypatch, "1.png.xmp")
+    planned = plan_transfers(folder, ["c.png", "a/1.png"], tmp_path / "best")[0]
+    with pytest.raises(UserError, match="No space"):
+        move(planned, tmp_path / "undo.jsonl") if action == "move" else copy(planned)
+    assert contents(tmp_path / "best") == {"c.png": "c.png"}
+    assert contents(folder) == ({name: text for name, text in before.items() if name != "c.png"}) or action == "copy"
+
+
+def test_an_old_name_that_cannot_be_removed_leaves_picture_and_sidecar_at_their_old_places(
+    folder, tmp_path, monkeypatch
+):
+    before, real = contents(folder), Path.unlink
+
+    def unlink(file: Path, missing_ok: bool = False) -> None:
+        if file == folder / "a" / "1.png.xmp":
+            raise PermissionError(13, "Permission denied")
+        real(file, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(UserError, match="Permission denied"):
+        move(plan_transfers(folder, ["a/1.png"], tmp_path / "best")[0], tmp_path / "undo.jsonl")
+    assert contents(folder) == before
+    assert contents(tmp_path / "best") == {}
+
+
+@pytest.mark.parametrize("n_done", range(5))
+def test_a_kill_at_any_step_of_a_move_can_be_taken_back(folder, tmp_path, monkeypatch, n_done):
+    before, steps = contents(folder), []
+
+    class Killed(BaseException):
+        pass
+
+    def counting(real):
+        def step(*arguments, **options):
+            if steps:
+                if len(steps) > n_done:
+                    raise Killed
+                steps.append(1)
+            return real(*arguments, **options)
+
+        return step
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transfers, "_take_name", counting(transfers._take_name))
+        patched.setattr(Path, "unlink", counting(Path.unlink))
+        steps.append(1)
+        with pytest.raises(Killed):
+            move(plan_transfers(folder, PATHS, tmp_path / "best")[0], tmp_path / "undo.jsonl")
+        steps.clear()
+    _, in_the_way = undo(tmp_path / "undo.jsonl")
+    assert in_the_way == []
+    assert contents(folder) == before
+    assert contents(tmp_path / "best") == {}
+
+
+def test_lightrooms_sidecar_moves_along_unless_what_shares_it_stays(folder, tmp_path):
+    for name in ("a/1.xmp", "c.xmp", "c.CR2", "d.jpg", "d.png", "d.xmp"):
+        (folder / name).write_text(name)
+    planned, _ = plan_transfers(folder, [*PATHS, "d.jpg", "d.png"], tmp_path / "best", kind="move")
+    move(planned, tmp_path / "undo.jsonl")
+    assert sorted(contents(folder)) == ["c.CR2", "c.xmp"]
+    assert sorted(contents(tmp_path / "best")) == [
+        *("a/1.png", "a/1.png.xmp", "a/1.xmp", "b/1.png", "c.png", "d.jpg", "d.png", "d.xmp")
+    ]
+    undo(tmp_path / "undo.jsonl")
+    copy(plan_transfers(folder, ["c.png", "d.jpg"], tmp_path / "copies")[0])
+    assert sorted(contents(tmp_path / "copies")) == ["c.png", "c.xmp", "d.jpg", "d.xmp"]
+
+
+def test_an_undo_restores_links_as_links(folder, tmp_path):
+    (tmp_path / "elsewhere.png").write_text("elsewhere")
+    links = {"near.png": "c.png", "far.png": str(tmp_path / "elsewhere.png"), "up.png": "../elsewhere.png"}
+    for name, to in links.items():
+        (folder / name).symlink_to(to)
+    move(plan_transfers(folder, [*links, *PATHS], tmp_path / "best", kind="move")[0], tmp_path / "undo.jsonl")
+    assert contents(tmp_path / "best")["near.png"] == "c.png"
+    assert not (tmp_path / "best" / "near.png").is_symlink()
+    (tmp_path / "best" / "far.png").write_text("edited")
+    assert undo(tmp_path / "undo.jsonl")[1] == []
+    assert {name: str((folder / name).readlink()) for name in links if (folder / name).is_symlink()} == {
+        name: to for name, to in links.items() if name != "far.png"
+    }
+    assert (folder / "far.png").read_text() == "edited"
+    assert (tmp_path / "elsewhere.png").read_text() == "elsewhere"
+
+
+def test_half_written_copies_of_ended_processes_are_removed_and_others_kept(folder, tmp_path):
+    (tmp_path / "best").mkdir()
+    mine = tmp_path / "best" / aside_name("c.png")
+    gone = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-999999999-"))
+    for file in (mine, gone):
+        file.touch()
+    copy(plan_transfers(folder, ["c.png"], tmp_path / "best")[0])
+    assert mine.exists() and not gone.exists()
 
 
 def test_a_move_to_another_disk_copies_and_then_removes(folder, tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 """Stars in XMP, read from pictures and sidecars, written to sidecars."""
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.pictures.xmp import read_stars, sidecar_of, stars_in, write_stars
+from tests.mutations import mutations
 
 ATTRIBUTE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Label="Red" xmp:Rating="%d"/>
@@ -118,3 +119,57 @@ def test_a_sidecar_that_is_no_xmp_is_left_alone_and_said(tmp_path):
     with pytest.raises(UserError, match="not XMP"):
         write_stars(tmp_path / "photo.jpg", 2)
     assert (tmp_path / "photo.jpg.xmp").read_bytes() == b"not xmp"
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "9" * 400 + ".5", "0" * 400 + "5"])
+def test_a_rating_of_any_length_is_at_most_five_stars(digits):
+    assert stars_in(b'xmp:Rating="%s"' % digits.encode()) == 5
+    assert stars_in(b'xmp:Rating="-%s"' % digits.encode()) == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind, value", [(4, 3_000_000_000), (3, (1, 700)), (12, 1e300), (5, (1, 2)), (2, "text")])
+def test_a_tiff_whose_xmp_is_of_another_type_has_no_stars(tmp_path, kind, value):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[700] = kind
+    tags[700] = value
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.tiff", tiffinfo=tags)
+    assert read_stars(tmp_path / "x.tiff") is None
+
+
+@pytest.mark.parametrize("packet", [ATTRIBUTE % 1, ELEMENT % 1])
+def test_damaged_xmp_gives_stars_or_none_and_is_rewritten_whole_or_left_alone(tmp_path, packet):
+    from xml.etree import ElementTree
+
+    file, sidecar = tmp_path / "photo.jpg", tmp_path / "photo.jpg.xmp"
+    for damaged in mutations(packet):
+        assert stars_in(damaged) in {None, *range(6)}
+        sidecar.write_bytes(damaged)
+        try:
+            written = write_stars(file, 2)
+        except UserError as error:
+            assert "photo.jpg.xmp" in str(error)
+            written = None
+        if written is None:
+            assert sidecar.read_bytes() == damaged
+        else:
+            assert read_stars(file) == 2
+            ElementTree.fromstring(sidecar.read_bytes())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tiff"])
+def test_a_damaged_picture_with_xmp_gives_stars_or_none(tmp_path, suffix):
+    whole, file = tmp_path / f"whole.{suffix}", tmp_path / f"x.{suffix}"
+    given = {"tiffinfo": {700: ATTRIBUTE % 4}} if suffix == "tiff" else {"xmp": ATTRIBUTE % 4}
+    Image.new("RGB", (8, 8)).save(whole, **given)
+    for damaged in mutations(whole.read_bytes()):
+        file.write_bytes(damaged)
+        assert read_stars(file) in {None, *range(6)}
+
+
+def test_a_huge_sidecar_is_named_and_not_read(tmp_path):
+    with (tmp_path / "photo.jpg.xmp").open("wb") as stream:
+        stream.truncate(2**30)
+    with pytest.raises(UserError, match="MiB"):
+        read_stars(tmp_path / "photo.jpg")

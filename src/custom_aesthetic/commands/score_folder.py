@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import PictureScores, score_pictures
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.images import find_images
-from custom_aesthetic.pictures.transfers import Transfer
+from custom_aesthetic.pictures.transfers import Group
 from custom_aesthetic.pictures.xmp import write_stars
 from custom_aesthetic.report.contact_sheet import write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
@@ -182,17 +183,17 @@ def act(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
         if name is None:
             continue
         target = Path(name)
-        planned, in_the_way = transfers.plan_transfers(directory, paths, target, with_sidecars=kind != "link")
+        planned, in_the_way = transfers.plan_transfers(directory, paths, target, kind=kind)
         if in_the_way:
             log.warning("left out, as something is there already: %s", name_some(in_the_way))
         if action.dry_run:
-            for one in planned:
+            for one in chain.from_iterable(planned):
                 log.info("would %s %s -> %s", kind, one.source, one.target)
         else:
             transfer(kind, planned, target)
 
 
-def transfer(kind: str, planned: Sequence[Transfer], target: Path) -> None:
+def transfer(kind: str, planned: Sequence[Group], target: Path) -> None:
     """Do it, and say what was done."""
     done = {"copy": "copied", "link": "linked", "move": "moved"}[kind]
     undoing = ""
@@ -204,7 +205,7 @@ def transfer(kind: str, planned: Sequence[Transfer], target: Path) -> None:
         transfers.copy(planned)
     elif kind == "link":
         transfers.link(planned)
-    log.info("%d files %s to %s%s", len(planned), done, target, undoing)
+    log.info("%d files %s to %s%s", sum(map(len, planned)), done, target, undoing)
 
 
 def take_back(undo_file: Path) -> None:

@@ -128,10 +128,18 @@ def _aligned(paths: Sequence[str], known: Sequence[str], values: np.ndarray) -> 
 
 
 def _stars(directory: Path, paths: Sequence[str]) -> np.ndarray:
-    stars = [read_stars(directory / path) for path in paths]
+    stars = [_stars_of(directory / path) for path in paths]
     values = np.array([np.nan if value is None else float(value) for value in stars])
     log.info("stars found for %d of %d pictures", int(np.isfinite(values).sum()), len(paths))
     return values
+
+
+def _stars_of(picture: Path) -> int | None:
+    try:
+        return read_stars(picture)
+    except UserError as error:
+        log.warning("%s", error)
+        return None
 
 
 def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses: Guesses) -> Plan:

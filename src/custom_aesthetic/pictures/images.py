@@ -1,21 +1,28 @@
 """Open any picture a user may have, upright and RGB; find the pictures below a directory."""
 
+import contextlib
 import logging
 import os
+import re
 import stat
-import struct
 import warnings
-import zlib
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from custom_aesthetic.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff", ".tif", ".gif", ".avif")
+"""The ends of the names of picture files, in any case."""
+
+RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".dng", ".orf", ".srw", ".pef", ".heic", ".heif")
+"""The ends of the names of photographs that are not opened here, but may share a sidecar with those that are."""
+
 CACHE_FOLDER_NAME = ".aesthetic_features"
 """The feature cache's folder inside the picture directory: never searched for pictures."""
 
@@ -31,31 +38,9 @@ at an eighth 6 %.
 """
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow's decoders are known to raise on files that they cannot read."""
+_MOST_KINDS_NAMED = 8
+_MOST_LINKS_NAMED = 3
+_KIND = re.compile(r"\.[a-z0-9]{1,12}")
 
 # Pillow warns from MAX_IMAGE_PIXELS on and refuses from twice that on. open_image draws the line itself, so the
 # warning would only add noise about pictures that work; so would those about odd metadata.
@@ -72,36 +57,90 @@ class BadImage(UserError):
         self.reason = reason
 
 
-def find_images(directory: Path | str) -> list[str]:
-    """Return the relative posix paths of all pictures below `directory`, sorted.
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a directory."""
 
-    Links to directories are followed unless they lead back to a directory above them. A sub-directory that cannot
-    be read is named in the log and left out. Raises UserError if the directory itself cannot be read.
+    pictures: list[str]
+    """Relative posix paths, sorted."""
+
+    ignored: Counter[str]
+    """Suffix in lower case -> number of files that are no pictures; hidden files do not count."""
+
+    links: list[str]
+    """Relative paths of the links to directories, which are not followed; sorted."""
+
+
+def find_images(directory: Path | str) -> list[str]:
+    """Return the relative posix paths of all pictures below `directory`, sorted; the log says what is left out.
+
+    Raises UserError if the directory itself cannot be read.
     """
-    found: list[str] = []
-    pending: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(str(directory), "", ())]
+    listing = list_folder(directory)
+    if listing.ignored:
+        logger.info("no pictures, so ignored in %s: %s", _printable(str(directory)), _kinds_in_words(listing.ignored))
+    if listing.links:
+        named = ", ".join(_printable(link) for link in listing.links[:_MOST_LINKS_NAMED])
+        more = len(listing.links) - _MOST_LINKS_NAMED
+        logger.warning(
+            "links to directories are not followed: %s%s; name their directories one by one, or move them in",
+            named,
+            f" and {more} more" if more > 0 else "",
+        )
+    return listing.pictures
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file of that name counts as a picture."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def list_folder(directory: Path | str) -> Listing:
+    """Return what lies below `directory`, which may itself be a link.
+
+    Links to directories are not followed: they lead to what is listed anyway, back to where they are, or out of the
+    directory. Each directory is listed once, also where junctions or mounts show it twice. A sub-directory that
+    cannot be read is named in the log and left out. Raises UserError if the directory itself cannot be read.
+    """
+    listing = Listing([], Counter(), [])
+    seen: set[tuple[int, int]] = set()
+    pending = [(str(directory), "")]
     while pending:
-        folder, prefix, above = pending.pop()
+        folder, prefix = pending.pop()
         try:
             identity = _directory_identity(folder)
-            if identity in above:
-                continue
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if _is_directory(entry):
-                        if name != CACHE_FOLDER_NAME:
-                            pending.append((entry.path, f"{prefix}{name}/", (*above, identity)))
-                    elif name.lower().endswith(IMAGE_SUFFIXES):
-                        found.append(prefix + name)
+            if identity not in seen:
+                seen.add(identity)
+                pending += _list_one(folder, prefix, listing)
         except OSError as error:
             if not prefix:
                 raise UserError(
                     f"the image directory {folder} cannot be read ({error.strerror}); check --directory"
                 ) from error
-            logger.warning("the sub-directory %s cannot be read (%s) and is left out", folder, error.strerror)
-    found.sort()
-    return found
+            logger.warning(
+                "the sub-directory %s cannot be read (%s) and is left out", _printable(folder), error.strerror
+            )
+    listing.pictures.sort()
+    listing.links.sort()
+    return listing
+
+
+def _list_one(folder: str, prefix: str, listing: Listing) -> list[tuple[str, str]]:
+    """Add what lies in one directory to the listing; return its sub-directories and their prefixes."""
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if _is_directory(entry):
+                if _is_link(entry):
+                    listing.links.append(prefix + name)
+                elif name != CACHE_FOLDER_NAME:
+                    below.append((entry.path, f"{prefix}{name}/"))
+            elif is_image_name(name):
+                listing.pictures.append(prefix + name)
+            elif not name.startswith("."):
+                listing.ignored[_kind_of(name)] += 1
+    return below
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -111,9 +150,36 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether the entry is a symbolic link, or on Windows a junction."""
+    if entry.is_symlink():
+        return True
+    attributes = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) if os.name == "nt" else 0
+    return attributes == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
+
+
 def _directory_identity(folder: str) -> tuple[int, int]:
     status = Path(folder).stat()
     return status.st_dev, status.st_ino
+
+
+def _kind_of(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million Path objects would take seconds
+    return suffix if _KIND.fullmatch(suffix) else "other"
+
+
+def _kinds_in_words(ignored: Counter[str]) -> str:
+    """Return `12 .mp4, 3 .txt`: the most frequent kinds first, then by name."""
+    kinds = sorted(ignored.items(), key=lambda kind: (-kind[1], kind[0]))
+    named = [f"{n_files} {kind}" for kind, n_files in kinds[:_MOST_KINDS_NAMED]]
+    rest = sum(n_files for _, n_files in kinds[_MOST_KINDS_NAMED:])
+    return ", ".join([*named, f"{rest} of other kinds"] if rest else named)
+
+
+def _printable(name: str) -> str:
+    """Return the name in one line that any terminal can show; bytes that are not UTF-8 as backslash escapes."""
+    safe = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in safe)
 
 
 def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
@@ -132,17 +198,16 @@ def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
             if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
                 image.draft(None, (image.width // 2, image.height // 2))
             image.load()
-            orientation = _orientation(image)
-            rgb = _to_rgb(image)
+            _turn_upright(image)
+            return _to_rgb(image)
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(path, _bomb_reason("too many pixels")) from error
     except UnidentifiedImageError as error:
         raise BadImage(path, "not an image in a known format") from error
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders are many, and raise whatever they like on damaged files
         raise BadImage(path, _decoding_reason(error)) from error
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
 def _check_is_filled_file(path: Path | str) -> None:
@@ -163,13 +228,10 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 ... 8; 1 where there is none or the EXIF data are broken."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODING_ERRORS:
-        return 1
-    return orientation if isinstance(orientation, int) else 1
+def _turn_upright(image: Image.Image) -> None:
+    """Turn the loaded picture as its EXIF data say; broken EXIF data say nothing."""
+    with contextlib.suppress(Exception):  # what the parser raises depends on the format and the damage
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -197,7 +259,9 @@ def _bomb_reason(found: str) -> str:
 
 
 def _decoding_reason(error: BaseException) -> str:
-    words = " ".join(str(error).split())
+    words = _printable(" ".join(str(error).split()))
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
     if "truncated" in words.lower():
         return "truncated image file"
     return f"damaged image file ({words[:100] or type(error).__name__})"

@@ -9,11 +9,12 @@ stars are the user's, and are never replaced.
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.files import is_file, write_atomically
 
 MOST_STARS = 5
 _RATING = re.compile(rb"""xmp:Rating(\s*=\s*(["'])\s*|\s*>\s*)(-?\d+(?:\.\d+)?)""")
@@ -22,6 +23,9 @@ _NAMESPACE = b"http://ns.adobe.com/xap/1.0/"
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 _TIFF_XMP = 700
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
+
+MOST_BYTES = 16 * 2**20
+"""A longer sidecar is not read."""
 
 _OURS = re.compile(rb"""aesthetic:Rating\s*=\s*["'](\d)["']""")
 _OUR_NAMESPACE = b"urn:custom-aesthetic-training"
@@ -38,24 +42,31 @@ _NEW_SIDECAR = b"""<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?
 
 
 def read_stars(picture: Path) -> int | None:
-    """Return the stars of a picture, 0 ... 5: from its sidecar, else from the picture itself; None if it has none."""
-    for sidecar in (sidecar_of(picture), picture.with_suffix(".xmp")):
-        if sidecar.is_file():
-            stars = stars_in(sidecar.read_bytes())
-            if stars is not None:
-                return stars
+    """Return the stars of a picture, 0 ... 5: from its sidecar, else from the picture itself; None if it has none.
+
+    UserError for a sidecar that cannot be read.
+    """
+    for sidecar in (sidecar_of(picture), lightroom_sidecar_of(picture)):
+        stars = stars_in(_read_sidecar(sidecar) or b"")
+        if stars is not None:
+            return stars
     return stars_in(_embedded(picture))
 
 
 def stars_in(packet: bytes) -> int | None:
     """Return the stars that an XMP packet gives, 0 ... 5; None if it gives none."""
     found = _RATING.search(packet)
-    return None if found is None else min(max(round(float(found[3])), 0), MOST_STARS)
+    return None if found is None else round(min(max(float(found[3]), 0), MOST_STARS))
 
 
 def sidecar_of(picture: Path) -> Path:
     """Return the sidecar's place: the picture's whole name with `.xmp`."""
     return picture.with_name(picture.name + ".xmp")
+
+
+def lightroom_sidecar_of(picture: Path) -> Path:
+    """Return the place of the sidecar that pictures of one name share: `.xmp` in place of the picture's suffix."""
+    return picture.with_suffix(".xmp")
 
 
 def write_stars(picture: Path, stars: int) -> Path | None:
@@ -65,10 +76,7 @@ def write_stars(picture: Path, stars: int) -> Path | None:
     """
     assert 0 <= stars <= MOST_STARS
     sidecar = sidecar_of(picture)
-    try:
-        before = sidecar.read_bytes() if sidecar.exists() else None
-    except OSError as error:
-        raise UserError(f"the sidecar {sidecar} cannot be read: {error.strerror}; check its permissions") from None
+    before = _read_sidecar(sidecar)
     if not _is_ours(before) and read_stars(picture) is not None:
         return None
     after = _NEW_SIDECAR % (stars, stars) if before is None else _with_stars(before, stars)
@@ -78,6 +86,22 @@ def write_stars(picture: Path, stars: int) -> Path | None:
     return sidecar
 
 
+def _read_sidecar(sidecar: Path) -> bytes | None:
+    """Return what a sidecar holds, None if it is not there; UserError if it cannot be read."""
+    if not is_file(sidecar):
+        return None
+    try:
+        with sidecar.open("rb") as stream:
+            packet = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"the sidecar {sidecar} cannot be read: {error.strerror}; check its permissions") from None
+    if len(packet) > MOST_BYTES:
+        raise UserError(
+            f"the sidecar {sidecar} is larger than {MOST_BYTES // 2**20} MiB, so it is no XMP; move it away"
+        )
+    return packet
+
+
 def _is_ours(packet: bytes | None) -> bool:
     """Whether the stars in a sidecar were written here, and not changed since."""
     mark = None if packet is None else _OURS.search(packet)
@@ -85,7 +109,12 @@ def _is_ours(packet: bytes | None) -> bool:
 
 
 def _with_stars(packet: bytes, stars: int) -> bytes | None:
-    """Return the packet with our stars replaced, or put into its first description; None if it has none."""
+    """Return the packet with our stars replaced, or put into its first description; None if it cannot hold them."""
+    after = _put_in(packet, stars)
+    return after if after is not None and stars_in(after) == stars and _is_xml(after) else None
+
+
+def _put_in(packet: bytes, stars: int) -> bytes | None:
     digit = b"%d" % stars
     if _is_ours(packet):
         for pattern, group in ((_RATING, 3), (_OURS, 1)):
@@ -101,6 +130,14 @@ def _with_stars(packet: bytes, stars: int) -> bytes | None:
     return packet[: description.end()] + declared + b' xmp:Rating="%s"' % digit + ours + packet[description.end() :]
 
 
+def _is_xml(packet: bytes) -> bool:
+    try:
+        ElementTree.fromstring(packet)
+    except (ElementTree.ParseError, ValueError, LookupError):  # damage, or an encoding that the parser does not know
+        return False
+    return True
+
+
 def _embedded(picture: Path) -> bytes:
     """Return the XMP packet in a picture; empty if there is none or the picture cannot be read."""
     Image.init()
@@ -109,6 +146,8 @@ def _embedded(picture: Path) -> bytes:
             packet = next((image.info[key] for key in _XMP_KEYS if key in image.info), b"")
             if not packet and image.format == "TIFF":
                 packet = getattr(image, "tag_v2", {}).get(_TIFF_XMP, b"")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # what a decoder raises depends on the format and the damage
         return b""
-    return packet.encode("utf-8", "replace") if isinstance(packet, str) else bytes(packet)
+    if isinstance(packet, str):
+        return packet.encode("utf-8", "replace")
+    return packet if isinstance(packet, bytes) else b""  # TIFF's tag may be of any type

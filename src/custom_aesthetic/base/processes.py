@@ -1,0 +1,77 @@
+"""Which process a half-written file belongs to: its number and its start, as numbers are used again.
+
+Such a file is called `.NAME.HOST-PID-START-RANDOM.part`; the next run removes it once its process has ended.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import secrets
+import time
+from functools import cache
+from pathlib import Path
+
+PART_SUFFIX = ".part"
+LEFTOVER_SECONDS = 86_400
+"""Files of another machine or container, or of unknown origin, are removed when they are older than this."""
+
+_MOST_NAME_BYTES = 100
+_PART = re.compile(r".*\.([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-[0-9a-f]{8}\.part", re.DOTALL)
+
+
+def aside_name(name: str) -> str:
+    """Return a name, new at every call, for a file that is to become `name` and belongs to this process."""
+    begin = os.fsencode(name)[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
+    return f".{begin}.{_host()}-{os.getpid()}-{start_of(os.getpid()) or 0}-{secrets.token_hex(4)}{PART_SUFFIX}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove the half-written files in a folder that ended processes have left."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(PART_SUFFIX) and _is_abandoned(entry):
+                with contextlib.suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def is_running(process_id: int, start: int | None) -> bool:
+    """Return whether the process of that number runs and, where both starts are known, is the one that began then."""
+    if os.name == "nt":  # os.kill would end it
+        return True
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    now = start_of(process_id)
+    return not start or now is None or now == start
+
+
+def start_of(process_id: int) -> int | None:
+    """Return when a process began, in ticks since this machine's start; None where the system does not say."""
+    try:
+        return int(Path(f"/proc/{process_id}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    part = _PART.fullmatch(entry.name)
+    if part is not None and part[1] == _host() and os.name != "nt":
+        return not is_running(int(part[2]), int(part[3]))
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_SECONDS
+
+
+@cache
+def _host() -> str:
+    """Return 8 hexadecimal digits for this machine and the process numbers in use: a container has its own."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is no path
+    except OSError:
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode("utf-8", "replace")).hexdigest()[:8]
