@@ -86,19 +86,36 @@ def test_settings_survive_being_written_to_an_arguments_file(
         (["--trials=5"], "-d/--directory is required"),
         (["-d=x", "--trails=5"], "unknown argument --trails=5; did you mean --trials?"),
         (["-d=x", "--tri=5"], "unknown argument --tri=5"),
-        (["-d=x", "stray"], "unknown argument stray"),
+        (["-d=x", "stray"], "unknown argument stray;"),
         (["-d=x", "--trials=-1"], "--trials=-1 is out of bounds: it must be at least 0"),
-        (["-d=x", "--trials=many"], "invalid int value: 'many'"),
+        (["-d=x", "--trials=many"], "--trials=many is not a whole number; --help"),
         (["-d=x", "--fraction_for_eval=1.5"], "--fraction_for_eval=1.5 is out of bounds"),
         (["-d=x", "--min_dropout=0.9"], "--min_dropout (0.9) is above --max_dropout (0.8)"),
         (["-d=x", "--max_first_layer_size=-3"], "--max_first_layer_size=-3 is out of bounds"),
-        (["-d=x", "--max_log_lr=nan"], "invalid number value"),
-        (["-d=x", "--fixed_hidden_state_weights=1,nan"], "invalid comma-separated list of numbers value"),
+        (["-d=x", "--max_log_lr=nan"], "--max_log_lr=nan is not a number"),
+        (
+            ["-d=x", "--fixed_hidden_state_weights=1,nan"],
+            "--fixed_hidden_state_weights=1,nan is not a comma-separated list of numbers",
+        ),
         (["-d=x", "--model_seed=99999999999999999999"], "--model_seed=99999999999999999999 is out of bounds"),
         (["-d=x", "--normalise_weights=False"], "a flag takes no value, but was given 'False'"),
         (["-d=x", "--hidden_states_used=0,-1"], "--hidden_states_used=-1 is out of bounds"),
-        (["-d=x", "--sampler=best"], "invalid choice: 'best'"),
-        (["@nowhere.txt"], "arguments file nowhere.txt cannot be read"),
+        (["-d=x", "--sampler=best"], "--sampler=best is none of CmaEs, random"),
+        (["@nowhere.txt"], "arguments file nowhere.txt is not there (looked from"),
+        (["images"], "images stands alone, with no option before it; did you mean -d images?"),
+        (["-d=x", "--min_log_lr=--"], "--min_log_lr has no value but --"),
+        (["-d--"], "-d has no value but --"),
+        (["-d=x", "--"], "the argument has no value but --"),
+        (["-d=x", "--trials"], "--trials has no value; write --trials=VALUE"),
+        (["-d"], "--directory has no value; write --directory=VALUE"),
+        (["-d=x", "--trials=" + "9" * 5000], "is not a whole number"),
+        (["-d=x", "--hidden_states_used=0,,1"], "--hidden_states_used=0,,1 is not a comma-separated list of whole"),
+        (["-d=x", "--hidden_states_used=,"], "is not a comma-separated list of whole numbers"),
+        (["-d=x", "--no_server"], "--no_server is no longer an argument: the server is off by default: delete"),
+        (["-d=x", "--final_layer_bias"], "it is always on: delete the line"),
+        (["-d=x", "--stack_hidden_states"], "write --hidden_states_mode=join"),
+        (["-d=x", "--modelpath=m"], "write --model instead, which takes absolute paths"),
+        (["-d=x", "--\x1b[2J"], "unknown argument --\\x1b[2J"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_to_do(argv: list[str], words: str) -> None:
@@ -152,3 +169,71 @@ def test_a_database_password_is_not_shown() -> None:
     assert "--database=postgresql://me:***@host:5432/taste" in shown_lines(settings)
     for plain in ("sqlite:///db.sqlite", "postgresql://me@host/taste", "grpc://host:13000"):
         assert f"--database={plain}" in shown_lines(parse("-d=x", f"--database={plain}"))
+
+
+def test_quotes_and_comments_behind_an_argument_are_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "arguments.txt"
+    file.write_text(
+        "-d \"my pictures\"  # where they are\n--scores = 'a # b.csv' # quoted\n--trials = 7 # few\n"
+        '--fp16_features # a flag\n--savefile=no#1 #2.csv\n"--name=my taste"\n--model=\'a.safetensors\n'
+    )
+    arguments = parse(f"@{file}")
+    assert arguments.images.directory == "my pictures"
+    assert arguments.images.scores == "a # b.csv"
+    assert arguments.search.trials == 7
+    assert arguments.features.fp16_features
+    assert arguments.output.savefile == "no#1 #2.csv"
+    assert arguments.study.name == "my taste"
+    assert arguments.output.model == "'a.safetensors"
+
+
+@given(st.text("ab#'\"= -\\@\t", min_size=1, max_size=12))
+def test_any_value_on_one_line_survives_an_arguments_file(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    settings = parse("-d=x", f"--name=n{value}")
+    file = tmp_path_factory.mktemp("arguments") / "arguments.txt"
+    file.write_text("\n".join(as_lines(settings)), encoding="utf-8")
+    assert parse(f"@{file}").study.name == f"n{value}"
+
+
+def test_a_file_may_name_further_ones_from_here_or_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "first.txt").write_text("@second.txt\n@here.txt\n--trials=3\n")
+    (tmp_path / "sub" / "second.txt").write_text("-d=x\n--trials=1\n")
+    (tmp_path / "here.txt").write_text("--ensemble=2\n")
+    arguments = parse("@sub/first.txt")
+    assert (arguments.images.directory, arguments.search.trials, arguments.search.ensemble) == ("x", 3, 2)
+
+
+def test_a_file_that_names_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("@b.txt\n@b.txt\n")
+    (tmp_path / "b.txt").write_text("@a.txt\n")
+    with pytest.raises(UserError, match=r"a\.txt names itself"):
+        parse(f"@{tmp_path}/a.txt")
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(f"@{number + 1}.txt\n" * 2)
+    (tmp_path / "20.txt").write_text("-d=x\n")
+    with pytest.raises(UserError, match="names itself"):
+        parse(f"@{tmp_path}/0.txt")
+
+
+def test_a_file_as_powershell_writes_it_is_read_and_one_that_is_no_text_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("-d=x\n--trials=4\n", encoding="utf-16")
+    assert parse(f"@{tmp_path}/a.txt").search.trials == 4
+    (tmp_path / "a.txt").write_bytes(b"\x89PNG\x00")
+    with pytest.raises(UserError, match="is not a text file"):
+        parse(f"@{tmp_path}/a.txt")
+    with pytest.raises(UserError, match="cannot be read"):
+        parse(f"@{tmp_path}")
+
+
+def test_older_spellings_are_accepted() -> None:
+    arguments = parse("-d=x", "--feature_extractor=a,b,", "--hidden_states_used=0,1,", "--views=centre,")
+    assert arguments.features.feature_extractor_model == "a,b,"
+    assert arguments.features.hidden_states_used == (0, 1)
+    assert arguments.features.views == ("centre",)
+
+
+def test_a_directory_without_its_option_is_told_where_others_are_ignored() -> None:
+    with pytest.raises(UserError, match="did you mean -d images"):
+        parse_arguments(TrainingArguments, ["images", "--regex=a"], description="test", ignore_unknown=True)

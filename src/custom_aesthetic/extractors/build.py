@@ -36,7 +36,7 @@ def build_extractor(name: str, device: torch.device, fp16: bool = False) -> Feat
 
 def build_extractors(names: str, device: torch.device, fp16: bool = False) -> list[FeatureExtractor]:
     """Return the extractors of a comma-separated list, in its order."""
-    parts = [part.strip() for part in names.split(",")]
+    parts = [part.strip() for part in names.rstrip().removesuffix(",").split(",")]
     if not all(parts):
         raise UserError(f"--feature_extractor_model={names}: a name is missing between the commas; {CHOICES}")
     return [build_extractor(part, device, fp16) for part in parts]

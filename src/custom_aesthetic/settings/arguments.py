@@ -8,13 +8,25 @@ import re
 import types
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.text import printable
+from custom_aesthetic.settings.arguments_file import as_line, expand_files
 from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range
 
 Arguments = TypeVar("Arguments")
+
+RENAMED = {"--feature_extractor": "--feature_extractor_model"}
+"""Options that are accepted by the name they had in the predecessor of this tool."""
+
+OF_THE_PREDECESSOR = {
+    "--no_server": "the server is off by default: delete the line",
+    "--final_layer_bias": "it is always on: delete the line",
+    "--stack_hidden_states": "write --hidden_states_mode=join instead",
+    "--modelpath": "write --model instead, which takes absolute paths too",
+}
+"""Options of the predecessor that are no more, and what to do with them."""
 
 
 def parse_arguments(
@@ -27,12 +39,30 @@ def parse_arguments(
     `ignore_unknown`; then they are returned. `--help` prints and exits.
     """
     parser = build_parser(kind, description)
-    namespace, unknown = parser.parse_known_args(expand_files(argv))
+    arguments = [_renamed(parser, argument) for argument in expand_files(argv)]
+    for argument in arguments:
+        _check_dashes(argument)
+    namespace, unknown = parser.parse_known_args(arguments)
+    given = vars(namespace)
+    alone = [argument for argument in unknown if not argument.startswith("-")]
+    if alone and "directory" in given and given["directory"] is None:
+        raise UserError(_alone_message(alone[0]))
     if unknown and not ignore_unknown:
         raise UserError(_unknown_message(parser, unknown[0]))
-    given = vars(namespace)
     groups = {name: _build_group(group, given) for name, group in setting_groups(kind).items()}
     return kind(**groups), unknown
+
+
+def _renamed(parser: argparse.ArgumentParser, argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    new = RENAMED.get(name)
+    return f"{new}{equals}{value}" if new in parser._option_string_actions else argument
+
+
+def _check_dashes(argument: str) -> None:
+    """Raise UserError for the value `--`, which argparse takes for the end of the options."""
+    if re.fullmatch(r"(-\w|--\w+=)?--", argument):
+        raise UserError(f"{argument.removesuffix('--').rstrip('=') or 'the argument'} has no value but --; give one")
 
 
 def setting_groups(kind: type) -> dict[str, type]:
@@ -63,35 +93,6 @@ def build_parser(kind: type, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def expand_files(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with every `@file` replaced by what the file holds."""
-    expanded: list[str] = []
-    for argument in argv:
-        expanded += read_arguments_file(Path(argument[1:])) if argument.startswith("@") else [argument]
-    return expanded
-
-
-def read_arguments_file(file: Path) -> list[str]:
-    """Return the arguments in a file: one a line, `#` starts a comment line, spaces round the first `=` dropped."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"arguments file {file} cannot be read: {error}; check its path and that it is text") from None
-    stripped = (line.strip() for line in lines)
-    return [argument for line in stripped if line and not line.startswith("#") for argument in _split_line(line)]
-
-
-def _split_line(line: str) -> list[str]:
-    """Return a line as one argument, or as option and value where white space parts them (`-d my pictures`)."""
-    name, equals, value = line.partition("=")
-    name = name.rstrip()
-    if not line.startswith("-"):
-        return [line]
-    if " " in name or "\t" in name:
-        return line.split(maxsplit=1)
-    return [f"{name}={value.lstrip()}"] if equals else [name]
-
-
 def as_lines(settings: Any) -> list[str]:
     """Return the settings in force as lines of an arguments file, in the order of their declaration."""
     lines = []
@@ -116,8 +117,8 @@ def _field_lines(field: dataclasses.Field, value: Any) -> list[str]:
     if value is True:
         return [option]
     if isinstance(value, tuple) and _is_repeatable(field):
-        return [f"{option}={item}" for item in value]
-    return [f"{option}={as_text(value)}"]
+        return [as_line(option, item) for item in value]
+    return [as_line(option, as_text(value))]
 
 
 def as_text(value: Any) -> str:
@@ -131,8 +132,11 @@ def _is_repeatable(field: dataclasses.Field) -> bool:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        plain = message.replace("ignored explicit argument", "a flag takes no value, but was given")
-        raise UserError(f"{plain}; --help lists the arguments")
+        plain = re.sub(r"^argument (?:-\w/)?(--\w+): ", r"\1: ", message)
+        plain = re.sub(r"^--\w+: (?=--)", "", plain)  # our own converters name the option with its value
+        plain = plain.replace("ignored explicit argument", "a flag takes no value, but was given")
+        plain = re.sub(r"^(--\w+): expected one argument$", r"\1 has no value; write \1=VALUE", plain)
+        raise UserError(f"{printable(plain)}; --help lists the arguments")
 
 
 def _add_options(section: Any, field: dataclasses.Field, hint: Any) -> None:
@@ -142,7 +146,9 @@ def _add_options(section: Any, field: dataclasses.Field, hint: Any) -> None:
         whole = field.name in INTEGER_PARAMETERS
         for option, bound in zip(options_of(field), (field.default.low, field.default.high), strict=True):
             help_text = f"{text} (default: {bound})"
-            section.add_argument(option, type=int if whole else _finite, metavar="N" if whole else "X", help=help_text)
+            section.add_argument(
+                option, type=_reader(option, int if whole else float), metavar="N" if whole else "X", help=help_text
+            )
         return
     (option,) = options_of(field)
     names = [*short, option]
@@ -155,10 +161,9 @@ def _add_options(section: Any, field: dataclasses.Field, hint: Any) -> None:
         shown = "required"
     section.add_argument(
         *names,
-        type=str if repeatable else _converter(hint),
+        type=str if repeatable else _converter(option, hint, field.metadata["choices"]),
         action="append" if repeatable else "store",
-        choices=field.metadata["choices"] or None,
-        metavar=None if field.metadata["choices"] else "VALUE",
+        metavar=f"{{{','.join(field.metadata['choices'])}}}" if field.metadata["choices"] else "VALUE",
         help=f"{text} (default: {shown})" if shown != "required" else f"{text} (required)",
     )
 
@@ -174,27 +179,62 @@ def _finite(text: str) -> float:
     return value
 
 
-_finite.__name__ = "number"
+READERS: dict[type, tuple[Any, str, str]] = {
+    int: (int, "a whole number", "whole numbers"),
+    float: (_finite, "a number", "numbers"),
+    str: (str, "a text", "names"),
+}
+"""Type of a setting -> what reads it, what it is called, and what several are called."""
 
 
-LIST_OF = {int: "whole numbers", float: "numbers", str: "names"}
+def _reader(option: str, kind: type) -> Any:
+    """Return what turns text into one value, or says that it cannot in the user's words."""
+    read, called, _ = READERS[kind]
 
+    def convert(text: str) -> Any:
+        try:
+            return read(text)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"{option}={printable(text, 60)} is not {called}") from None
 
-def _list_of(kind: type) -> Any:
-    def convert(text: str) -> tuple[Any, ...]:
-        read = _finite if kind is float else kind
-        return tuple(read(item.strip()) for item in text.split(","))
-
-    convert.__name__ = f"comma-separated list of {LIST_OF[kind]}"
     return convert
 
 
-def _converter(hint: Any) -> Any:
+def _list_reader(option: str, kind: type) -> Any:
+    """Return what reads a comma-separated list; a comma behind the last item is allowed."""
+    read, _, called = READERS[kind]
+
+    def convert(text: str) -> tuple[Any, ...]:
+        items = [item.strip() for item in text.split(",")]
+        if len(items) > 1 and not items[-1]:
+            items.pop()
+        try:
+            return tuple(read(item) for item in items)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(
+                f"{option}={printable(text, 60)} is not a comma-separated list of {called}"
+            ) from None
+
+    return convert
+
+
+def _choice_reader(option: str, choices: Sequence[str]) -> Any:
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{option}={printable(text, 60)} is none of {', '.join(choices)}")
+        return text
+
+    return convert
+
+
+def _converter(option: str, hint: Any, choices: Sequence[str]) -> Any:
+    if choices:
+        return _choice_reader(option, choices)
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if typing.get_args(hint) else [hint]
     kind = hint if typing.get_origin(hint) is tuple else kinds[0]
     if typing.get_origin(kind) is tuple:
-        return _list_of(typing.get_args(kind)[0])
-    return {float: _finite}.get(kind, kind)
+        return _list_reader(option, typing.get_args(kind)[0])
+    return _reader(option, kind)
 
 
 def _build_group(group: type, given: dict[str, Any]) -> Any:
@@ -243,9 +283,16 @@ def _check_bounds(option: str, value: Any, field: dataclasses.Field) -> None:
         raise UserError(f"{option}={value} is out of bounds: it must be {bounds}")
 
 
+def _alone_message(argument: str) -> str:
+    shown = printable(argument)
+    return f"{shown} stands alone, with no option before it; did you mean -d {shown}?"
+
+
 def _unknown_message(parser: argparse.ArgumentParser, argument: str) -> str:
     name = argument.partition("=")[0]
+    if name in OF_THE_PREDECESSOR:
+        return f"{name} is no longer an argument: {OF_THE_PREDECESSOR[name]}"
     known = [option for action in parser._actions for option in action.option_strings]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists the arguments"
-    return f"unknown argument {argument}{hint}"
+    return f"unknown argument {printable(argument)}{hint}"

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.interrupts import listen
+from custom_aesthetic.base.text import printable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+LONGEST_MESSAGE = 4000
 
 
 def run_script(run: Callable[[Sequence[str]], None]) -> int:
@@ -23,7 +25,7 @@ def run_script(run: Callable[[Sequence[str]], None]) -> int:
     try:
         run(sys.argv[1:])
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()), LONGEST_MESSAGE)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
