@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SLOW = (
     "benchmarks",
     *("commands/run_report", "commands/spotlight"),
-    *("extractors/checkpoint", "extractors/extractors", "extractors/towers", "features/table"),
+    *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/scorer", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),

@@ -82,7 +82,9 @@ def test_weights_that_do_not_fit_the_configuration_are_an_error(tmp_path, change
 
 
 @pytest.mark.parametrize(
-    "change", [{"embed_dim": "wide"}, {"num_blocks": 0}, {"probe_layers": 7}, {"patch_size": None}], ids=str
+    "change",
+    [{"embed_dim": "wide"}, {"num_blocks": 0}, {"probe_layers": 7}, {"patch_size": None}, {"embed_dim": 10**9}],
+    ids=str,
 )
 def test_sizes_that_are_no_positive_integers_are_an_error(tmp_path, change):
     (save_aim(tmp_path) / "config.json").write_text(json.dumps({**AIM, **change}))

@@ -116,16 +116,6 @@ def test_building_twice_gives_the_same_fingerprint_and_features(extractor, name,
     assert torch.equal(again.features(batch, [0])[0], extractor.features(batch, [0])[0])
 
 
-def test_half_precision_asked_for_on_a_cpu_still_computes_in_float32(extractor, name, batch):
-    half = build_extractor(name, CPU, fp16=True)
-    assert half.fingerprint == extractor.fingerprint
-    assert torch.equal(half.features(batch, [0])[0], extractor.features(batch, [0])[0])
-
-
-def test_half_precision_on_an_accelerator_has_another_fingerprint(extractor, name):
-    assert build_extractor(name, torch.device("cuda"), fp16=True).fingerprint != extractor.fingerprint
-
-
 def test_the_weights_are_read_by_the_first_features_only(name, monkeypatch, batch):
     def refuse(*_args, **_options):
         raise AssertionError("weights were read")
@@ -196,7 +186,10 @@ def test_building_the_packaged_extractor_imports_no_transformers():
 
 def test_the_half_precision_of_an_accelerator_gives_nearly_the_same_features(extractor, name, batch, monkeypatch):
     """Carried out on the CPU, by telling the extractors that half precision is right."""
-    for module in ("aim", "packaged", "tower"):
+    if name == "efficientnet-lite0":  # computes in float32 everywhere
+        assert build_extractor(name, torch.device("cuda")).fingerprint == extractor.fingerprint
+        return
+    for module in ("aim", "tower"):
         monkeypatch.setattr(f"custom_aesthetic.extractors.{module}.precision", lambda *_arguments: "float16")
     half = build_extractor(name, CPU)
     for k, expected in extractor.features(batch, [0, 1]).items():
@@ -216,6 +209,6 @@ def test_weights_decide_the_precision_where_config_is_silent(tmp_path):
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors")
     checkpoint = open_checkpoint(str(folder))
-    wanted = precision(checkpoint.config, torch.device("cuda"), fp16=False)
+    wanted = precision(checkpoint.config, torch.device("cuda"))
     assert compute_dtype(wanted, load_tensors(checkpoint, lambda _name: True)) == torch.float16
-    assert precision(checkpoint.config, CPU, fp16=True) == "float32"
+    assert precision(checkpoint.config, CPU) == "float32"

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from custom_aesthetic.extractors.sizes import check_sizes
 from custom_aesthetic.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
 from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
 
@@ -151,6 +152,8 @@ def is_aim_config(config: dict) -> bool:
 
 
 def read_config(checkpoint: Checkpoint) -> AimConfig:
+    """Return the sizes in config.json; UserError where they make no network, or an absurdly large one."""
+    check_sizes(checkpoint)
     known = AimConfig.__dataclass_fields__
     values = {key: value for key, value in checkpoint.config.items() if key in known and key != "probe_layers"}
     probe_layers = checkpoint.config.get("probe_layers") or ()
@@ -158,7 +161,16 @@ def read_config(checkpoint: Checkpoint) -> AimConfig:
         probe_layers, list | tuple
     ):
         raise UserError(f"feature extractor {checkpoint.name}: config.json holds sizes that are no positive integers")
-    return AimConfig(**values, probe_layers=tuple(probe_layers))
+    config = AimConfig(**values, probe_layers=tuple(probe_layers))
+    if (
+        config.embed_dim % config.num_heads
+        or config.embed_dim % 4
+        or config.img_size < config.patch_size
+        or config.num_channels != 3
+        or not all(isinstance(layer, int) and 0 <= layer < config.num_blocks for layer in probe_layers)
+    ):
+        raise UserError(f"feature extractor {checkpoint.name}: the sizes in config.json do not fit each other")
+    return config
 
 
 class AimExtractor:
@@ -166,14 +178,14 @@ class AimExtractor:
 
     default_mode = "average"
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, fp16: bool = False) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.name, self.device = checkpoint.name, device
         self._checkpoint, self._config = checkpoint, read_config(checkpoint)
         side = self._config.img_size
         self._transform = Transform(
             crop=(side, side), resize=math.ceil(side / 0.875), mean=IMAGENET_MEAN, std=IMAGENET_STD
         )
-        self._precision = precision(checkpoint.config, device, fp16)
+        self._precision = precision(checkpoint.config, device)
         self.fingerprint = f"aim; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
         self.n_hidden_states = self._config.num_blocks
         self.default_hidden_states = tuple(self._config.num_blocks - 1 - i for i in self._config.probe_layers) or (0,)

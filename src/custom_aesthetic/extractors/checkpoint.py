@@ -27,6 +27,11 @@ CHOICES = (
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where weights may lie, in order of preference; an index names several files."""
 
+MOST_JSON_BYTES = 16 * 2**20
+"""A larger configuration or list of weight files is not read."""
+
+MOST_NAME_LETTERS = 1000
+
 SAMPLE_BYTES = 64 * 1024
 N_SAMPLES = 64
 
@@ -46,18 +51,40 @@ class Checkpoint:
     """The hub's commit, None for a local folder."""
     config: dict[str, Any]
     online: bool = False
-    """Whether the hub has answered; if not, only what lies in the hub's cache can be had."""
+    """Whether the hub has answered; if not, only what lies in the hub's cache is there."""
+    offline: bool = False
+    """Whether the hub must never be asked, for other checkpoints that this one needs either."""
 
 
-def open_checkpoint(name: str) -> Checkpoint:
-    """Read the configuration of a local folder or of a hub repository; UserError if it cannot be had."""
-    folder = Path(name).expanduser()
+def open_checkpoint(name: str, *, offline: bool = False) -> Checkpoint:
+    """Read the configuration of a local folder or of a hub repository; UserError if there is none.
+
+    With `offline` no hub is asked, now or later for this checkpoint: it is a folder or lies in the hub's cache.
+    """
+    folder = _named_folder(name)
     if folder.is_dir():
-        return Checkpoint(name, folder, None, _read_json(_existing(folder / "config.json", name), name))
+        config = _file_in(folder, "config.json", name)
+        if config is None:
+            raise UserError(f"feature extractor {name}: the folder holds no config.json; {CHOICES}")
+        return Checkpoint(name, folder, None, _read_config(config, name), offline=offline)
     if _is_path(name):
         found = "is a file" if folder.is_file() else "does not exist"
         raise UserError(f"feature extractor {name}: the folder {found}; {CHOICES}")
-    return _open_hub(name)
+    return _open_cached(name) if offline else _open_hub(name)
+
+
+def _named_folder(name: str) -> Path:
+    """Return the folder that a name may stand for; UserError for a name that no system could hold."""
+    try:
+        if len(name) > MOST_NAME_LETTERS:
+            raise ValueError
+        folder = Path(name).expanduser()
+        if not folder.exists() and not name.isprintable():
+            raise ValueError
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "no possible name of a folder or a model"
+        raise UserError(f"feature extractor {name[:80]!r}: {reason}; {CHOICES}") from None
+    return folder
 
 
 def optional_json(checkpoint: Checkpoint, filename: str) -> dict[str, Any] | None:
@@ -77,7 +104,7 @@ def weights_files(checkpoint: Checkpoint) -> list[Path]:
             continue
         if not filename.endswith(".index.json"):
             return [path]
-        shards = sorted(set(_read_json(path, checkpoint.name).get("weight_map", {}).values()))
+        shards = _shard_names(_read_json(path, checkpoint.name), filename, checkpoint.name)
         paths = [_file(checkpoint, shard, hurry=False) for shard in shards]
         missing = [shard for shard, shard_path in zip(shards, paths, strict=True) if shard_path is None]
         if missing or not shards:
@@ -87,6 +114,22 @@ def weights_files(checkpoint: Checkpoint) -> list[Path]:
         f"feature extractor {checkpoint.name}: none of {', '.join(WEIGHTS)} can be had"
         f"{'' if checkpoint.folder or checkpoint.online else ' (the hub is out of reach)'}; {CHOICES}"
     )
+
+
+def _shard_names(index: dict[str, Any], filename: str, name: str) -> list[str]:
+    """Return the weight files that an index names; UserError unless they are names of files of the checkpoint."""
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise UserError(f"feature extractor {name}: the weight_map of {filename} names no files; get the file again")
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
+        parts = re.split(r"[/\\]", shard)
+        if not re.fullmatch(r"[\w.,+@ /\\-]{1,255}", shard) or {"", ".", ".."} & set(parts):
+            raise UserError(
+                f"feature extractor {name}: {filename} names the weight file {shard[:80]!r}, which does not lie in the "
+                "checkpoint's folder and is not opened; get the checkpoint from another place"
+            )
+    return shards
 
 
 def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
@@ -121,15 +164,32 @@ def _is_path(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name) is None or Path(name).exists()
 
 
-def _existing(path: Path, name: str) -> Path:
+def _file_in(folder: Path, filename: str, name: str) -> Path | None:
+    """Return a file of a local checkpoint, None if it has none; UserError for a link that leads out of the folder.
+
+    The one exception is a folder of the hub's cache, whose files are links to its blobs.
+    """
+    path = folder / filename
     if not path.is_file():
-        raise UserError(f"feature extractor {name}: the folder holds no {path.name}; {CHOICES}")
-    return path
+        return None
+    real, home = path.resolve(), folder.resolve()
+    blobs = home.parent.parent / "blobs"
+    if home in real.parents or (home.parent.name == "snapshots" and real.parent == blobs):
+        return path
+    raise UserError(
+        f"feature extractor {name}: {filename} is a link that leads out of the folder, to {real}, and is not opened; "
+        "put the file itself into the folder"
+    )
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise ValueError(f"it is larger than {MOST_JSON_BYTES // 2**20} MiB")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(content)  # nothing in it is nested too deep for what follows
+    except RecursionError:
+        raise UserError(f"feature extractor {name}: {path.name} is nested too deep; get the file again") from None
     except (ValueError, OSError) as error:
         raise UserError(f"feature extractor {name}: cannot read {path.name} ({error}); get the file again") from error
     if not isinstance(content, dict):
@@ -137,9 +197,31 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
+def _read_config(path: Path, name: str) -> dict[str, Any]:
+    """Return the configuration; UserError where the parts that all kinds of checkpoints share are of another type."""
+    config = _read_json(path, name)
+    for key, kind, called in (("vision_config", dict, "object"), ("model_type", str, "text")):
+        if config.get(key) is not None and not isinstance(config[key], kind):
+            raise UserError(f"feature extractor {name}: {key} of config.json is no {called}; get the file again")
+    return config
+
+
+def _open_cached(name: str) -> Checkpoint:
+    """Open what the hub's cache on this machine holds."""
+    cached = _cached(name, "config.json", None)
+    if cached is None:
+        raise UserError(
+            f"feature extractor {name}: neither a local folder nor downloaded before, and --offline forbids asking the "
+            f"hub; {CHOICES}"
+        )
+    return Checkpoint(name, None, cached.parent.name, _read_config(cached, name), offline=True)
+
+
 def _open_hub(name: str) -> Checkpoint:
+    from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
+    logger.info("%s: asking %s for this model, as no local folder has that name", name, constants.ENDPOINT)
     try:
         commit, path = within(HUB_DEADLINE_SECONDS, lambda: _hub_config(name))
     except Exception as error:
@@ -148,7 +230,7 @@ def _open_hub(name: str) -> Checkpoint:
         cached = _cached(name, "config.json", None)
         if cached is not None:
             logger.warning("%s: the hub does not answer; using the copy already downloaded", name)
-            return Checkpoint(name, None, cached.parent.name, _read_json(cached, name))
+            return Checkpoint(name, None, cached.parent.name, _read_config(cached, name))
         if isinstance(error, GatedRepoError):
             reason = "the hub asks for permission (accept the model's terms there and log in with `hf auth login`)"
         elif isinstance(error, RepositoryNotFoundError):
@@ -158,7 +240,7 @@ def _open_hub(name: str) -> Checkpoint:
         else:
             reason = f"the hub is out of reach ({type(error).__name__})"
         raise UserError(f"feature extractor {name}: {reason}; {CHOICES}") from error
-    return Checkpoint(name, None, commit, _read_json(path, name), online=True)
+    return Checkpoint(name, None, commit, _read_config(path, name), online=True)
 
 
 def _hub_config(name: str) -> tuple[str, Path]:
@@ -191,10 +273,9 @@ def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     if checkpoint.folder is not None:
-        path = checkpoint.folder / filename
-        return path if path.is_file() else None
+        return _file_in(checkpoint.folder, filename, checkpoint.name)
     cached = _cached(checkpoint.name, filename, checkpoint.commit)
-    if cached is not None or not checkpoint.online:
+    if cached is not None or not checkpoint.online or checkpoint.offline:
         return cached
 
     def download() -> str:

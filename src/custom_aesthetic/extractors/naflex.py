@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.extractors.sizes import MOST, check_numbers
 from custom_aesthetic.extractors.transforms import HALF_MEAN, HALF_STD, without_mirror
 
 
@@ -122,4 +123,8 @@ def naflex_transform(config: dict[str, Any], name: str) -> NaflexTransform:
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if config.get(step) is False:
             raise UserError(f"feature extractor {name}: its image processor has {step} off, which is not supported")
+    check_numbers(config, name)
+    for ours, most in (("patch_size", MOST["patch_size"]), ("n_patches", MOST["num_patches"])):
+        if ours in values and not (isinstance(values[ours], int) and 0 < values[ours] <= most):
+            raise UserError(f"feature extractor {name}: its image processor has {ours} {str(values[ours])[:40]}")
     return NaflexTransform(**values)

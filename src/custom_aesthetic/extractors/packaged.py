@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from custom_aesthetic.extractors.transforms import Transform
-from custom_aesthetic.extractors.weights import DTYPES, check_hidden_states, precision
+from custom_aesthetic.extractors.weights import check_hidden_states
 
 NAME = "efficientnet-lite0"
 N_BLOCKS = 16
@@ -33,11 +33,10 @@ class PackagedExtractor:
     target_size = TRANSFORM.target_size
     features_thread_safe = True
 
-    def __init__(self, device: torch.device, fp16: bool = False) -> None:
-        """`fp16` computes in float16 where `device` is an accelerator; a CPU always computes in float32."""
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._dtype = DTYPES[precision({"dtype": "float32"}, device, fp16)]
-        self.fingerprint = f"{NAME} 57934424; {TRANSFORM.key}; {str(self._dtype).removeprefix('torch.')}"
+        self._dtype = torch.float32
+        self.fingerprint = f"{NAME} 57934424; {TRANSFORM.key}; float32"
         self._model: Any = None
         self._loading = Lock()
 

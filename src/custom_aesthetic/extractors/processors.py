@@ -13,6 +13,7 @@ from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.checkpoint import Checkpoint, open_checkpoint, optional_json
+from custom_aesthetic.extractors.sizes import MOST, check_numbers
 from custom_aesthetic.extractors.transforms import (
     CLIP_MEAN,
     CLIP_STD,
@@ -68,7 +69,7 @@ def processor_config(checkpoint: Checkpoint, default_type: str, image_size: int)
     """
     config = _stored_config(checkpoint)
     if config is None and checkpoint.folder is None and checkpoint.name in ORIGINALS:
-        config = _original_config(ORIGINALS[checkpoint.name])
+        config = _original_config(ORIGINALS[checkpoint.name], offline=checkpoint.offline)
     if config is None:
         logger.info("%s: no image processor file, using %s at %d pixels", checkpoint.name, default_type, image_size)
         config = _resized_defaults(default_type, image_size)
@@ -87,14 +88,17 @@ def processor_transform(config: dict[str, Any], name: str) -> Transform:
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if config.get(step) is False:
             raise UserError(f"feature extractor {name}: its image processor has {step} off, which is not supported")
-    resize = _size(config["size"], square="height" in DEFAULTS[kind]["size"], name=name)
-    crop = _size(config["crop_size"], square=True, name=name) if config["do_center_crop"] else resize
+    resize = _size(config.get("size"), square="height" in DEFAULTS[kind]["size"], name=name)
+    crop = _size(config.get("crop_size"), square=True, name=name) if config["do_center_crop"] else resize
     if isinstance(crop, int):
         raise UserError(
             f"feature extractor {name}: its image processor gives pictures of different shapes (size {config['size']} "
             "without a centre crop), which cannot go through the network together"
         )
     room = (resize, resize) if isinstance(resize, int) else resize
+    check_numbers(config, name)
+    if max(*room, *crop) > MOST["image_size"]:
+        raise UserError(f"feature extractor {name}: its image processor makes pictures of {max(*room, *crop)} pixels")
     if min(crop) < 1 or crop[0] > room[0] or crop[1] > room[1]:
         raise UserError(
             f"feature extractor {name}: its image processor crops {crop} out of a picture resized to {resize}, "
@@ -116,12 +120,14 @@ def _stored_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
     config = optional_json(checkpoint, "preprocessor_config.json")
     if config is None:
         config = (optional_json(checkpoint, "processor_config.json") or {}).get("image_processor")
+    if config is not None and not isinstance(config, dict):
+        raise UserError(f"feature extractor {checkpoint.name}: its image processor's settings are no object")
     return config
 
 
-def _original_config(original: str) -> dict[str, Any] | None:
+def _original_config(original: str, *, offline: bool) -> dict[str, Any] | None:
     try:
-        return _stored_config(open_checkpoint(original))
+        return _stored_config(open_checkpoint(original, offline=offline))
     except UserError as error:
         logger.info("%s", error)
         return None
@@ -135,11 +141,16 @@ def _resized_defaults(kind: str, image_size: int) -> dict[str, Any]:
 
 def _size(size: Any, *, square: bool, name: str) -> int | tuple[int, int]:
     """(height, width), or the shorter side's pixels; a bare number is a square or the shorter side."""
-    if isinstance(size, int):
+    if _is_side(size):
         return (size, size) if square else size
-    known = {key: value for key, value in (size or {}).items() if value is not None}
-    if set(known) == {"height", "width"}:
-        return known["height"], known["width"]
-    if set(known) == {"shortest_edge"}:
-        return int(known["shortest_edge"])
-    raise UserError(f"feature extractor {name}: its image processor's size {size} is not supported")
+    known = {key: value for key, value in size.items() if value is not None} if isinstance(size, dict) else {}
+    if all(map(_is_side, known.values())):
+        if set(known) == {"height", "width"}:
+            return known["height"], known["width"]
+        if set(known) == {"shortest_edge"}:
+            return int(known["shortest_edge"])
+    raise UserError(f"feature extractor {name}: its image processor's size {str(size)[:80]} is not supported")
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

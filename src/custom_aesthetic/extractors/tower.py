@@ -18,11 +18,24 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
 from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform
 from custom_aesthetic.extractors.processors import processor_config, processor_transform
+from custom_aesthetic.extractors.sizes import check_fits, check_sizes, without_code
 from custom_aesthetic.extractors.transforms import Transform
 from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
 
 NOT_VISION = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
 """Beginnings of the names of tensors that no vision tower needs: they are never read into memory."""
+
+CONFIG_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    IndexError,
+    MemoryError,
+)
+"""What transformers raises on configurations that are damaged or do not fit the weights."""
 
 NOT_WEIGHTS = ("position_ids",)
 """Ends of the names of tensors that older checkpoints hold and the classes make themselves."""
@@ -51,12 +64,13 @@ class Tower:
     default_hidden_states: tuple[int, ...] = (0,)
     default_mode = "join"
 
-    def __init__(self, checkpoint: Checkpoint, kind: TowerKind, device: torch.device, fp16: bool = False) -> None:
+    def __init__(self, checkpoint: Checkpoint, kind: TowerKind, device: torch.device) -> None:
         self.name, self.device = checkpoint.name, device
         self._checkpoint, self._kind = checkpoint, kind
+        check_sizes(checkpoint)
         self.n_hidden_states = _whole_number(checkpoint, "num_hidden_layers", kind.n_blocks) + 1
         self._transform = _transform(checkpoint, kind)
-        self._precision = precision(checkpoint.config, device, fp16)
+        self._precision = precision(checkpoint.config, device)
         self.fingerprint = f"tower; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
         self.target_size = self._transform.target_size
         self._model: nn.Module | None = None
@@ -90,8 +104,8 @@ class Tower:
         tensors = load_tensors(self._checkpoint, lambda n: not n.startswith(NOT_VISION) and not n.endswith(NOT_WEIGHTS))
         self._dtype = compute_dtype(self._precision, tensors)
         try:
-            model, missing = self._kind.load(self._checkpoint.config, tensors, self._dtype)
-        except (RuntimeError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+            model, missing = self._kind.load(without_code(self._checkpoint.config), tensors, self._dtype)
+        except (StrictDataclassError, *CONFIG_ERRORS) as error:
             raise UserError(
                 f"feature extractor {self.name}: the weights do not fit config.json "
                 f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
@@ -127,6 +141,8 @@ def from_tensors(
     """Return a transformers model that holds `tensors`, and the names of those it would have needed besides."""
     from transformers.utils import logging as transformers_logging
 
+    with torch.device("meta"):
+        check_fits(model_class(config), tensors)
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

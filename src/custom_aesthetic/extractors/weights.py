@@ -1,11 +1,10 @@
 """Tensors of a checkpoint's weight files, never unpickling more than tensors; and the precision to compute in."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
@@ -20,7 +19,7 @@ def load_tensors(checkpoint: Checkpoint, keep: Callable[[str], bool]) -> dict[st
     for path in weights_files(checkpoint):
         try:
             tensors.update(_load_safetensors(path, keep) if path.suffix == ".safetensors" else _load_bin(path, keep))
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        except Exception as error:  # what is raised depends on the format and the damage
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"feature extractor {checkpoint.name}: {path.name} is damaged or no weights file ({reason}); "
@@ -38,18 +37,23 @@ def _load_bin(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise ValueError("it holds no dictionary of tensors")
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor) and keep(name)}
+    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor) and keep(name)}
+    room = path.stat().st_size
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{name} is no plain tensor")
+        if tensor.numel() * tensor.element_size() > room:  # a few numbers repeated without end
+            raise ValueError(f"{name} is larger than the file")
+    return tensors
 
 
-def precision(config: dict, device: torch.device, fp16: bool) -> str:
+def precision(config: dict, device: torch.device) -> str:
     """Return `float32`, `float16`, `bfloat16` or, where only the weights can tell, `stored`.
 
-    A CPU always computes in float32. An accelerator computes in the checkpoint's own precision, in float16 with `fp16`.
+    A CPU always computes in float32. An accelerator computes in the checkpoint's own precision.
     """
     if device.type == "cpu":
         return "float32"
-    if fp16:
-        return "float16"
     vision = config.get("vision_config") or {}
     named = config.get("dtype") or config.get("torch_dtype") or vision.get("dtype") or vision.get("torch_dtype")
     return str(named).removeprefix("torch.") if str(named).removeprefix("torch.") in DTYPES else "stored"
