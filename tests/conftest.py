@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 SLOW = (
-    "benchmarks",
+    *("benchmarks", "base/process_group"),
     *("commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
     *("labelling/page", "labelling/server"),
