@@ -15,7 +15,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.judged_pictures import JUDGED_BY, LEARNT_COLUMN, JudgedPictures, load_judged_pictures
 from custom_aesthetic.quality.baselines import advice, fit_baselines
-from custom_aesthetic.quality.confidence import verdict
+from custom_aesthetic.quality.confidence import how_often
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.report.page import ReportData, write_report
 from custom_aesthetic.scores.duplicates import group_duplicates
@@ -78,7 +78,7 @@ def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], 
 def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[str, list[int]]) -> Iterator[str]:
     """Yield the verdict, then the statistics of all rows that count, of those learnt from, and of each group."""
     judged = np.flatnonzero(pictures.is_judged)
-    yield verdict(pictures.scores[judged], pictures.judged_scores[judged])
+    yield how_often(pictures.scores[judged], pictures.judged_scores[judged])
     learnt = [row for row in rows if not pictures.is_judged[row]]
     sets = {"All": rows} | ({"Learnt from": learnt} if learnt else {}) | dict(groups)
     for name, members in sets.items():
@@ -107,8 +107,12 @@ def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
     scores, judged_scores = pictures.scores, pictures.judged_scores
     baselines = fit_baselines(features, np.where(known, scores, 0), taught)
     if pictures.learnt[judged].any():
-        for name, predictions in _out_of_fold_baselines(pictures.paths, features, scores, taught).items():
-            baselines[name] = np.where(pictures.learnt, predictions, baselines[name])
+        by_folds = _out_of_fold_baselines(pictures.paths, features, scores, taught)
+        baselines = {
+            name: np.where(pictures.learnt, by_folds[name], found)
+            for name, found in baselines.items()
+            if name in by_folds
+        }
     for name, predictions in baselines.items():
         yield statistics_line(f"All, {name}", scores[judged], predictions[judged])
     yield advice(scores[judged], judged_scores[judged], {name: found[judged] for name, found in baselines.items()})
@@ -117,12 +121,18 @@ def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
 def _out_of_fold_baselines(
     paths: Sequence[str], features: Array, scores: Array, taught: NDArray[np.int64]
 ) -> dict[str, Array]:
-    """Return the baselines' predictions (n_images,), each by a fit that never saw the picture; nan beyond `taught`."""
+    """Return the baselines' predictions (n_images,), each by a fit that never saw the picture; nan beyond `taught`.
+
+    Only baselines that every fold can fit.
+    """
     groups = group_duplicates([paths[row] for row in taught], features[taught])
+    folds = make_folds(paths, taught, N_FOLDS, seed=0, groups=groups)
+    fits = [fit_baselines(features, np.nan_to_num(scores), learnt) for learnt, _ in folds]
     found: dict[str, Array] = {}
-    for learnt, left_out in make_folds(paths, taught, N_FOLDS, seed=0, groups=groups):
-        for name, predictions in fit_baselines(features, np.nan_to_num(scores), learnt).items():
-            found.setdefault(name, np.full(len(scores), np.nan))[left_out] = predictions[left_out]
+    for name in set.intersection(*(set(fit) for fit in fits)):
+        found[name] = np.full(len(scores), np.nan)
+        for fit, (_, left_out) in zip(fits, folds, strict=True):
+            found[name][left_out] = fit[name][left_out]
     return found
 
 

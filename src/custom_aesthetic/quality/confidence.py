@@ -183,19 +183,22 @@ def _fisher_interval(value: float, spread: float, level: float) -> Interval:
     return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
 
 
-def verdict(scores: Array, model_scores: Array) -> str:
+def how_often(scores: Array, model_scores: Array) -> str:
     """Return in words how often the model orders two pictures as the user does; both arrays are (n_images,).
 
-    They are those of pictures that the model has not learnt from, or of its out-of-fold scores.
+    They are those of pictures that the model has not learnt from, or its out-of-fold scores.
     """
-    share = ab_interval(scores, model_scores)
     if len(scores) == 0:
         return "Nothing says how good the model is: it has learnt from every picture that has a score."
+    share = ab_interval(scores, model_scores)
     if not math.isfinite(share.value):
-        return f"Too few scores differ to judge the model, on {len(scores):,} pictures."
-    ends = f" (between {100 * share.low:.0f} and {100 * share.high:.0f} with 95 % confidence)"
-    between = ends if math.isfinite(share.low) else ""
+        return f"Too few scores differ to say how good the model is: {_counted(len(scores))} to judge it by."
+    between = f"95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}; " if math.isfinite(share.low) else ""
     return (
-        f"Of two pictures that it has not seen, the model prefers the one you prefer {100 * share.value:.0f} times in "
-        f"100{between}; by chance it would be 50. Judged on {len(scores):,} pictures."
+        f"Of two new pictures, the model picks the one you would {100 * share.value:.0f} times in 100 ({between}"
+        f"guessing gets 50), judged on {_counted(len(scores))}."
     )
+
+
+def _counted(n_images: int) -> str:
+    return f"{n_images:,} picture{'' if n_images == 1 else 's'}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval, verdict
+from custom_aesthetic.quality.confidence import Interval, ab_interval, how_often, spearman_interval
 from custom_aesthetic.report.charts import chart_sections
 from custom_aesthetic.report.strips import strip_sections
 
@@ -102,7 +102,7 @@ def _headline(data: ReportData) -> str:
         words = f"The model scores {n_images:,} pictures; none of them has a score to compare with."
         return f'<p class="headline">{words}</p>'
     judged = data.is_judged
-    said = escape(verdict(data.scores[judged], data.model_scores[judged]))
+    said = escape(how_often(data.scores[judged], data.model_scores[judged]))
     said = re.sub(r"\d+ times in 100", r"<strong>\g<0></strong>", said, count=1)
     return f'<p class="headline">{said}</p>' + "".join(f"<p>{escape(line)}</p>" for line in _standing(data))
 
