@@ -116,6 +116,20 @@ def test_a_worthless_first_guess_does_not_make_the_order_look_right():
     assert holds(found.right, true_shares(world._replace(scores=scores))[0])
 
 
+def test_many_answers_of_a_consistent_judge_leave_no_doubt():
+    generator, n_pictures = np.random.default_rng(5), 40
+    truth = 7.6 * generator.normal(size=n_pictures)
+    first = generator.integers(n_pictures, size=4000)
+    second = (first + generator.integers(1, n_pictures, size=4000)) % n_pictures
+    won = generator.uniform(size=4000) < expit(truth[first] - truth[second])
+    answers = Answers(np.where(won, first, second), np.where(won, second, first), np.arange(4000))
+    prior = flat_prior(n_pictures)
+    scores = fit_scores(answers.winners, answers.losers, prior)
+    found = random_pairs(scores, answers, prior, n_pictures)
+    assert found.right.low > 0.96
+    assert holds(found.right, true_shares(World(truth, scores, answers, prior))[0])
+
+
 def test_the_order_of_ten_thousand_pictures_after_few_choices_is_hardly_better_than_chance():
     generator, n_pictures = np.random.default_rng(4), 10_000
     winners, losers = generator.permutation(n_pictures)[:600].reshape(2, -1)

@@ -73,7 +73,7 @@ def test_the_ceiling_falls_with_the_noise_of_the_scores() -> None:
     assert few < many <= 1
     ratings = table.with_column("score_sd", ["2.0"] * N_IMAGES).with_column("comparisons", [100] * N_IMAGES)
     assert "perfect model" in ceiling_line(ratings)
-    assert "perfect model" in ceiling_line(table.with_column("comparisons", [20] * N_IMAGES))
+    assert ceiling_line(table.with_column("comparisons", [20] * N_IMAGES)) == "", "the judge may be of any consistency"
 
 
 def test_the_raw_log_of_choices_tells_the_ceiling_too() -> None:

@@ -14,7 +14,6 @@ from custom_aesthetic.quality.learning_curve import learning_curve
 from custom_aesthetic.quality.noise_ceiling import (
     Ceiling,
     ceiling_of_comparisons,
-    comparison_sigmas,
     noise_ceiling,
     rating_sigmas,
 )
@@ -107,8 +106,8 @@ def baseline_lines(judged: Judged) -> Iterator[str]:
 def ceiling_line(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> str:
     """Return what even a perfect model would reach on these scores, or nothing where that is not known.
 
-    Told by a column `score_sigma`; by `score_sd` with `comparisons`, the number of ratings; by the choices themselves;
-    or by a column `comparisons` alone.
+    It is known from `score_sd` with `comparisons`, the number of ratings; from the choices themselves; or from a column
+    `score_sigma`. The number of comparisons alone says nothing of how consistent the judge was.
     """
     scores = np.asarray(table.scores, dtype=np.float64)
     columns = {
@@ -116,17 +115,15 @@ def ceiling_line(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> s
         for name in ("score_sigma", "score_sd", "comparisons")
         if name in table.columns
     }
-    if "score_sigma" in columns:
-        ceiling = noise_ceiling(scores, columns["score_sigma"], posterior=True)
-    elif comparisons and "score_sd" not in columns:
-        ceiling = _ceiling_of_choices(table, comparisons)
-    elif "comparisons" not in columns:
-        return ""
-    elif "score_sd" in columns:
+    if {"score_sd", "comparisons"} <= columns.keys():
         sigmas = rating_sigmas(columns["score_sd"], columns["comparisons"])
         ceiling = noise_ceiling(scores, sigmas, posterior=False)
+    elif comparisons:
+        ceiling = _ceiling_of_choices(table, comparisons)
+    elif "score_sigma" in columns:
+        ceiling = noise_ceiling(scores, columns["score_sigma"], posterior=True)
     else:
-        ceiling = noise_ceiling(scores, comparison_sigmas(scores, columns["comparisons"]), posterior=False)
+        return ""
     if ceiling is None:
         return ""
     return (
@@ -139,7 +136,7 @@ def _ceiling_of_choices(table: ScoreTable, comparisons: Sequence[Comparison]) ->
     row_of = {path: row for row, path in enumerate(table.paths)}
     known = [own for own in comparisons if own.winner in row_of and own.loser in row_of]
     winners, losers = (np.array([row_of[path] for path in side], dtype=np.int64) for side in _sides(known))
-    return ceiling_of_comparisons(winners, losers, len(table)) if known else None
+    return ceiling_of_comparisons(np.asarray(table.scores, dtype=np.float64), winners, losers) if known else None
 
 
 def _sides(comparisons: Sequence[Comparison]) -> tuple[list[str], list[str]]:

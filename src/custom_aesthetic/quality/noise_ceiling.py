@@ -4,23 +4,24 @@ True scores are drawn as the given ones and their standard errors allow, and a m
 given scores, as every model is.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Interval
-from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior, standard_errors
+from custom_aesthetic.scores.bradley_terry import flat_prior
+from custom_aesthetic.scores.posterior import draw_true_scores
 
 Rows = NDArray[np.int64]
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000
 """Images beyond which a random part of them serves: the ceiling does not depend on their number, only its spread."""
+
+RATINGS_BORROWED = 4
 
 
 class Ceiling(NamedTuple):
@@ -35,25 +36,17 @@ class Ceiling(NamedTuple):
 def rating_sigmas(deviations: Array, n_ratings: Array) -> Array:
     """Return the standard error of each mean rating, (n_images,): deviation of its ratings / root of their number.
 
-    nan for an image without ratings.
+    A deviation of few ratings says little itself, so each variance is drawn towards that of all images, as if by
+    `RATINGS_BORROWED` ratings more. nan for an image without ratings; one rating alone has the variance of all.
     """
-    return np.divide(
-        deviations, np.sqrt(n_ratings), out=np.full(len(n_ratings), np.nan), where=np.asarray(n_ratings) > 0
-    )
-
-
-def comparison_sigmas(scores: Array, n_comparisons: Array) -> Array:
-    """Return about the standard error of each score, (n_images,), from how often its image was compared.
-
-    `scores` are taken as logits of the Bradley-Terry model and opponents as picked at random: a comparison then tells
-    p (1 - p) about the score, p being the probability of winning it, and the variance is one over the sum (the Fisher
-    information; Bradley and Terry, Biometrika 1952). Opponents count as known, which makes it a little too small. nan
-    for an image that was never compared.
-    """
-    sample = np.quantile(scores, (np.arange(200) + 0.5) / 200)
-    wins = expit(np.asarray(scores)[:, None] - sample)
-    told = np.asarray(n_comparisons) * (wins * (1 - wins)).mean(1)
-    return np.sqrt(np.divide(1, told, out=np.full(len(told), np.nan), where=told > 0))
+    n_ratings = np.asarray(n_ratings, dtype=np.float64)
+    freedom = np.where(np.isfinite(deviations), np.maximum(n_ratings - 1, 0), 0)
+    squares = freedom * np.square(np.nan_to_num(deviations))
+    if freedom.sum() == 0:
+        return np.full(len(n_ratings), np.nan)
+    common = squares.sum() / freedom.sum()
+    variances = (squares + RATINGS_BORROWED * common) / (freedom + RATINGS_BORROWED)
+    return np.sqrt(np.divide(variances, n_ratings, out=np.full(len(n_ratings), np.nan), where=n_ratings > 0))
 
 
 def noise_ceiling(
@@ -79,27 +72,46 @@ def noise_ceiling(
     true_variance = spread + float(noise.mean()) if posterior else spread - float(noise.mean())
     if true_variance <= 0:
         return None
-    kept = np.ones(len(given)) if posterior else true_variance / (true_variance + noise)
+    if posterior:
+        draws = given + np.sqrt(noise) * generator.normal(size=(n_draws, len(given)))
+    else:
+        draws = _draw_shrunk(given, noise, spread, n_draws, generator)
+    reliability = min(spread / true_variance if posterior else true_variance / spread, 1.0)
+    return _ceiling(given, draws, reliability)
+
+
+def _draw_shrunk(
+    given: Array, noise: Array, spread: float, n_draws: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draws of the true scores behind means with errors; the spread that is left for them is uncertain too."""
+    total = spread * (len(given) - 1) / generator.chisquare(len(given) - 1, size=n_draws)
+    true_variance = np.maximum(total - noise.mean(), 1e-3 * spread)[:, None]
+    kept = true_variance / (true_variance + noise)
     centres = given.mean() + kept * (given - given.mean())
-    deviations = np.sqrt(noise * kept)
-    draws = [centres + deviations * generator.normal(size=len(given)) for _ in range(n_draws)]
+    return np.asarray(centres + np.sqrt(noise * kept) * generator.normal(size=(n_draws, len(given))))
+
+
+def _ceiling(given: Array, draws: NDArray[np.float64], reliability: float) -> Ceiling:
     return Ceiling(
         spearman=_summary([metrics.spearman(given, truth).statistic for truth in draws]),
         ab=_summary([metrics.ab(given, truth) for truth in draws]),
-        reliability=min(spread / true_variance if posterior else true_variance / spread, 1.0),
+        reliability=reliability,
     )
 
 
-def ceiling_of_comparisons(winners: Rows, losers: Rows, n_images: int, *, seed: int = 0) -> Ceiling | None:
-    """Return the ceiling of scores that are fitted to a comparison log, `winners` and `losers` being image indices.
+def ceiling_of_comparisons(scores: Array, winners: Rows, losers: Rows, *, seed: int = 0) -> Ceiling | None:
+    """Return the ceiling of scores, (n_images,), that come from a comparison log; winners and losers are image rows.
 
-    Only images that were compared count.
+    The judge's consistency is estimated from the answers: a standard error in the score file rests on a usual one.
+    Only images that were compared count; None if they are fewer than 10 or their scores are equal.
     """
-    prior = flat_prior(n_images)
-    scores = fit_scores(winners, losers, prior)
-    sigmas = standard_errors(scores, winners, losers, prior)
-    compared = np.bincount(np.concatenate([winners, losers]), minlength=n_images) > 0
-    return noise_ceiling(scores, np.where(compared, sigmas, math.nan), posterior=True, seed=seed)
+    compared, rows = np.unique(np.concatenate([winners, losers]), return_inverse=True)
+    given = np.asarray(scores, dtype=np.float64)[compared]
+    if len(compared) < FEWEST_IMAGES or np.ptp(given) == 0:
+        return None
+    draws = draw_true_scores(rows[: len(winners)], rows[len(winners) :], flat_prior(len(compared)), seed=seed)
+    correlations = [metrics.pearson(given, truth).statistic for truth in draws]
+    return _ceiling(given, draws, float(np.mean(np.square(correlations))))
 
 
 def _summary(values: list[float]) -> Interval:

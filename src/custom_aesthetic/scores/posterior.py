@@ -14,10 +14,11 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order, connected_components
-from scipy.special import log_expit, logsumexp
+from scipy.special import expit, log_expit, logsumexp
 
 from custom_aesthetic.scores.bradley_terry import (
     Prior,
+    curvature,
     fit_scores,
     flat_prior,
     prior_precision,
@@ -39,6 +40,9 @@ JOINT_PICTURES = 500
 
 LEAST_WEIGHT = 0.01
 MOST_ROUNDS = 40
+DAMPING = 0.2
+"""Share of the last round kept in the next."""
+
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 _LOG_NODE_WEIGHTS = np.log(_NODE_WEIGHTS / _NODE_WEIGHTS.sum())
 
@@ -126,7 +130,7 @@ def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> Posterio
     """Return the true scores' distribution given the answers, by expectation propagation; dense, so for few."""
     base = prior_precision(prior)
     pull = base @ prior.mean
-    sites = _Sites(np.zeros(len(winners)), np.zeros(len(winners)))
+    sites = _at_the_mode(winners, losers, prior)
     for _ in range(MOST_ROUNDS):
         precision = base + weighted_laplacian(sites.precision, winners, losers, len(pull))
         covariance = np.linalg.inv(precision)
@@ -141,10 +145,19 @@ def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> Posterio
         new_precision = np.maximum(1 / new_variance - 1 / cavity_variance, 1e-10)
         new_shift = new_mean * (new_precision + 1 / cavity_variance) - cavity_mean / cavity_variance
         change = np.abs(new_precision - sites.precision).max(initial=0)
-        sites = _Sites(new_precision, new_shift)
-        if change < 1e-4:
+        sites = _Sites(
+            *(DAMPING * old + (1 - DAMPING) * new for old, new in zip(sites, (new_precision, new_shift), strict=True))
+        )
+        if change < 1e-3:
             break
     return found
+
+
+def _at_the_mode(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> _Sites:
+    """Laplace's approximation as the start: from nothing, many answers on a wide prior would not converge."""
+    scores = fit_scores(winners, losers, prior)
+    lead, weights = scores[winners] - scores[losers], curvature(scores, winners, losers)
+    return _Sites(weights, expit(-lead) + weights * lead)
 
 
 def _tilted(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
