@@ -12,15 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.numpy import save
 
 import custom_aesthetic.features.cache
 import custom_aesthetic.features.shards
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.processes import aside_name
 from custom_aesthetic.features.cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
 from custom_aesthetic.features.cache_folders import cache_folders
 from custom_aesthetic.features.picture_keys import PictureKeys, Pictures
-from custom_aesthetic.features.shards import DamagedShard, read_features, read_index, write_shard
+from custom_aesthetic.features.shards import DamagedShard, read_features, read_index, set_key_text, write_shard
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME
+from tests.mutations import mutations
 
 WIDTH = 3
 KEY = "the set"
@@ -281,18 +284,20 @@ def test_a_kill_between_writing_and_removing_leaves_everything_readable(
     assert np.array_equal(cached(a_set(tmp_path), pictures)[1], features_of(range(20)))
 
 
-def test_what_a_killed_writer_left_half_written_is_ignored_and_in_time_removed(tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_half_written_is_ignored_and_removed_once_it_has_ended(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 2))
     add(a_set(tmp_path), pictures, range(2))
-    old, young = (shards(tmp_path)[0].with_name(f"{name}.part") for name in ("old", "young"))
-    for file in (old, young):
+    folder = shards(tmp_path)[0].parent
+    ended = folder / aside_name("x").replace(f"-{os.getpid()}-", "-999999999-")
+    old, young = folder / "old.part", folder / aside_name("x")
+    for file in (ended, old, young):
         file.write_bytes(b"half")
     os.utime(old, (0, time.time() - 100_000))
 
     a_set(tmp_path).compact(pictures)
 
     assert cached(a_set(tmp_path), pictures)[0] == [0, 1]
-    assert young.exists() and not old.exists()
+    assert young.exists() and not old.exists() and not ended.exists()
 
 
 def test_a_full_disk_is_reported_and_what_was_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,3 +422,96 @@ def open_a_set(directory: Path) -> FeatureSet:
     return open_feature_set(
         cache_folders(directory), name="a", fingerprint="1", hidden_state=0, view="centre", precision="float32"
     )
+
+
+def rewritten(shard: Path, *, key: str = KEY, lacking: tuple[str, ...] = (), **tensors: NDArray[np.generic]) -> None:
+    """Put a shard together anew with some tensors changed, and all its metadata but these."""
+    with safe_open(shard, framework="numpy") as file:
+        metadata = {name: text for name, text in file.metadata().items() if name not in lacking}
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    shard.write_bytes(save({**held, **tensors}, {**metadata, "set": key}))
+
+
+@pytest.mark.parametrize("lacking", [(), ("layout_crc32",)])
+@pytest.mark.parametrize("change", ["shape", "type", "rows", "flat"])
+def test_type_and_shape_of_the_features_are_under_the_checksum(
+    tmp_path: Path, change: str, lacking: tuple[str, ...]
+) -> None:
+    key = set_key_text(precision="float32")
+    pictures = Pictures(tmp_path, make_files(tmp_path, 4))
+    values = np.arange(16, dtype=np.float32).reshape(4, 4)
+    shard = write_shard(tmp_path / "set", key, pictures.keys, values)
+    changed = {
+        "shape": values.reshape(2, 8),
+        "type": values.view(np.float16),
+        "rows": values.reshape(8, 2),
+        "flat": values.reshape(-1),
+    }[change]
+    rewritten(shard, key=key, lacking=lacking, features=changed)
+
+    with pytest.raises(DamagedShard):
+        read_index(shard, key)
+        read_features(shard, key)
+
+
+def test_a_shard_of_an_earlier_version_without_the_newer_checksum_is_read(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, make_files(tmp_path, 4))
+    add(a_set(tmp_path), pictures, range(4))
+    rewritten(shards(tmp_path)[0], lacking=("layout_crc32",))
+
+    assert np.array_equal(cached(a_set(tmp_path), pictures)[1], features_of(range(4)))
+
+
+def test_a_shard_of_another_width_is_set_aside_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = Pictures(tmp_path, make_files(tmp_path, 4))
+    add(a_set(tmp_path), pictures, range(3))
+    write_shard(tmp_path / CACHE_FOLDER_NAME / "set", KEY, pictures.keys.take([3]), np.zeros((1, 1), np.float32))
+
+    rows, values = cached(a_set(tmp_path), pictures)
+
+    assert rows == [0, 1, 2] and np.array_equal(values, features_of(range(3)))
+    assert "is damaged (it has 1 features a picture and others have 3)" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["../out.png", "a/../../out.png", "..\\out.png"])
+def test_a_shard_that_names_pictures_outside_the_directory_is_damaged(tmp_path: Path, path: str) -> None:
+    ones = np.ones(1, np.int64)
+    shard = write_shard(tmp_path / "set", KEY, PictureKeys([path], ones, ones), features_of(range(1)))
+
+    with pytest.raises(DamagedShard, match="outside"):
+        read_index(shard, KEY)
+
+
+def test_what_is_no_file_or_a_link_is_no_shard(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, make_files(tmp_path, 2))
+    add(a_set(tmp_path), pictures, range(1))
+    folder = shards(tmp_path)[0].parent
+    (folder / "a.safetensors").mkdir()
+    (folder / "b.safetensors").symlink_to(shards(tmp_path)[-1])
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "c.safetensors")
+
+    assert cached(a_set(tmp_path), pictures)[0] == [0]
+
+
+def test_a_damaged_or_hostile_shard_is_read_rightly_or_refused(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, make_files(tmp_path, 4))
+    shard = write_shard(tmp_path / "set", KEY, pictures.keys, features_of(range(4)))
+    whole = shard.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    n_read = 0
+    for part in (whole, whole[:header]):
+        for damaged in mutations(part):
+            shard.write_bytes(damaged + whole[len(part) :])
+            try:
+                index, width = read_index(shard, KEY)
+                values = read_features(shard, KEY)
+            except DamagedShard:
+                continue
+            n_read += 1
+            assert (list(index.paths), width) == (list(pictures.keys.paths), WIDTH)
+            assert np.array_equal(index.sizes, pictures.keys.sizes)
+            assert np.array_equal(values, features_of(range(4)))
+    assert n_read < 300

@@ -1,6 +1,8 @@
 """The page's server refuses other hosts, other origins, other paths, and choices without the token."""
 
 import io
+import json
+import os
 import socket
 import warnings
 
@@ -15,6 +17,7 @@ from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
+from tests.mutations import mutations
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -228,7 +231,6 @@ def test_every_kind_of_picture_becomes_what_browsers_show(tmp_path, mode, suffix
 
 
 def test_a_picture_that_changes_is_sent_anew_and_the_cache_stays_bounded(tmp_path, monkeypatch):
-    import os
 
     cache = PictureCache(tmp_path)
     Image.new("RGB", (50, 50), "red").save(tmp_path / "a.png")
@@ -242,3 +244,65 @@ def test_a_picture_that_changes_is_sent_anew_and_the_cache_stays_bounded(tmp_pat
     assert len(cache._ready) == 1
     with pytest.raises(BadImage):
         cache.get("missing.png", 320)
+
+
+TIME = "2026-01-02T03:04:05.123456+00:00"
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        *("2026-01-02\n03:04:05+00:00", TIME + "\n", "2026-01-02 03:04:05+00:00", "2026-01-02T03:04:05"),
+        *("0001-01-01T00:00:00+23:59", "9" * 400, "x", "", 5, 1e300, True, [TIME], {"a": TIME}),
+    ],
+)
+def test_a_time_of_another_form_is_refused_and_writes_nothing(client, server, time):
+    assert post(client, "choice", {**CHOICE, "time": time}).status_code == 400
+    assert post(client, "undo", {"time": time}).status_code == 400
+    assert not server.session.files.log.exists() or len(server.session.files.log.read_bytes().splitlines()) <= 1
+
+
+def test_any_number_of_seconds_is_taken_as_a_time_that_a_choice_can_take(client):
+    for seconds in ("9" * 4000, "1e999", "NaN", "-1", "true", "[]", '"x"', "-Infinity"):
+        body = (
+            '{"window": "w", "pictures": ["cold/00.png", "warm/01.png"], "winner": "cold/00.png", "drawn": "random", '
+        )
+        headers = {"X-Token": "secret", "Content-Type": "application/json"}
+        answer = client.post("/api/choice", content=f'{body}"seconds": {seconds}}}', headers=headers)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["open", "group", "choice", "undo", "finish", "leave"])
+def test_damaged_and_hostile_requests_are_answered_and_never_end_the_server(client, name):
+    body = {"window": "one", **CHOICE, "time": TIME}
+    whole = json.dumps(body).encode()
+    deep = [b"[" * 60_000, b'{"a":' * 10_000, b'{"window": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"]
+    wrong = [
+        json.dumps({**body, key: value}).encode()
+        for key in body
+        for value in (None, 1, -1.5, True, [], {}, [[]], "\udcff", "x" * 5000, ["\udcff"] * 3, [None], 10**400)
+    ]
+    headers = {"X-Token": "secret", "Content-Type": "application/json"}
+    statuses = set()
+    for content in (*mutations(whole, 300 if name == "choice" else 60), *deep, *wrong):
+        answer = client.post(f"/api/{name}", content=content, headers=headers)
+        statuses.add(answer.status_code)
+        if answer.status_code in (200, 400) and "json" in answer.headers["content-type"]:
+            answer.json()
+    assert statuses <= {200, 400, 413}
+    assert 400 in statuses
+
+
+def test_a_huge_body_is_refused(client):
+    headers = {"X-Token": "secret", "Content-Type": "application/json"}
+    assert client.post("/api/choice", content=b" " * 10_000_000, headers=headers).status_code == 413
+
+
+def test_a_name_that_is_not_utf_8_goes_to_the_page_and_comes_back(client, server, monkeypatch):
+    odd = "cold/\udcff.png"
+    monkeypatch.setattr(server.session, "holds", lambda path: path == odd)
+    monkeypatch.setattr(server.pictures, "get", lambda path, _size: (repr(path).encode(), "image/png"))
+    monkeypatch.setattr(server.session, "group", lambda: {"pictures": [odd, "b.png"], "drawn": "random"})
+    assert post(client, "group", {}).json()["group"]["pictures"][0] == odd
+    assert client.get("/picture", params={"path": json.dumps(odd)}).content == repr(odd).encode()
+    assert client.get("/picture", params={"path": '"' + "[" * 9999}).status_code == 404

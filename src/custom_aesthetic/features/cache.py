@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import re
-import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_aesthetic.base.processes import sweep
 from custom_aesthetic.features.picture_keys import PictureKeys, Pictures, picture_keys
 from custom_aesthetic.features.shards import (
     SHARD_SUFFIX,
-    TEMPORARY_SUFFIX,
     DamagedShard,
     read_features,
     read_index,
@@ -43,8 +43,6 @@ SHARDS_TO_MERGE = 32
 
 SMALL_SHARDS_TO_COMPACT = 16
 DEAD_FRACTION_TO_COMPACT = 0.25
-_LEFTOVER_SECONDS = 86_400
-_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,10 @@ class FeatureSet:
     def _locate_once(self, pictures: Pictures) -> tuple[Located, int]:
         shards = [shard for folder in self._folders for shard, _ in _shards_in(folder)]
         shard_of, row_in_shard = (np.full(len(pictures.keys), -1, np.int32) for _ in range(2))
-        width, n_vanished = None, 0
+        found: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
+        n_of_width: Counter[int] = Counter()
+        width_of: dict[int, int] = {}
+        n_vanished = 0
         for number, shard in enumerate(shards):
             index_and_width = self._try_index(shard)
             if index_and_width is None:
@@ -86,9 +87,16 @@ class FeatureSet:
                 continue
             rows = pictures.rows_of(index_and_width[0])
             places = np.flatnonzero(rows >= 0)
-            shard_of[rows[places]] = number
-            row_in_shard[rows[places]] = places
-            width = index_and_width[1]
+            found.append((number, rows[places], places))
+            width_of[number] = index_and_width[1]
+            n_of_width[index_and_width[1]] += len(rows)
+        width = max(n_of_width, key=lambda one: n_of_width[one], default=None)
+        for number, rows, places in found:
+            if width_of[number] != width:
+                set_aside(shards[number], f"it has {width_of[number]} features a picture and others have {width}")
+                continue
+            shard_of[rows] = number
+            row_in_shard[rows] = places
         return Located(tuple(shards), shard_of, row_in_shard, width), n_vanished
 
     def _try_index(self, shard: Path) -> tuple[PictureKeys, int] | None:
@@ -123,6 +131,9 @@ class FeatureSet:
                 set_aside(shard, error)
                 complete = False
             else:
+                if features.shape[1] != values.shape[1] or len(features) <= located.row_in_shard[rows].max():
+                    complete = False  # another process has put another file in its place
+                    continue
                 values[rows] = features[located.row_in_shard[rows]]
         return complete
 
@@ -153,7 +164,7 @@ class FeatureSet:
         Does nothing while few shards are small and few rows are dead. Nothing is lost if it is killed.
         """
         folder = self._folders[0]
-        _remove_leftovers(folder)
+        sweep(folder)
         seen = np.zeros(len(pictures.keys), bool)
         small: list[tuple[Path, NDArray[np.bool_] | None]] = []
         dead: list[tuple[Path, NDArray[np.bool_] | None]] = []
@@ -177,7 +188,9 @@ class FeatureSet:
 
         Returns the new shard, None if nothing is left. Shards that have gone are in another merged shard already.
         """
-        kept, indices, blocks = [], [], []
+        kept: list[Path] = []
+        indices: list[PictureKeys] = []
+        blocks: list[NDArray[np.generic]] = []
         for shard, keep in shards:
             index_and_width = self._try_index(shard)
             if index_and_width is None:
@@ -188,6 +201,9 @@ class FeatureSet:
                 continue
             except DamagedShard as error:
                 set_aside(shard, error)
+                continue
+            if blocks and block.shape[1] != blocks[0].shape[1]:
+                set_aside(shard, f"{block.shape[1]} features a picture, {blocks[0].shape[1]} in others")
                 continue
             rows = np.arange(len(block)) if keep is None else np.flatnonzero(keep)
             indices.append(index_and_width[0].take(rows))
@@ -221,7 +237,11 @@ def _shards_in(folder: Path) -> list[tuple[Path, int]]:
     """Return the shards of a folder with their sizes in bytes, by name; none if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(SHARD_SUFFIX)]
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name.endswith(SHARD_SUFFIX) and entry.is_file(follow_symlinks=False)
+            ]
     except OSError:
         return []
     return [(folder / name, _size_of(folder / name)) for name in sorted(names)]
@@ -263,13 +283,3 @@ def _groups_of_full_size(
         groups[-1].append((shard, keep))
         n_bytes += _size_of(shard)
     return groups
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left half-written; young files may belong to another process."""
-    for file in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        try:
-            if time.time() - file.stat().st_mtime > _LEFTOVER_SECONDS:
-                remove_shard(file)
-        except _GONE:
-            continue

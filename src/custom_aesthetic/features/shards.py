@@ -5,7 +5,8 @@ Tensors of a shard of n pictures:
     paths      uint8: the relative posix paths in UTF-8, separated by zero bytes
     sizes      (n,) int64, bytes of the picture file
     mtimes_ns  (n,) int64, its modification time in nanoseconds
-Its metadata hold the key of the set that it belongs to and checksums. Shards are never changed once they are there:
+Its metadata hold the key of the set that it belongs to and checksums, of the features' type and shape too; shards of
+earlier versions lack that one. Shards are never changed once they are there:
 they are written aside and renamed, and they are merged by writing a new one before the old ones go.
 """
 
@@ -14,6 +15,7 @@ import errno
 import json
 import logging
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -26,13 +28,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.processes import PART_SUFFIX, aside_name
 from custom_aesthetic.features.picture_keys import PictureKeys
 
 logger = logging.getLogger(__name__)
 
 SHARD_SUFFIX = ".safetensors"
 DAMAGED_SUFFIX = ".damaged"
-TEMPORARY_SUFFIX = ".part"
+TEMPORARY_SUFFIX = PART_SUFFIX
 _FORMAT = "aesthetic features 1"
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -60,10 +63,11 @@ def write_shard(
         "set": set_key,
         "index_crc32": str(_checksum(*index.values())),
         "features_crc32": str(_checksum(features)),
+        "layout_crc32": _layout_checksum(str(features.dtype), features.shape),
     }
     content = save({"features": np.ascontiguousarray(features), **index}, metadata)
     shard = folder / f"{uuid.uuid4().hex}{SHARD_SUFFIX}"
-    aside = shard.with_suffix(TEMPORARY_SUFFIX)
+    aside = folder / aside_name(shard.stem)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_file(aside, content, durable=durable)
@@ -97,12 +101,18 @@ def read_index(shard: Path, set_key: str) -> tuple[PictureKeys, int]:
     with _opened(shard) as file:
         metadata = _metadata(file, set_key)
         packed, sizes, mtimes_ns = (file.get_tensor(name) for name in ("paths", "sizes", "mtimes_ns"))
-        n_rows, width = file.get_slice("features").get_shape()
+        n_rows, width = _check_layout(file, metadata, set_key)
         if metadata.get("index_crc32") != str(_checksum(packed, sizes, mtimes_ns)):
             raise DamagedShard("its index does not match its checksum")
-    paths = packed.tobytes().decode("utf-8", "surrogatepass").split("\0")
+        if (packed.dtype, sizes.dtype, mtimes_ns.dtype) != (np.uint8, np.int64, np.int64):
+            raise DamagedShard("its index has other types")
+        if not all(array.ndim == 1 for array in (packed, sizes, mtimes_ns)):
+            raise DamagedShard("its index has other shapes")
+        paths = packed.tobytes().decode("utf-8", "surrogatepass").split("\0")
     if not len(paths) == len(sizes) == len(mtimes_ns) == n_rows:
         raise DamagedShard("its tensors differ in length")
+    if b".." in packed.tobytes() and any(".." in re.split(r"[/\\]", path) for path in paths):
+        raise DamagedShard("it names pictures outside the directory")
     return PictureKeys(paths, sizes, mtimes_ns), width
 
 
@@ -110,10 +120,42 @@ def read_features(shard: Path, set_key: str) -> NDArray[np.generic]:
     """Return the (n_pictures, width) features of a shard; raises as `read_index` does."""
     with _opened(shard) as file:
         metadata = _metadata(file, set_key)
+        _check_layout(file, metadata, set_key)
         features: NDArray[np.generic] = file.get_tensor("features")
-    if metadata.get("features_crc32") != str(_checksum(features)):
-        raise DamagedShard("its features do not match their checksum")
+        if metadata.get("features_crc32") != str(_checksum(features)):
+            raise DamagedShard("its features do not match their checksum")
     return features
+
+
+_DTYPES = {"F32": "float32", "F16": "float16"}
+
+
+def _check_layout(file: Any, metadata: dict[str, str], set_key: str) -> tuple[int, int]:
+    """Return the shape of the features; DamagedShard where type or shape are not those that were written.
+
+    The type is also held against the set's precision. With it, the number of pictures and the number of bytes fix the
+    shape, so that a shard of an earlier version, without this checksum, cannot be read wrongly either.
+    """
+    features = file.get_slice("features")
+    shape, dtype = tuple(features.get_shape()), _DTYPES.get(features.get_dtype())
+    if dtype is None or len(shape) != 2 or min(shape) < 1 or dtype != _precision_of(set_key, dtype):
+        raise DamagedShard(f"its features are {features.get_dtype()} of shape {shape}")
+    if metadata.get("layout_crc32", _layout_checksum(dtype, shape)) != _layout_checksum(dtype, shape):
+        raise DamagedShard("type or shape of its features do not match their checksum")
+    return shape[0], shape[1]
+
+
+def _layout_checksum(dtype: str, shape: tuple[int, ...]) -> str:
+    return str(zlib.crc32(f"{dtype} {'x'.join(map(str, shape))}".encode()))
+
+
+def _precision_of(set_key: str, otherwise: str) -> str:
+    """Return the precision that a set's key names."""
+    try:
+        parts = json.loads(set_key)
+    except ValueError:
+        return otherwise
+    return str(parts.get("precision", otherwise)) if isinstance(parts, dict) else otherwise
 
 
 def remove_shard(shard: Path) -> None:
@@ -136,7 +178,7 @@ def _opened(shard: Path) -> Iterator[Any]:
             yield file
     except (FileNotFoundError, PermissionError):
         raise
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise DamagedShard(str(error)) from error
 
 

@@ -1,13 +1,15 @@
 """The A/B page's server: 127.0.0.1 only, its own page's requests only, pictures of the directory only."""
 
+import contextlib
 import json
 import logging
 import math
+import re
 import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -44,6 +46,20 @@ HEADERS = {
 
 Answer = dict[str, Any]
 
+MOST_LETTERS = 4096
+"""The longest text in a request: a path."""
+
+_TIME = re.compile(r"[0-9T:.+Z-]{1,40}")
+
+
+class AsciiJSON(Response):
+    """JSON with escapes for all but ASCII, so that names that are not UTF-8 come through."""
+
+    media_type = "application/json"
+
+    def render(self, content: Answer) -> bytes:
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
 
 class OwnPageOnly:
     """Refuses hosts other than this machine by name or number (DNS rebinding) and requests that other pages send."""
@@ -58,7 +74,7 @@ class OwnPageOnly:
             return
         reason = self._reason_to_refuse(Request(scope))
         if reason is not None:
-            await JSONResponse({"error": reason}, status_code=403, headers=HEADERS)(scope, receive, send)
+            await AsciiJSON({"error": reason}, status_code=403, headers=HEADERS)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -117,7 +133,7 @@ class ABServer:
         return HTMLResponse(text, headers=HEADERS)
 
     async def _picture(self, request: Request) -> Response:
-        path = request.query_params.get("path", "")
+        path = self._asked_path(request.query_params.get("path", ""))
         size = request.query_params.get("size", "1600")
         if not self.session.holds(path) or not size.isascii() or not size.isdigit():
             return Response("no such picture", status_code=404, headers=HEADERS)
@@ -128,17 +144,24 @@ class ABServer:
             return Response(error.reason, status_code=422, headers=HEADERS)
         return Response(content, media_type=kind, headers={**HEADERS, "Cache-Control": "private, max-age=3600"})
 
+    def _asked_path(self, text: str) -> str:
+        """Return the path that the page asks for: as it is or, where it is not UTF-8, as JSON."""
+        if not self.session.holds(text) and text.startswith('"'):
+            with contextlib.suppress(ValueError, RecursionError):
+                return str(json.loads(text))
+        return text
+
     def _answer(self, function: Callable[[Answer], Answer]) -> Callable[[Request], Awaitable[Response]]:
         """Return the endpoint that answers what the page asks in JSON by a function that may take its time."""
 
         async def endpoint(request: Request) -> Response:
             asked = await _read_json(request)
             try:
-                return JSONResponse(await run_in_threadpool(function, asked), headers=HEADERS)
+                return AsciiJSON(await run_in_threadpool(function, asked), headers=HEADERS)
             except BadRequest as error:
-                return JSONResponse({"error": str(error)}, status_code=400, headers=HEADERS)
+                return AsciiJSON({"error": str(error)}, status_code=400, headers=HEADERS)
             except UserError as error:
-                return JSONResponse({"error": str(error)}, status_code=503, headers=HEADERS)
+                return AsciiJSON({"error": str(error)}, status_code=503, headers=HEADERS)
 
         return endpoint
 
@@ -153,7 +176,7 @@ class ABServer:
 
     def _choice(self, asked: Answer) -> Answer:
         pictures, drawn = asked.get("pictures"), asked.get("drawn")
-        if not isinstance(pictures, list) or not all(isinstance(path, str) for path in pictures):
+        if not isinstance(pictures, list) or len(pictures) > 100 or not all(isinstance(path, str) for path in pictures):
             raise BadRequest("a choice needs its pictures")
         if drawn not in ("adaptive", "random"):
             raise BadRequest("a choice needs how it was drawn")
@@ -194,7 +217,7 @@ async def _read_json(request: Request) -> Answer:
             raise HTTPException(413, "too long")
     try:
         asked = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise HTTPException(400, "not JSON") from None
     if not isinstance(asked, dict):
         raise HTTPException(400, "an object expected")
@@ -203,15 +226,15 @@ async def _read_json(request: Request) -> Answer:
 
 def _text(asked: Answer, name: str) -> str:
     value = asked.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadRequest(f"{name} is missing")
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_LETTERS:
+        raise BadRequest(f"{name} is missing or too long")
     return value
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         return 0.0
-    return min(float(value), SLOWEST_SECONDS)
+    return float(min(value, SLOWEST_SECONDS))
 
 
 def _time(asked: Answer) -> str | None:
@@ -220,8 +243,12 @@ def _time(asked: Answer) -> str | None:
     if value is None:
         return None
     try:
+        if _TIME.fullmatch(value) is None:
+            raise ValueError
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        if moment.tzinfo is not None:
+            moment.astimezone(UTC)  # the first and last years may have none
+    except (TypeError, ValueError, OverflowError):
         raise BadRequest("the time of a choice is ISO 8601") from None
     if moment.tzinfo is None:
         raise BadRequest("the time of a choice needs its zone")

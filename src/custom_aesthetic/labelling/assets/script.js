@@ -39,6 +39,15 @@ const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // --- talking to the server ---------------------------------------------------------------------------------------
 
+// A name that is not UTF-8 holds what no address can: it goes as JSON.
+function inAddress(path) {
+  try {
+    return encodeURIComponent(path);
+  } catch {
+    return encodeURIComponent(JSON.stringify(path));
+  }
+}
+
 async function ask(name, body) {
   const answer = await fetch(`/api/${name}`, {
     method: "POST",
@@ -101,7 +110,7 @@ function load(group) {
     const image = new Image();
     image.alt = path;
     image.draggable = false;
-    image.src = `/picture?path=${encodeURIComponent(path)}&size=${size}`;
+    image.src = `/picture?path=${inAddress(path)}&size=${size}`;
     return image;
   });
   const failed = [];
@@ -292,7 +301,7 @@ function pictureRow(title, paths) {
     const item = element("li", "", "");
     const image = new Image();
     image.alt = "";
-    image.src = `/picture?path=${encodeURIComponent(path)}&size=320`;
+    image.src = `/picture?path=${inAddress(path)}&size=320`;
     item.append(image, path);
     item.title = path;
     list.append(item);
