@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -317,6 +318,25 @@ def test_the_background_keeps_the_score_file_up_to_date_and_stopping_completes_i
     assert sum(read_scores(colour_pictures / "scores.csv").columns["comparisons"]) == 50
 
 
+def test_stopping_does_not_wait_for_the_figures(colour_pictures, monkeypatch):
+    release, asked = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        asked.set()
+        release.wait(20)
+
+    monkeypatch.setattr("custom_aesthetic.labelling.session.random_pairs", slow)
+    session = session_of(colour_pictures)
+    choose_redder(session, 30)
+    session.start()
+    assert asked.wait(10)
+    choose_redder(session, 5)
+    session.stop()
+    assert not release.is_set()
+    assert sum(read_scores(colour_pictures / "scores.csv").columns["comparisons"]) == 70
+    release.set()
+
+
 def test_recompute_writes_the_scores_of_the_choices_and_opens_no_page(colour_pictures, monkeypatch):
     monkeypatch.setattr("custom_aesthetic.extractors.build_extractors", lambda *_: [MeanColour()])
     choose_redder(session_of(colour_pictures), 40)
@@ -348,7 +368,7 @@ def test_another_log_is_merged_in(colour_pictures, tmp_path):
         (["--scores=scores.txt"], "ends in .json or .csv"),
         (["--scores=comparisons.csv"], "is not comparisons.csv"),
         (["--number_to_compare=5"], "at most 4"),
-        (["--strategy=clever"], "invalid choice"),
+        (["--strategy=clever"], "adaptive, random"),
         (["--model=none.safetensors"], "is not there"),
     ],
 )

@@ -26,6 +26,7 @@ GROUPS_COMING = 4
 """Groups that the page may hold without an answer: the one shown and those loaded ahead."""
 COMING_SIGMA = 0.7
 SECONDS_BETWEEN_WRITES = 2.0
+SECONDS_TO_STOP = 0.5
 REST = 2.0
 """The background rests this many times as long as its last update took, so that the page has the processor."""
 
@@ -190,8 +191,8 @@ class Session:
 
     # --- the scores --------------------------------------------------------------------------------------------
 
-    def update(self) -> None:
-        """Fit the scores to the whole log, other windows' choices too, and write them."""
+    def update(self, *, with_figures: bool = True) -> None:
+        """Fit the scores to the whole log, write them, then find what they are worth."""
         with self._writing:
             with self._lock:
                 self._log.refresh()
@@ -200,6 +201,7 @@ class Session:
             with self._lock:
                 self._standing = self._caught_up(fitted, self._log.rows[n_rows:])
             self._write(fitted)
+        if with_figures:
             self._random_pairs = self._worth(fitted, choices)
 
     def start(self) -> None:
@@ -213,8 +215,8 @@ class Session:
         self._stopping.set()
         self._changed.set()
         if self._worker is not None:
-            self._worker.join()
-        self.update()
+            self._worker.join(SECONDS_TO_STOP)  # it may be busy with figures, which nobody will read
+        self.update(with_figures=False)
 
     def _work(self) -> None:
         while not self._stopping.is_set():

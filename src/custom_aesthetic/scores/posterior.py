@@ -26,19 +26,19 @@ from custom_aesthetic.scores.bradley_terry import (
     weighted_laplacian,
 )
 
-SPREADS = tuple(float(spread) for spread in np.geomspace(0.2, 8, 12))
+SPREADS = tuple(float(spread) for spread in np.geomspace(0.2, 8, 10))
 """Standard deviations tried, as multiples of the prior's: judges right in 57 % to 97 % of random pairs."""
 
 SPREAD_DEVIATION = 1.5
 """Before any answer the logarithm of the spread is normal round 0, with this deviation."""
 
-EVIDENCE_PICTURES = 250
+EVIDENCE_PICTURES = 200
 """Pictures beyond which the spread is judged on the choices among so many neighbours."""
 
-JOINT_PICTURES = 500
+JOINT_PICTURES = 300
 """Pictures beyond which the errors of two scores are drawn as if they were independent."""
 
-LEAST_WEIGHT = 0.01
+LEAST_WEIGHT = 0.02
 MOST_ROUNDS = 40
 DAMPING = 0.2
 """Share of the last round kept in the next."""
