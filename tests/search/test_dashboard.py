@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.search.dashboard import free_port, serve_dashboard
+from custom_aesthetic.search.dashboard import free_port, serve_dashboard, start_dashboard
 from custom_aesthetic.search.storage import close_storage, open_storage
 
 
@@ -55,6 +55,18 @@ def test_the_dashboard_shows_the_study_and_ends_as_asked(
     process = int(re.findall(r"ending process (\d+)", caplog.text)[0])
     os.kill(process, signal.SIGTERM)
     os.waitpid(process, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_the_command_line_of_the_dashboard_does_not_show_its_database(database: str) -> None:
+    process, _ = start_dashboard(f"{database}?password=hush")
+    try:
+        for name in ("cmdline", "environ"):
+            assert b"hush" not in Path(f"/proc/{process.pid}/{name}").read_bytes()
+        assert b"sqlite" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def test_a_study_that_is_not_kept_cannot_be_shown() -> None:

@@ -1,6 +1,8 @@
 """Every storage that `--database` takes, and what is said where one cannot be had."""
 
 import contextlib
+import random
+import re
 import socket
 import subprocess
 import sys
@@ -16,18 +18,21 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.search import optuna_private
 from custom_aesthetic.search import storage as storages
 from custom_aesthetic.search import study as studies
+from custom_aesthetic.search.optuna_private import parameters_in_one_go, write_attributes
 from custom_aesthetic.search.storage import (
     close_storage,
     is_server,
     open_storage,
-    parameters_in_one_go,
     patiently,
-    write_attributes,
 )
 from custom_aesthetic.search.study import Claims, Dead, bury
 from tests.problems import run_search
+
+LASTING = ("eval_spearman", "train_ab", "seed", "best_epoch", "output_dropout")
+"""What a trial records that is the same on every run with a seed."""
 
 PROXY = """
 import sys, warnings
@@ -125,7 +130,12 @@ def test_two_who_ask_at_once_never_get_the_same_queued_trial(tmp_path: Path) -> 
     close_storage(storage)
 
 
-def test_attributes_written_in_one_go_read_back_and_replace_older_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_private_there", [True, False])
+def test_attributes_written_in_one_go_read_back_and_replace_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_private_there: bool
+) -> None:
+    if not is_private_there:
+        monkeypatch.setattr(optuna_private, "models", None)
     for database in (f"sqlite:///{tmp_path}/db.sqlite", ""):
         storage = open_storage(database)
         study = optuna.create_study(storage=storage)
@@ -156,7 +166,7 @@ def test_parameters_written_in_one_go_survive_an_outage_and_leave_those_of_a_rep
             if len(written) == 1:
                 raise sqlalchemy.exc.OperationalError("", {}, Exception("database is locked"))
 
-    with parameters_in_one_go(trial):
+    with parameters_in_one_go(trial, patiently):
         suggested = {name: trial.suggest_float(name, 0, 1) for name in "acd"}
         assert not written
     assert len(written) == 2
@@ -164,6 +174,18 @@ def test_parameters_written_in_one_go_survive_an_outage_and_leave_those_of_a_rep
     study.tell(trial, 0.5)
     assert study.best_params == {"b": 3, **suggested}
     close_storage(storage)
+
+
+def test_a_search_without_optuna_s_private_tables_records_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for folder in (tmp_path / "private", tmp_path / "public"):
+        folder.mkdir()
+        (best,) = run_search(folder, 3, model_seed=1)
+        found.append((best.params, {name: value for name, value in best.user_attrs.items() if name in LASTING}))
+        monkeypatch.setattr(optuna_private, "models", None)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +293,59 @@ def test_half_an_entry_in_a_journal_costs_that_entry_only(tmp_path: Path) -> Non
     storage = open_storage(database)
     study = optuna.load_study(study_name="aesthetic", storage=storage)
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 3
+
+
+def test_a_damaged_journal_is_named_in_one_line_whatever_is_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "journal"
+    run_search(tmp_path, 2, database=str(file))
+    lines = file.read_bytes().splitlines(keepends=True)
+    draw = random.Random(1)
+    n_refused = 0
+    for _ in range(200):
+        damaged = list(lines)
+        place = draw.randrange(len(lines))
+        match draw.randrange(5):
+            case 0:
+                del damaged[place]
+            case 1:
+                damaged[place] = b'{"op_code":%d}\n' % draw.randrange(-3, 14)
+            case 2:
+                damaged[place] = draw.choice([b"[]\n", b"null\n", b"7\n", b'{"op_code":[]}\n', b"\xff\n", b"[" * 9999])
+            case 3:
+                at = draw.randrange(len(damaged[place]))
+                damaged[place] = damaged[place][:at] + bytes([draw.randrange(256)]) + damaged[place][at + 1 :]
+            case 4:
+                damaged[place] = re.sub(rb"(?<=:)\d+", b'"x"', damaged[place])
+        file.write_bytes(b"".join(damaged))
+        try:
+            close_storage(open_storage(str(file)))
+        except UserError as error:
+            n_refused += 1
+            assert str(file) in str(error)
+            assert "\n" not in str(error)
+    assert n_refused > 50
+
+
+OPEN_AT_ONCE = """
+import sys, time
+from custom_aesthetic.search.storage import open_storage, close_storage, patiently
+import optuna
+while time.time() < float(sys.argv[1]):
+    pass
+for place in sys.argv[2:]:
+    storage = open_storage(place)
+    study = patiently(optuna.create_study, study_name="s", storage=storage, load_if_exists=True)
+    patiently(study.set_user_attr, str(time.time()), 1)
+    close_storage(storage)
+"""
+
+
+def test_processes_that_open_a_fresh_database_at_once_all_go_on(tmp_path: Path) -> None:
+    places = [f"sqlite:///{tmp_path}/{number}.sqlite" for number in range(12)]
+    command = [sys.executable, "-c", OPEN_AT_ONCE, str(time.time() + 6), *places]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
+    assert [code for _, code in ended] == [0, 0, 0], ended
 
 
 def test_only_servers_are_shared_over_a_network() -> None:

@@ -25,6 +25,7 @@ from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
+from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, complete_trials
 from custom_aesthetic.search.trials import Ended, Problem, recorded_parameters, retrain
@@ -166,7 +167,7 @@ def _origin(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, str]:
 def _shelf(study: optuna.Study) -> optuna.Study:
     """Return the study beside a study that its published model files lie in, one a trial."""
     name = f"{study.study_name} - model files"
-    return patiently(optuna.create_study, study_name=name, storage=study._storage, load_if_exists=True)
+    return patiently(optuna.create_study, study_name=name, storage=storage_of(study), load_if_exists=True)
 
 
 def _published(study: optuna.Study, trials: list[FrozenTrial]) -> bytes | None:

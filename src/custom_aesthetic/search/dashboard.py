@@ -1,19 +1,30 @@
 """optuna-dashboard, started beside a training."""
 
 import contextlib
+import json
 import logging
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.search.storage import with_driver
 
 log = logging.getLogger(__name__)
 
 FIRST_PORT = 8080
 PORTS_TRIED = 100
+
+SERVE = """
+import json, sys
+source, database, port = json.load(sys.stdin)
+sys.path.insert(0, source)
+from custom_aesthetic.search.storage import open_storage
+from optuna_dashboard import run_server
+run_server(open_storage(database), host="127.0.0.1", port=port)
+"""
+"""What the process of the dashboard runs. The database comes through a pipe: every user sees a command line."""
 
 
 def check_server(mode: str, database: str) -> None:
@@ -24,7 +35,7 @@ def check_server(mode: str, database: str) -> None:
 
 @contextlib.contextmanager
 def serve_dashboard(mode: str, database: str) -> Iterator[None]:
-    """Serve the dashboard meanwhile: `off` not at all, `daemon` until the block ends, `on` for longer than that."""
+    """Serve the dashboard within the block: `off` not at all, `daemon` until the block ends, `on` beyond it."""
     if mode == "off":
         yield
         return
@@ -44,16 +55,19 @@ def serve_dashboard(mode: str, database: str) -> Iterator[None]:
 def start_dashboard(database: str) -> tuple[subprocess.Popen, str]:
     """Return the process that serves the dashboard on a free local port, and its address."""
     port = free_port()
-    code = "import sys; from optuna_dashboard._cli import main; sys.argv[0] = 'optuna-dashboard'; main()"
-    command = [sys.executable, "-c", code, with_driver(database), "--host", "127.0.0.1", "--port", str(port)]
     new_group = 0x200 if sys.platform == "win32" else 0  # Windows' CREATE_NEW_PROCESS_GROUP
+    source = str(Path(__file__).resolve().parents[2])
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", SERVE],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=sys.platform != "win32",
         creationflags=new_group,
     )
+    assert process.stdin is not None
+    with contextlib.suppress(OSError), process.stdin as pipe:  # OSError: it has ended already
+        pipe.write(json.dumps([source, database, port]).encode())
     return process, f"http://127.0.0.1:{port}/"
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import get_lock_file
+
+from custom_aesthetic.search.optuna_private import held
 
 BEGINNING = b'{"op_code"'
 """How an entry begins."""
@@ -15,12 +16,12 @@ class Journal(JournalFileBackend):
     """Optuna's journal file. Optuna itself would write on behind half an entry, and never read the file again."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with get_lock_file(self._lock):
+        with held(self._lock):
             cut_half_entry(Path(self._file_path))
         try:
             super().append_logs(logs)
         except OSError:
-            with get_lock_file(self._lock):
+            with held(self._lock):
                 cut_half_entry(Path(self._file_path))
             raise
 

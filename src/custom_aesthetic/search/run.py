@@ -6,18 +6,18 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.search.best_models import BestModels, MakeFile
 from custom_aesthetic.search.cost import costly_trial, say_time
+from custom_aesthetic.search.optuna_private import storage_of, writable
 from custom_aesthetic.search.sampling import sampler_seed
 from custom_aesthetic.search.shared_data import share
 from custom_aesthetic.search.space import first_parameters, starting_point
@@ -79,7 +79,7 @@ def search(
                 storage,
                 maximize=problem.higher_is_better,
                 identity=problem.identity,
-                place=where.database or "memory",
+                place=shown_url(where.database) or "memory",
             )
             _describe(study, target, f"{problem.scoring.set_for_scoring}_{problem.scoring.metric}")
             models = BestModels(
@@ -154,9 +154,7 @@ def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) 
     former = [number for number in study.user_attrs.get(LINKED, []) if number not in now]
     texts = dict.fromkeys(former, f"No longer in the model file: now trial {', '.join(map(str, now))} is")
     for number, text in (texts | dict.fromkeys(now, f"In the model file `{target.file.resolve()}`")).items():
-        # What save_note reads of a trial; Optuna has no other way to write to one that has ended.
-        writable: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=everyone[number]._trial_id)
-        patiently(save_note, writable, text)
+        patiently(save_note, writable(study, everyone[number]), text)
     patiently(study.set_user_attr, LINKED, now)
 
 
@@ -193,7 +191,7 @@ def _search(
         Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end, problem)
         return
     seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
-    own = place.load(study._storage, seed)
+    own = place.load(storage_of(study), seed)
     work(Claims(own, plan.n_trials, process_name()), problem, plan, stopped=lambda: False, on_end=on_end)
 
 

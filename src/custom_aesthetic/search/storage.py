@@ -2,11 +2,11 @@
 
 import contextlib
 import functools
-import json
 import logging
+import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,15 +14,14 @@ from urllib.parse import urlsplit
 import optuna
 import sqlalchemy.event
 import sqlalchemy.exc
-import sqlalchemy.orm
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages._rdb import models
+from optuna.storages import BaseStorage, RDBStorage
 
 from custom_aesthetic.base import interrupts
+from custom_aesthetic.base.database_urls import scrubbed, shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.search.journal import Journal, is_journal
+from custom_aesthetic.search.optuna_private import callback_option, engine_of, make_retry
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -40,16 +39,26 @@ PROXY_SECONDS = 15
 PATIENCE_SECONDS = 120
 """How long a search waits for a database that does not answer: long enough for a restart."""
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    retry_once = RetryHeartbeatStaleTrialCallback(max_retry=1)
+retry_once = make_retry(1)
 """What happens to a trial that died with its process: it is queued again, once."""
+
+LONGEST_REASON = 200
+"""Characters of what a library says of a damaged file."""
 
 TELLING_SECONDS = 3
 """After so long a wait the user is told what is being waited for."""
 
 LASTING = ("is full", "No space left", "readonly", "ead-only", "Permission denied", "no such ", "has no column")
 """Words of databases for what waiting does not mend."""
+
+MADE_BY_ANOTHER = ("already exists", "locked", "UNIQUE constraint", "duplicate", "Duplicate")
+"""Words of databases where another process makes the tables at the same moment."""
+
+FIRST_OPENING_SECONDS = 60
+"""How long the first process to open a database may take to make its tables."""
+
+_opened: set[str] = set()
+"""The databases that this process has opened: messages of their drivers are shown without their passwords."""
 
 DRIVERS = {"postgresql": ("psycopg2", "psycopg2-binary"), "mysql": ("pymysql", "PyMySQL")}
 """Kind of database -> the driver used where the URL names none, and the package that brings it."""
@@ -58,6 +67,7 @@ DRIVERS = {"postgresql": ("psycopg2", "psycopg2-binary"), "mysql": ("pymysql", "
 def open_storage(database: str) -> BaseStorage:
     """Return the Optuna storage for the value of `--database`; UserError if it cannot be opened."""
     optuna.logging.set_verbosity(logging.ERROR)
+    _opened.update((database, with_driver(database)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return _open(database)
@@ -86,17 +96,29 @@ def with_driver(database: str) -> str:
 
 def _open_journal(file: str) -> BaseStorage:
     try:
-        Path(file).open("ab").close()  # made if it is not there; told here if it may not be written
+        Path(file).open("ab").close()  # makes it where it is missing, and fails here where it may not be written
         if not is_journal(Path(file)):
             raise UserError(f"--database={file} is no journal file of Optuna; name another file")
-        return optuna.storages.JournalStorage(Journal(file))
     except OSError as error:
         raise UserError(f"--database={file} cannot be opened: {error.strerror}; choose another place") from None
-    except ValueError as error:
-        raise UserError(f"--database={file} is damaged ({error}); restore it from a copy, or name another") from None
+    return _read_journal(file)
+
+
+def _read_journal(file: str) -> BaseStorage:
+    """Return the storage of a journal that can be read from end to end; UserError where it cannot."""
+    try:
+        storage = optuna.storages.JournalStorage(Journal(file))
+        for study in storage.get_all_studies():
+            storage.get_all_trials(storage.get_study_id_from_name(study.study_name), deepcopy=False)
+    except Exception as error:
+        # Optuna checks nothing that it reads: damage shows as whatever the first wrong value leads to.
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
+        raise UserError(f"--database={file} is damaged ({reason}); restore it from a copy, or name another") from None
+    return storage
 
 
 def _open_proxy(database: str) -> BaseStorage:
+    shown = shown_url(database)
     try:
         address = urlsplit(database)
         from optuna.storages import GrpcStorageProxy
@@ -104,12 +126,14 @@ def _open_proxy(database: str) -> BaseStorage:
         storage = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)
         storage.wait_server_ready(timeout=PROXY_SECONDS)
     except ImportError:
-        raise UserError(f"--database={database} needs two packages: pip install grpcio protobuf") from None
+        raise UserError(f"--database={shown} needs two packages: pip install grpcio protobuf") from None
     except ValueError as error:
-        raise UserError(f"--database={database} is no address: {error}; write grpc://host:port") from None
+        raise UserError(
+            f"--database={shown} is no address: {scrubbed(str(error), database)}; write grpc://host:port"
+        ) from None
     except ConnectionError:
         raise UserError(
-            f"--database={database}: no gRPC proxy of Optuna answers there; start one by "
+            f"--database={shown}: no gRPC proxy of Optuna answers there; start one by "
             "optuna.storages.run_grpc_proxy_server in front of a database (it does not work on a journal file)"
         ) from None
     return storage
@@ -126,8 +150,8 @@ def refuse_journal_behind_proxy(storage: BaseStorage, database: str) -> None:
     with contextlib.suppress(KeyError):
         patiently(storage.get_study_name_from_id, 0)
         raise UserError(
-            f"--database={database}: the gRPC proxy there stands in front of a journal file or memory, which does not "
-            "work for several processes; start it in front of SQLite, PostgreSQL or MySQL"
+            f"--database={shown_url(database)}: the gRPC proxy there stands in front of a journal file or memory, "
+            "which does not work for several processes; start it in front of SQLite, PostgreSQL or MySQL"
         )
 
 
@@ -137,32 +161,43 @@ def _open_database(database: str) -> BaseStorage:
         {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True, "pool_recycle": 1800}
     )
 
+    alive: dict[str, Any] = {
+        "heartbeat_interval": HEARTBEAT_SECONDS,
+        "grace_period": GRACE_SECONDS,
+        callback_option(): retry_once,
+    }
+
     def connect() -> RDBStorage:
-        return RDBStorage(
-            with_driver(database),
-            engine_kwargs=options,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=retry_once,
-        )
+        return RDBStorage(with_driver(database), engine_kwargs=options, **alive)
 
     try:
-        try:
-            storage = connect()
-        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-            storage = connect()  # another machine made the tables at the same moment
+        storage = _first_opened(connect)
     except ImportError as error:
         kind = database.split(":")[0].split("+")[0]
-        package = DRIVERS[kind][1] if kind in DRIVERS else f"that its driver comes in ({error})"
+        package = (
+            DRIVERS[kind][1] if kind in DRIVERS else f"that its driver comes in ({scrubbed(str(error), database)})"
+        )
         raise UserError(f"--database={kind}://... needs the package {package}: install it with pip") from None
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
-        reason = _reason(error)
-        raise UserError(f"--database={database} cannot be opened: {reason}; check the URL, or choose another") from None
+        shown, reason = shown_url(database), _reason(error)
+        raise UserError(f"--database={shown} cannot be opened: {reason}; check the URL, or choose another") from None
     if sqlite and ":memory:" not in database and database != "sqlite://":
         storage.engine.dispose()
         sqlalchemy.event.listen(storage.engine, "connect", _set_up_sqlite)
         sqlalchemy.event.listen(storage.engine, "begin", _begin_to_write)
     return storage
+
+
+def _first_opened(connect: Callable[[], RDBStorage]) -> RDBStorage:
+    """Return the opened database; where another process makes its tables at the same moment, wait for that."""
+    deadline = time.monotonic() + FIRST_OPENING_SECONDS
+    while True:
+        try:
+            return connect()
+        except (sqlalchemy.exc.DBAPIError, StorageInternalError) as error:
+            if time.monotonic() > deadline or not any(words in _reason(error) for words in MADE_BY_ANOTHER):
+                raise
+        interrupts.wait(0.05 + 0.1 * random.random())  # at random, so that they do not meet again
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
@@ -210,9 +245,10 @@ def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> R
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what the database itself said."""
+    """Return the first line of what the database itself said, without passwords."""
     said = getattr(error, "orig", None) or error.__cause__ or error
-    return str(getattr(said, "orig", None) or said).strip().partition("\n")[0]
+    line = str(getattr(said, "orig", None) or said).strip().partition("\n")[0]
+    return functools.reduce(scrubbed, sorted(_opened), line)
 
 
 @functools.cache
@@ -225,79 +261,10 @@ def _outages() -> tuple[type[Exception], ...]:
     return (sqlalchemy.exc.DBAPIError, StorageInternalError, OSError, RpcError)
 
 
-def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    """Keep the user attributes of a running trial; in a database in one transaction, where each costs a wait."""
-    engine = _engine(storage)
-    if engine is None:
-        for name, value in attributes.items():
-            storage.set_trial_user_attr(trial_id, name, value)
-        return
-    with sqlalchemy.orm.Session(engine) as session, session.begin():
-        own = session.query(models.TrialUserAttributeModel).filter_by(trial_id=trial_id)
-        own.filter(models.TrialUserAttributeModel.key.in_(list(attributes))).delete(synchronize_session=False)
-        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(attributes[key])} for key in attributes]
-        session.execute(sqlalchemy.insert(models.TrialUserAttributeModel), rows)
-
-
-class _Collecting:
-    """A storage that keeps the parameters it is to write for later."""
-
-    def __init__(self, storage: BaseStorage) -> None:
-        self.storage = storage
-        self.parameters: list[tuple[str, float, BaseDistribution]] = []
-
-    def set_trial_param(self, trial_id: int, name: str, value: float, distribution: BaseDistribution) -> None:
-        self.parameters.append((name, value, distribution))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.storage, name)
-
-
-@contextlib.contextmanager
-def parameters_in_one_go(trial: optuna.Trial) -> Iterator[None]:
-    """Write what the trial suggests meanwhile at the end; in a database in one transaction, where each costs a wait."""
-    storage = trial.storage
-    engine = _engine(storage)
-    if engine is None:
-        yield
-        return
-    collecting: Any = _Collecting(storage)
-    trial.storage = collecting
-    try:
-        yield
-    finally:
-        trial.storage = storage
-    if collecting.parameters:
-        patiently(_write_parameters, engine, trial._trial_id, collecting.parameters)
-
-
-def _write_parameters(engine: Any, trial_id: int, parameters: Sequence[tuple[str, float, BaseDistribution]]) -> None:
-    with sqlalchemy.orm.Session(engine) as session, session.begin():
-        # Those that were written before the database lost its voice. A trial that is run again has others already.
-        own = session.query(models.TrialParamModel).filter_by(trial_id=trial_id)
-        names = [name for name, _, _ in parameters]
-        own.filter(models.TrialParamModel.param_name.in_(names)).delete(synchronize_session=False)
-        rows = [
-            {
-                "trial_id": trial_id,
-                "param_name": name,
-                "param_value": value,
-                "distribution_json": optuna.distributions.distribution_to_json(distribution),
-            }
-            for name, value, distribution in parameters
-        ]
-        session.execute(sqlalchemy.insert(models.TrialParamModel), rows)
-
-
-def _engine(storage: BaseStorage) -> sqlalchemy.Engine | None:
-    """Return the database's engine; None where the storage is no database, or one behind a proxy."""
-    return getattr(getattr(storage, "_backend", storage), "engine", None)
-
-
 def close_storage(storage: BaseStorage) -> None:
     """Close the connections of a storage; Optuna itself leaves them to the garbage collector."""
     storage.remove_session()
-    engine = _engine(storage)
+    engine = engine_of(storage)
     if engine is not None:
         engine.dispose()
 
@@ -306,12 +273,14 @@ def close_storage(storage: BaseStorage) -> None:
 def opened_study(database: str, name: str) -> Iterator[optuna.Study]:
     """Give the study of that name meanwhile; UserError if the storage is not there or has no such study."""
     if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
-        raise UserError(f"--database={database} is not there; give the one of the training")
+        raise UserError(f"--database={shown_url(database)} is not there; give the one of the training")
     storage = open_storage(database)
     try:
         names = patiently(optuna.get_all_study_names, storage)
         if name not in names:
-            raise UserError(f"--name={name}: no such study in {database}; there are: {', '.join(names) or 'none'}")
+            raise UserError(
+                f"--name={name}: no such study in {shown_url(database)}; there are: {', '.join(names) or 'none'}"
+            )
         yield optuna.load_study(study_name=name, storage=storage)
     finally:
         close_storage(storage)

@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.search.optuna_private import fail, innermost, storage_of, trial_id
 from custom_aesthetic.search.storage import HEARTBEAT_SECONDS, patiently, refuse_journal_behind_proxy, retry_once
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class Claims:
                 patiently(self.study.tell, trial, state=TrialState.FAIL)
                 return None
             patiently(trial.set_user_attr, PROCESS, self.process)
-            beat(self.study, trial._trial_id)
+            beat(self.study, trial_id(trial))
             return trial
 
     @contextlib.contextmanager
@@ -184,11 +185,11 @@ def bury(study: optuna.Study, is_dead: "Dead", *, retry: bool) -> list[FrozenTri
         owner = trial.user_attrs.get(PROCESS, "")
         if not (is_dead(owner) if owner else _was_never_begun(trial)):
             continue
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            patiently(study._storage.set_trial_state_values, trial._trial_id, state=TrialState.FAIL)
-            buried.append(trial)
-            if retry:
-                retry_once(study, patiently(study._storage.get_trial, trial._trial_id))
+        if not patiently(fail, study, trial):
+            continue
+        buried.append(trial)
+        if retry:
+            retry_once(study, patiently(storage_of(study).get_trial, trial_id(trial)))
     return buried
 
 
@@ -223,11 +224,11 @@ def _is_running(process_id: int) -> bool:
     return True
 
 
-def beat(study: optuna.Study, trial_id: int) -> None:
-    """Give a sign of life for a running trial, where the storage keeps such signs."""
-    storage = getattr(study._storage, "_backend", study._storage)
+def beat(study: optuna.Study, number: int) -> None:
+    """Give a sign of life for the running trial of that id, where the storage keeps such signs."""
+    storage = innermost(storage_of(study))
     if isinstance(storage, RDBStorage):
-        patiently(storage.record_heartbeat, trial_id)
+        patiently(storage.record_heartbeat, number)
 
 
 def bury_silent(study: optuna.Study) -> None:
@@ -245,9 +246,9 @@ def heartbeats(study: optuna.Study, running: set[int]) -> Iterator[None]:
 
     def run() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
-            for trial_id in list(running):
+            for number in list(running):
                 with contextlib.suppress(UserError):
-                    beat(study, trial_id)
+                    beat(study, number)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

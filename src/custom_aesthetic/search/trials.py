@@ -19,9 +19,10 @@ from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import MOST_IMAGES
+from custom_aesthetic.search.optuna_private import parameters_in_one_go, trial_id, write_attributes
 from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import suggest
-from custom_aesthetic.search.storage import parameters_in_one_go, patiently, write_attributes
+from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, heartbeats
 from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
 
@@ -145,7 +146,7 @@ def run_trials(
                 if trial is not None:
                     run = _Run(trial, problem, plan, stopped)
                     running[id(run.job)] = run
-                    beating.add(trial._trial_id)
+                    beating.add(trial_id(trial))
             if trial is not None:
                 yield run.job
                 continue
@@ -170,7 +171,7 @@ def run_trials(
                 with uninterrupted():
                     run = running[id(job)]
                     ended = run.end(study, outcome, plan.n_kept)
-                    beating.discard(run.trial._trial_id)
+                    beating.discard(trial_id(run.trial))
                     del running[id(job)]
                     if ended is not None:
                         on_end(ended)
@@ -198,7 +199,7 @@ class _Run:
 
     def __init__(self, trial: optuna.Trial, problem: Problem, plan: Plan, stopped: Callable[[], bool]) -> None:
         self.trial, self.problem, self.plan, self.stopped = trial, problem, plan, stopped
-        with parameters_in_one_go(trial):
+        with parameters_in_one_go(trial, patiently):
             self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
         base = plan.model_seed
         self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
@@ -256,7 +257,7 @@ class _Run:
         patiently(
             write_attributes,
             self.trial.storage,
-            self.trial._trial_id,
+            trial_id(self.trial),
             {**parameters, **attributes, "seed": self.seed, "seconds": seconds},
         )
 

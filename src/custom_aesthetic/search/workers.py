@@ -19,8 +19,10 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial
 
+from custom_aesthetic.base.database_urls import scrubbed
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.interrupts import deaf_children, obey_lost, uninterrupted, wait
+from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.sampling import make_pruner, make_sampler, sampler_seed
 from custom_aesthetic.search.shared_data import SharedProblem
 from custom_aesthetic.search.storage import open_storage, patiently
@@ -87,7 +89,7 @@ def _worker(connection: Connection, shared: SharedProblem, plan: Plan, place: Pl
     except UserError as error:
         connection.send(("user error", str(error)))
     except Exception:
-        connection.send(("error", traceback.format_exc()))
+        connection.send(("error", scrubbed(traceback.format_exc(), place.database)))
 
 
 def _listen(connection: Connection, told: threading.Event) -> None:
@@ -172,7 +174,7 @@ class Workers:
 
     def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> bool:
         """Return whether they were all."""
-        study = self.place.load(self.study._storage, self._next_seed())
+        study = self.place.load(storage_of(self.study), self._next_seed())
         claims = Claims(study, self.plan.n_trials, process_name(), self.shared.turns)
         run_trials(
             claims, problem, self.plan, stopped=lambda: self._mind_all(on_end), on_end=on_end, no_more=self.is_ready

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
+from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.settings.arguments_file import as_line, expand_files
@@ -50,7 +51,7 @@ def parse_arguments(
     if unknown and not ignore_unknown:
         raise UserError(_unknown_message(parser, unknown[0]))
     groups = {name: _build_group(group, given) for name, group in setting_groups(kind).items()}
-    return kind(**groups), unknown
+    return kind(**groups), [shown_argument(argument) for argument in unknown]
 
 
 def _renamed(parser: argparse.ArgumentParser, argument: str) -> str:
@@ -104,8 +105,14 @@ def as_lines(settings: Any) -> list[str]:
 
 
 def shown_lines(settings: Any) -> list[str]:
-    """Return `as_lines` for screens and studies: the password of a database's URL is starred out."""
-    return [re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", line) for line in as_lines(settings)]
+    """Return `as_lines` for screens and studies, without the passwords in URLs."""
+    return [shown_argument(line) for line in as_lines(settings)]
+
+
+def shown_argument(argument: str) -> str:
+    """Return an argument as it may be shown: the URL in it, if any, without its password."""
+    option, equals, value = argument.partition("=")
+    return f"{option}={shown_url(value)}" if equals and "://" not in option else shown_url(argument)
 
 
 def _field_lines(field: dataclasses.Field, value: Any) -> list[str]:
@@ -284,7 +291,7 @@ def _check_bounds(option: str, value: Any, field: dataclasses.Field) -> None:
 
 
 def _alone_message(argument: str) -> str:
-    shown = printable(argument)
+    shown = printable(shown_argument(argument))
     return f"{shown} stands alone, with no option before it; did you mean -d {shown}?"
 
 
@@ -295,4 +302,4 @@ def _unknown_message(parser: argparse.ArgumentParser, argument: str) -> str:
     known = [option for action in parser._actions for option in action.option_strings]
     nearest = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists the arguments"
-    return f"unknown argument {printable(argument)}{hint}"
+    return f"unknown argument {printable(shown_argument(argument))}{hint}"
