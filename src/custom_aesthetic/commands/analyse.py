@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.commands.judged_pictures import JUDGED_BY, LEARNT_COLUMN, JudgedPictures, load_judged_pictures
+from custom_aesthetic.commands.judged_pictures import (
+    JUDGED_BY,
+    LEARNT_COLUMN,
+    JudgedPictures,
+    load_judged_pictures,
+    standing_lines,
+)
 from custom_aesthetic.quality.baselines import advice, fit_baselines
 from custom_aesthetic.quality.confidence import how_often
 from custom_aesthetic.quality.statistics_line import statistics_line
@@ -79,6 +85,7 @@ def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[
     """Yield the verdict, then the statistics of all rows that count, of those learnt from, and of each group."""
     judged = np.flatnonzero(pictures.is_judged)
     yield how_often(pictures.scores[judged], pictures.judged_scores[judged])
+    yield from standing_lines(pictures)
     learnt = [row for row in rows if not pictures.is_judged[row]]
     sets = {"All": rows} | ({"Learnt from": learnt} if learnt else {}) | dict(groups)
     for name, members in sets.items():

@@ -108,17 +108,13 @@ def load_judged_pictures(
     """Return the pictures, their scores and the scores of the model: run now, or from a file.
 
     The pictures are those of the score file; without a score file all pictures in the directory, or all that the file
-    of model scores names. What has no partner is left out and named. What the model has learnt from is counted.
+    of model scores names. What has no partner is left out and named.
     """
     directory = Path(images.directory)
     table = _given_scores(directory, images.scores, source)
     if source.model is not None:
-        found = _run_model(directory, table, images.split, source.model, features, device)
-    else:
-        found = _read_judged(directory, table, images, source)
-    for line in standing_lines(found):
-        log.info("%s", line)
-    return found
+        return _run_model(directory, table, images.split, source.model, features, device)
+    return _read_judged(directory, table, images, source)
 
 
 def standing_lines(found: JudgedPictures) -> Iterator[str]:

@@ -116,11 +116,11 @@ def make_layout(columns: Sequence[str], n_images: int) -> Layout:
         "model_score",
         *by_folds,
         "error",
+        "rank_error",
         "judged_by",
+        "split",
         "rank",
         "model_rank",
-        "rank_error",
-        "split",
     ]
     shown = [*known, *([EXPECTED] if EXPECTED in columns else [])]
     shown_score = by_folds[0] if by_folds else "model_score"

@@ -1,15 +1,18 @@
 """The interactive view, from arguments to Spotlight."""
 
+import logging
 from pathlib import Path
 
 import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures
+from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
+
+log = logging.getLogger(__name__)
 
 
 def view(arguments: ViewerArguments) -> None:
@@ -19,6 +22,8 @@ def view(arguments: ViewerArguments) -> None:
 
     device = choose_device(arguments.device.device)
     pictures = load_judged_pictures(arguments.images, arguments.model_scores, arguments.features, device)
+    for line in standing_lines(pictures):
+        log.info("%s", line)
     frame = make_frame(pictures, pictures.features or _features(pictures, arguments.features, device))
     issues = add_expected_scores(frame)
     if arguments.viewer.save is not None:

@@ -111,18 +111,14 @@ def _standing(data: ReportData) -> Iterator[str]:
     """Yield what kinds of pictures the figures count, and which they leave out."""
     known, kinds = np.isfinite(data.scores), np.array(data.kinds)
     counts = {name: int((known & (kinds == name)).sum()) for name in SET_NAMES}
-    parts = [
-        f"{counts['test'] + counts['eval']:,} that the model has not learnt from"
-        if counts["test"] + counts["eval"]
-        else "",
-        f"{counts['out_of_fold']:,} that taught it, by the scores of heads that never saw them (out of fold)"
-        if counts["out_of_fold"]
-        else "",
-    ]
-    if any(parts):
-        yield f"The figures count {int(data.is_judged.sum()):,} pictures: {' and '.join(filter(None, parts))}."
+    unseen, by_folds = counts["test"] + counts["eval"], counts["out_of_fold"]
+    parts = [f"{unseen:,} pictures that the model has not learnt from"] if unseen else []
+    if by_folds:
+        parts.append(f"{by_folds:,} that taught it, by the scores of heads that never saw them (out of fold)")
+    if parts:
+        yield f"The figures count {' and '.join(parts)}."
     if counts["learnt_from"]:
-        counted = "The table counts them where it says so" if data.include_learnt else "No figure counts them"
+        counted = "The table counts them, as was asked" if data.include_learnt else "No figure counts them"
         yield (
             f"{counts['learnt_from']:,} further pictures are learnt from: the model has seen their scores, so what it "
             f"says of them tells nothing of how good it is. {counted}."
