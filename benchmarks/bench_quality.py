@@ -24,7 +24,7 @@ from scipy import stats
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.commands.preparation import make_problem
 from custom_aesthetic.extractors import build_extractors
-from custom_aesthetic.features.hidden_states import HeadInput, arrange
+from custom_aesthetic.features.hidden_states import HeadInput
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
 from custom_aesthetic.quality import metrics
@@ -150,7 +150,7 @@ def run_task(task: Task) -> list[Result]:
 def run_program(program: Program, table: ScoreTable, task: Task) -> Array:
     """Return the program's predictions (n_images,), as its model file would give them."""
     scoring = ScoringSettings(metric_for_scoring="spearman")
-    head_input = HeadInput(arrange(task.rich, "join"), "join")
+    head_input = HeadInput(task.rich.values, ("join",))
     problem = make_problem(table, task.rich, head_input, scoring, SplitSettings(folds=program.folds), CPU)
     written: list[BestModel] = []
 
@@ -170,9 +170,9 @@ def make_tasks(directory: Path, n_splits: int, programs: Sequence[str]) -> list[
     tastes = {"valence": read_scores(directory / "scores.csv"), "arousal": read_scores(directory / "arousal.json")}
     paths = tastes["valence"].paths
     extractors = build_extractors("efficientnet-lite0", CPU)
-    plain = load_features(directory, paths, extractors, hidden_states=(0,))
+    plain = load_features(directory, paths, extractors, hidden_states=[(0,)])
     rich = average_views(
-        load_features(directory, paths, extractors, hidden_states=RECOMMENDED_STATES, views=FOUR_VIEWS)
+        load_features(directory, paths, extractors, hidden_states=[RECOMMENDED_STATES], views=FOUR_VIEWS)
     )
     return [
         Task(taste, ScoreTable(paths, {"score": table.select(paths).scores}), plain, rich, seed, tuple(programs))

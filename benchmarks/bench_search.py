@@ -57,7 +57,7 @@ def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Ten
     with tempfile.TemporaryDirectory() as aside:
         images = ImageSettings(str(folder), split=str(Path(aside) / "split.json"))
         scored = load_scored_images(images, SplitSettings())
-        settings = FeatureSettings("efficientnet-lite0", hidden_states_used=(0,))
+        settings = FeatureSettings("efficientnet-lite0", hidden_states_used=((0,),))
         scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
         scoring = ScoringSettings(metric_for_scoring="spearman")
         problem = make_problem(scored.table, features, head_input, scoring, SplitSettings(), device)

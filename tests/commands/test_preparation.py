@@ -132,7 +132,7 @@ def test_a_picture_that_cannot_be_read_leaves_the_rest_aligned(colour_pictures: 
 
 def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
-    settings = FeatureSettings("first,second", hidden_states_used=(0, 2))
+    settings = FeatureSettings("first,second", hidden_states_used=((0, 2),))
     _, features, head_input = load_head_input(load(colour_pictures), settings, ALONE, CPU)
     assert head_input.values.shape == (24, 12)
     assert [(block.extractor, block.hidden_state) for block in features.blocks] == [
@@ -185,7 +185,7 @@ def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -
 
 def test_the_views_asked_for_are_averaged(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
-    settings = FeatureSettings("colour", views=("centre", "mirror"), hidden_states_used=(0, 1))
+    settings = FeatureSettings("colour", views=("centre", "mirror"), hidden_states_used=((0, 1),))
     _, features, head_input = load_head_input(load(colour_pictures), settings, ALONE, CPU)
     assert head_input.values.shape == (24, 6)
     assert {block.view for block in features.blocks} == {"centre+mirror"}

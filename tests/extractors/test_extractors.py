@@ -131,10 +131,10 @@ def test_the_weights_are_read_by_the_first_features_only(name, monkeypatch, batc
 
 def test_a_list_gives_one_extractor_a_name_in_its_order(tmp_path):
     folder = str(save_checkpoint("aim", tmp_path / "mine"))
-    assert [e.name for e in build_extractors(f"{folder}, {PACKAGED}", CPU)] == [folder, PACKAGED]
+    assert [e.name for e in build_extractors(f"{folder}, {PACKAGED},", CPU)] == [folder, PACKAGED]
 
 
-@pytest.mark.parametrize("names", ["", "efficientnet-lite0,", ",efficientnet-lite0"])
+@pytest.mark.parametrize("names", ["", ",", "efficientnet-lite0,,", ",efficientnet-lite0"])
 def test_a_gap_in_a_list_is_an_error(names):
     with pytest.raises(UserError, match="between the commas"):
         build_extractors(names, CPU)
@@ -212,3 +212,11 @@ def test_weights_decide_the_precision_where_config_is_silent(tmp_path):
     wanted = precision(checkpoint.config, torch.device("cuda"))
     assert compute_dtype(wanted, load_tensors(checkpoint, lambda _name: True)) == torch.float16
     assert precision(checkpoint.config, CPU) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [("efficientnet-lite0,efficientnet-lite0", "twice"), ("my__clip", "separates the names")]
+)
+def test_a_list_that_no_model_file_could_name_again_is_an_error(names, words):
+    with pytest.raises(UserError, match=words):
+        build_extractors(names, CPU)

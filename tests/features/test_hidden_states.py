@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.features.hidden_states import find_mixtures, make_head_input, resolve_mode
+from custom_aesthetic.features.hidden_states import find_mixtures, make_head_input, resolve_modes, states_asked
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.heads.predictor import Predictor, fold_mixtures, predict
 from custom_aesthetic.settings.training import FeatureSettings
@@ -67,10 +67,43 @@ def test_a_missing_bias_among_the_fixed_weights_is_told() -> None:
 
 
 def test_the_default_mode_is_the_extractors_own() -> None:
-    assert resolve_mode("default", ["average"]) == "average"
-    assert resolve_mode("join", ["average", "join"]) == "join"
-    with pytest.raises(UserError, match="different default modes"):
-        resolve_mode("default", ["average", "join"])
+    assert resolve_modes("default", ["average"]) == ("average",)
+    assert resolve_modes("join", ["average", "join"]) == ("join", "join")
+    assert resolve_modes("default", ["average", "join"]) == ("average", "join")
+    assert resolve_modes("default__weight", ["average", "join"]) == ("average", "weight")
+    assert resolve_modes("default", ["average", "join"], weight_hidden_states=True) == ("weight", "weight")
+
+
+@pytest.mark.parametrize("asked", ["middle", "join__middle", "join__join__join", ""])
+def test_a_mode_that_is_unknown_or_for_no_extractor_is_an_error(asked: str) -> None:
+    with pytest.raises(UserError, match="--hidden_states_mode="):
+        resolve_modes(asked, ["join", "join"])
+
+
+def test_one_list_of_hidden_states_serves_all_or_each_has_its_own() -> None:
+    assert states_asked(None, 2) is None
+    assert states_asked(((0, 2),), 2) == [(0, 2), (0, 2)]
+    assert states_asked(((0, 2), (1,)), 2) == [(0, 2), (1,)]
+    for wrong in (((0,), (1,), (2,)), ((0, 0),)):
+        with pytest.raises(UserError, match="--hidden_states_used="):
+            states_asked(wrong, 2)
+
+
+def test_each_extractor_has_its_own_mode() -> None:
+    features = table(2, 2, extractors=("a", "b"))
+    first, second = features.values.split(4, dim=1)
+    mean = (first[:, :2] + first[:, 2:]) / 2
+    found = make_head_input(features, settings(hidden_states_mode="average__join"), ["join", "join"])
+    torch.testing.assert_close(found.values, torch.cat([mean, second], dim=1))
+    assert (found.mode, found.mixtures) == ("average__join", ())
+
+
+def test_one_extractor_is_weighed_beside_others_that_are_not() -> None:
+    features = table(2, 2, extractors=("a", "b", "c"))
+    found = make_head_input(features, settings(hidden_states_mode="average__weight__join"), ["join"] * 3)
+    assert found.mode == "average__join__join"
+    assert [(one.start, one.n_states, one.width) for one in found.mixtures] == [(0, 1, 2), (2, 2, 2), (6, 1, 4)]
+    assert found.values.shape == (7, 10)
 
 
 def test_each_view_is_its_own_mixture() -> None:

@@ -44,7 +44,7 @@ def test_columns_go_by_extractor_then_view_then_hidden_state_as_asked(tmp_path: 
     paths = make_pictures(tmp_path, 5)
     extractors = [MeanColour("b", fingerprint="b"), MeanColour("a", fingerprint="a")]
 
-    table = load(tmp_path, paths, *extractors, hidden_states=(2, 0), views=("mirror", "centre"))
+    table = load(tmp_path, paths, *extractors, hidden_states=[(2, 0)] * len(extractors), views=("mirror", "centre"))
 
     places = [(name, k, view) for name in "ba" for view in ("mirror", "centre") for k in (2, 0)]
     assert table.blocks == tuple(FeatureBlock(*place, 3 * i, 3 * i + 3) for i, place in enumerate(places))
@@ -83,15 +83,15 @@ def test_a_second_run_computes_nothing_and_is_silent(tmp_path: Path, capfd: pyte
 
 def test_another_hidden_state_or_view_computes_only_that_and_all_from_one_pass(tmp_path: Path) -> None:
     paths = make_pictures(tmp_path, 3)
-    load(tmp_path, paths, MeanColour(), hidden_states=(0,))
+    load(tmp_path, paths, MeanColour(), hidden_states=[(0,)])
 
     extractor = MeanColour()
-    load(tmp_path, paths, extractor, hidden_states=(0, 2, 3))
+    load(tmp_path, paths, extractor, hidden_states=[(0, 2, 3)])
     assert {states for states, _ in extractor.calls} == {(2, 3)}
     assert extractor.n_computed == 3
 
     extractor = MeanColour()
-    table = load(tmp_path, paths, extractor, hidden_states=(0, 2), views=("centre", "mirror"))
+    table = load(tmp_path, paths, extractor, hidden_states=[(0, 2)], views=("centre", "mirror"))
     assert extractor.n_computed == 3
     assert torch.allclose(table.values[:, 6:9], expected(tmp_path, paths, 0, "mirror"))
 
@@ -194,7 +194,7 @@ def test_nothing_to_work_on_is_the_users_mistake(tmp_path: Path) -> None:
 def test_a_hidden_state_that_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
     extractor = MeanColour()
     with pytest.raises(UserError, match=r"mean-colour has no hidden state 4; choose from 0 .* to 3"):
-        load(tmp_path, make_pictures(tmp_path, 2), extractor, hidden_states=(0, 4))
+        load(tmp_path, make_pictures(tmp_path, 2), extractor, hidden_states=[(0, 4)])
     assert extractor.calls == []
 
 

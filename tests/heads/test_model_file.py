@@ -31,8 +31,8 @@ def test_a_model_round_trips_with_its_metadata(tmp_path: Path) -> None:
     model = load_model(tmp_path / "m.safetensors")
     assert torch.equal(predict(model.predictor, features()), predict(made(), features()))
     assert model.extractors == ("a/b", "c")
-    assert model.hidden_states == (0, 2)
-    assert (model.mode, model.n_features) == ("average", 6)
+    assert model.hidden_states == ((0, 2),)
+    assert (model.modes, model.n_features) == (("average",), 6)
     assert model.metadata["layers"] == "[5, 4]"
     assert model.metadata["number_of_features"] == "6"
     assert model.metadata["output_channels"] == "1"
@@ -67,13 +67,13 @@ def test_the_predecessors_names_and_missing_biases_are_understood(tmp_path: Path
     nn.init.zeros_(expected.linears()[1].bias)
     model = load_model(tmp_path / "m.safetensors")
     assert torch.equal(predict(model.predictor, features()), predict(expected, features()))
-    assert (model.extractors, model.hidden_states, model.mode) == ((), None, None)
+    assert (model.extractors, model.hidden_states, model.modes) == ((), None, None)
 
 
 @pytest.mark.parametrize("text", ["[0, 1]", "0_1", "0,1"])
 def test_hidden_states_are_read_in_every_spelling(tmp_path: Path, text: str) -> None:
     save_model(tmp_path / "m.safetensors", made(), {**METADATA, "hidden_states_used": text})
-    assert load_model(tmp_path / "m.safetensors").hidden_states == (0, 1)
+    assert load_model(tmp_path / "m.safetensors").hidden_states == ((0, 1),)
 
 
 @pytest.mark.parametrize("prefix", ["weight.0", "preprocess.0"])
@@ -87,7 +87,7 @@ def test_the_predecessors_weight_mode_sums_states_then_a_relu(tmp_path: Path, pr
     first, second, third = joined.split(6, dim=1)
     expected = predict(made(), torch.relu(0.5 * first - second + 2 * third + 0.1))
     torch.testing.assert_close(predict(model.predictor, joined), expected)
-    assert (model.mode, model.n_features) == ("join", 18)
+    assert (model.modes, model.n_features) == (("join",), 18)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from custom_aesthetic.features.hidden_states import WeightedSum
 from custom_aesthetic.heads.predictor import Predictor, average, fold_features, fold_mixtures, fold_scores, predict
 
 
@@ -76,7 +77,7 @@ def test_a_feature_of_infinite_scale_counts_for_nothing() -> None:
 def test_weighted_hidden_states_fold_into_joined_ones() -> None:
     predictor = made(n_features=5)
     first, second = rows(9).unflatten(1, (3, 3)), rows(4, seed=2).unflatten(1, (2, 2))
-    mixtures = [(torch.tensor([0.5, -1.0, 2.0]), 0.7, 3), (torch.tensor([1.5, 0.25]), -0.3, 2)]
+    mixtures = [WeightedSum(torch.tensor([0.5, -1.0, 2.0]), 0.7, 3), WeightedSum(torch.tensor([1.5, 0.25]), -0.3, 2)]
     sums = [
         torch.einsum("nkw,k->nw", states, weights) + bias
         for states, (weights, bias, _) in zip((first, second), mixtures, strict=True)

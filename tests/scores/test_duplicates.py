@@ -125,6 +125,6 @@ def test_variations_of_real_photographs_are_found_and_like_subjects_are_not(data
             variation.save(tmp_path / f"{number:02} b.jpg", quality=92)
     paths = sorted(file.name for file in tmp_path.glob("*.jpg"))
     extractors = build_extractors("efficientnet-lite0", torch.device("cpu"))
-    table = load_features(tmp_path, paths, extractors, hidden_states=(0,))
+    table = load_features(tmp_path, paths, extractors, hidden_states=[(0,)])
     found = group_duplicates(table.paths, table.values.float().numpy())
     assert found == {f"{number:02}{end}.jpg": f"{number:02} b.jpg" for number in range(9) for end in ("", " b")}

@@ -23,7 +23,10 @@ from tests.mean_colour import MeanColour
 
 @pytest.fixture(autouse=True)
 def mean_colour(monkeypatch):
-    monkeypatch.setattr("custom_aesthetic.heads.prediction.build_extractors", lambda names, *_: [MeanColour(names)])
+    monkeypatch.setattr(
+        "custom_aesthetic.heads.prediction.build_extractors",
+        lambda names, *_: [MeanColour(n) for n in names.split(",")],
+    )
 
 
 def redness_model(file: Path, **metadata: str) -> Path:

@@ -60,7 +60,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
     trials=st.integers(0, 10**6),
     low=st.floats(0, 0.4),
     high=st.floats(0.4, 0.9),
-    states=st.lists(st.integers(0, 40), min_size=1, max_size=5),
+    states=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=5), min_size=1, max_size=3),
     fp16=st.booleans(),
 )
 def test_settings_survive_being_written_to_an_arguments_file(
@@ -69,11 +69,14 @@ def test_settings_survive_being_written_to_an_arguments_file(
     trials: int,
     low: float,
     high: float,
-    states: list[int],
+    states: list[list[int]],
     fp16: bool,
 ) -> None:
     options = [f"--directory={directory}", f"--trials={trials}", f"--min_dropout={low}", f"--max_dropout={high}"]
-    options += [f"--hidden_states_used={','.join(map(str, states))}", *(["--fp16_features"] if fp16 else [])]
+    options += [
+        f"--hidden_states_used={'__'.join(','.join(map(str, own)) for own in states)}",
+        *(["--fp16_features"] if fp16 else []),
+    ]
     settings = parse(*options)
     file = tmp_path_factory.mktemp("arguments") / "arguments.txt"
     file.write_text("\n".join(as_lines(settings)), encoding="utf-8")
@@ -230,7 +233,7 @@ def test_a_file_as_powershell_writes_it_is_read_and_one_that_is_no_text_refused(
 def test_older_spellings_are_accepted() -> None:
     arguments = parse("-d=x", "--feature_extractor=a,b,", "--hidden_states_used=0,1,", "--views=centre,")
     assert arguments.features.feature_extractor_model == "a,b,"
-    assert arguments.features.hidden_states_used == (0, 1)
+    assert arguments.features.hidden_states_used == ((0, 1),)
     assert arguments.features.views == ("centre",)
 
 

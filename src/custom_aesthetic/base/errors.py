@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The scripts print it as one line on stderr and end with status 2, without a traceback.
     """
+
+
+class ImageError(ValueError):
+    """An image that was given to the library and cannot be used; the message names it and says why."""

@@ -215,6 +215,7 @@ def _run_model(
         device=device,
         extractor_model=features.feature_extractor_model,
         fp16=features.fp16_features,
+        offline=features.offline,
     )
     recorded = _recorded_splits(directory / split, table)
     scores, splits = _scores_and_splits(recorded, table, found.paths)

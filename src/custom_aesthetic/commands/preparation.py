@@ -14,9 +14,9 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.extractors import build_extractors
-from custom_aesthetic.features.hidden_states import HeadInput, make_head_input
-from custom_aesthetic.features.table import FeatureTable, load_features
-from custom_aesthetic.features.views import average_views, check_views
+from custom_aesthetic.features.asked import load_asked_features
+from custom_aesthetic.features.hidden_states import HeadInput, make_head_input, resolve_modes
+from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.quality.judge import Judge, check_scores
@@ -71,22 +71,16 @@ def load_head_input(
     scored: ScoredImages, settings: FeatureSettings, split: SplitSettings, device: torch.device
 ) -> tuple[ScoredImages, FeatureTable, HeadInput]:
     """Return the images whose features could be had, their split settled, those features, and what a head sees."""
-    extractors = build_extractors(settings.feature_extractor_model, device)
-    features = load_features(
-        scored.directory,
-        scored.table.paths,
-        extractors,
-        hidden_states=settings.hidden_states_used,
-        views=check_views(settings.views),
-        fp16=settings.fp16_features,
-    )
-    features = average_views(features)
+    extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
+    default_modes = [extractor.default_mode for extractor in extractors]
+    resolve_modes(settings.hidden_states_mode, default_modes)  # a wrong mode is an error before any work
+    features = load_asked_features(scored.directory, scored.table.paths, extractors, settings)
     table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
     table = settle_split(table, scored.known, split, features.values)
     return (
         replace(scored, table=table),
         features,
-        make_head_input(features, settings, [extractor.default_mode for extractor in extractors]),
+        make_head_input(features, settings, default_modes),
     )
 
 

@@ -10,10 +10,9 @@ import numpy as np
 from custom_aesthetic.commands.analyse import report_data
 from custom_aesthetic.commands.judged_pictures import JudgedPictures, learnt_by_split, model_facts
 from custom_aesthetic.commands.preparation import ScoredImages
-from custom_aesthetic.features.hidden_states import arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
-from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.report.page import write_report
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
 
@@ -28,7 +27,7 @@ def write_run_report(
 ) -> None:
     """Write the report of the model file on the scored images, whose features these are; of the study too if kept."""
     model = load_model(model_file)
-    outputs = predict(model.predictor, arrange(features, model.mode or "join")).double().numpy()
+    found = predict_features(model, model_input(model, features))
     paths, splits = scored.table.paths, tuple(scored.table.columns["split"])
     by_folds = read_out_of_fold(model_file) if model.folded else {}
     learnt = learnt_by_split(dict(zip(paths, splits, strict=True)), paths, folded=model.folded)
@@ -36,11 +35,11 @@ def write_run_report(
         scored.directory,
         paths,
         np.asarray(scored.table.scores, dtype=np.float64),
-        outputs[:, 0],
+        found.scores,
         splits,
         learnt,
         np.where(learnt, [by_folds.get(path, math.nan) for path in paths], math.nan),
-        np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None,
+        found.sigmas,
         features,
         model_facts(model_file, model, features),
     )

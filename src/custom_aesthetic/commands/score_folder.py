@@ -10,12 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.selection import check_selected, select, stars
-from custom_aesthetic.features.hidden_states import arrange
-from custom_aesthetic.heads.domain import distances, from_text
-from custom_aesthetic.heads.model_file import Model, load_model
-from custom_aesthetic.heads.prediction import PictureScores, score_pictures
+from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.transfers import Group
@@ -93,26 +89,17 @@ def load_scores(arguments: FolderArguments) -> ScoredFolder:
     """Return the model's scores of every readable picture under the folder."""
     assert arguments.folder.directory is not None and arguments.folder.model is not None
     directory, name = Path(arguments.folder.directory), arguments.folder.model
-    model = load_model(directory / name if (directory / name).is_file() else Path(name))
+    scorer = Scorer.load(
+        directory / name if (directory / name).is_file() else Path(name),
+        device=arguments.device.device,
+        extractor_model=arguments.folder.feature_extractor_model,
+        offline=arguments.folder.offline,
+    )
     paths = find_images(directory)
     if not paths:
         raise UserError(f"no pictures in {directory}; check -d")
-    found = score_pictures(
-        model,
-        directory,
-        paths,
-        device=choose_device(arguments.device.device),
-        extractor_model=arguments.folder.feature_extractor_model,
-    )
-    return ScoredFolder(directory, found.paths, found.scores, found.sigmas, _domain_distances(model, found))
-
-
-def _domain_distances(model: Model, found: PictureScores) -> np.ndarray | None:
-    domain = from_text(model.metadata.get("domain", ""), model.n_features)
-    if domain is None:
-        return None
-    mode = model.mode or ("join" if found.features.values.shape[1] == model.n_features else "average")
-    return distances(arrange(found.features, mode).float().numpy(), domain)
+    found = scorer.score_folder(directory, paths)
+    return ScoredFolder(directory, found.paths, found.scores, found.sigmas, found.domain_distances)
 
 
 def describe(scored: ScoredFolder) -> None:

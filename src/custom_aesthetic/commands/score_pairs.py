@@ -102,11 +102,20 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     scores, table = None, None
     if prior.model is not None:
         model = load_model(find_model(directory, prior.model))
-        found = score_pictures(model, directory, paths, device=device, extractor_model=prior.feature_extractor_model)
+        found = score_pictures(
+            model,
+            directory,
+            paths,
+            device=device,
+            extractor_model=prior.feature_extractor_model,
+            offline=prior.offline,
+        )
         table = found.features
         scores = _aligned(paths, found.paths, found.scores[:, None])[:, 0]
     else:
-        table = load_features(directory, paths, build_extractors(str(prior.feature_extractor_model), device))
+        table = load_features(
+            directory, paths, build_extractors(str(prior.feature_extractor_model), device, prior.offline)
+        )
     assert isinstance(table, FeatureTable)
     features = _aligned(paths, table.paths, table.values.to(torch.float64).numpy())
     return Guesses(stars, scores, np.where(np.isnan(features), np.nanmean(features, axis=0), features))

@@ -27,8 +27,9 @@ from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.learnt_pictures import learnt_metadata
-from custom_aesthetic.heads.model_file import EXTRACTOR_SEPARATOR, load_model, model_bytes
-from custom_aesthetic.heads.predictor import fold_mixtures, predict
+from custom_aesthetic.heads.model_file import input_metadata, load_model, model_bytes
+from custom_aesthetic.heads.prediction import model_input, predict_features
+from custom_aesthetic.heads.predictor import fold_mixtures
 from custom_aesthetic.quality.closing import Judged, closing_lines
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
@@ -64,7 +65,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     torch.set_num_threads(1)
     model_file = scored.directory / arguments.output.model
 
-    domain = find_domain(arrange(features, head_input.mode).float().numpy())
+    domain = find_domain(arrange(features, head_input.modes).float().numpy())
     known = {} if domain is None else {"domain": to_text(domain)}
     known |= learnt_metadata(features.values.numpy(), scored.table.columns["split"], folded=bool(problem.folds))
 
@@ -124,10 +125,9 @@ def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Map
 def judge_model(model_file: Path, table: ScoreTable, features: FeatureTable) -> Judged:
     """Return what the model file says of the scored images, by what it holds and nothing else."""
     model = load_model(model_file)
-    values = arrange(features, model.mode or "join")
-    outputs = predict(model.predictor, values).double().numpy()
-    sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
-    return Judged(table, outputs[:, 0], values.float().numpy(), sigmas, model.folded)
+    values = model_input(model, features)
+    found = predict_features(model, values)
+    return Judged(table, found.scores, values.float().numpy(), found.sigmas, model.folded)
 
 
 def choices_in(directory: Path) -> list[Comparison]:
@@ -183,15 +183,15 @@ def _metadata(
     predictions = model.outputs[:, 0]
     trial = model.trials[0]
     extractors = list(dict.fromkeys(block.extractor for block in features.blocks))
-    states = list(dict.fromkeys(block.hidden_state for block in features.blocks))
+    states = [[block.hidden_state for block in features.blocks if block.extractor == name] for name in extractors]
+    known_input = input_metadata(
+        extractors, states, head_input.modes, arguments.features.views, fp16=arguments.features.fp16_features
+    )
     found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
     known = {**trial.user_attrs, **model.metrics, **trial.params}
     parameters = {key: str(value) for key, value in known.items() if key not in OF_THE_MACHINE}
     return {
-        "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),
-        "hidden_states_used": ",".join(map(str, states)),
-        "hidden_states_mode": head_input.mode,
-        "views": ",".join(arguments.features.views),
+        **known_input,
         "folds": str(arguments.split.folds),
         "n_images": str(len(predictions)),
         "mean_predicted_score": str(float(predictions.mean())),

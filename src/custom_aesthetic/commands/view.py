@@ -9,7 +9,8 @@ from loguru import logger as spotlight_log
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
 from custom_aesthetic.extractors import build_extractors
-from custom_aesthetic.features.table import FeatureTable, load_features
+from custom_aesthetic.features.asked import load_asked_features
+from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,5 @@ def view(arguments: ViewerArguments) -> None:
 
 def _features(pictures: JudgedPictures, settings: FeatureSettings, device: torch.device) -> FeatureTable:
     """Return the features of the pictures by the extractor that the arguments name."""
-    extractors = build_extractors(settings.feature_extractor_model, device)
-    return load_features(
-        pictures.directory,
-        pictures.paths,
-        extractors,
-        hidden_states=settings.hidden_states_used,
-        fp16=settings.fp16_features,
-    )
+    extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
+    return load_asked_features(pictures.directory, pictures.paths, extractors, settings)

@@ -61,19 +61,19 @@ def open_checkpoint(name: str, *, offline: bool = False) -> Checkpoint:
 
     With `offline` no hub is asked, now or later for this checkpoint: it is a folder or lies in the hub's cache.
     """
-    folder = _named_folder(name)
+    folder = named_folder(name)
     if folder.is_dir():
         config = _file_in(folder, "config.json", name)
         if config is None:
             raise UserError(f"feature extractor {name}: the folder holds no config.json; {CHOICES}")
         return Checkpoint(name, folder, None, _read_config(config, name), offline=offline)
-    if _is_path(name):
+    if is_path(name):
         found = "is a file" if folder.is_file() else "does not exist"
         raise UserError(f"feature extractor {name}: the folder {found}; {CHOICES}")
     return _open_cached(name) if offline else _open_hub(name)
 
 
-def _named_folder(name: str) -> Path:
+def named_folder(name: str) -> Path:
     """Return the folder that a name may stand for; UserError for a name that no system could hold."""
     try:
         if len(name) > MOST_NAME_LETTERS:
@@ -159,7 +159,7 @@ def _hash_samples(path: Path, update: Callable[[bytes], None]) -> None:
             update(file.read(SAMPLE_BYTES))
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
     """Whether a name that is no existing folder was meant as one: hub names are `name` or `owner/name`."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name) is None or Path(name).exists()
 

@@ -69,22 +69,26 @@ def load_features(
     paths: Sequence[str],
     extractors: Sequence[FeatureExtractor],
     *,
-    hidden_states: Sequence[int] | None = None,
+    hidden_states: Sequence[Sequence[int]] | None = None,
     views: Sequence[str] = ("centre",),
     fp16: bool = False,
     show_progress: bool = True,
 ) -> FeatureTable:
     """Return the features of the pictures `directory`/`paths`; only what the cache lacks is computed.
 
-    `hidden_states` of None are each extractor's own default. `fp16` keeps them in half precision, in the cache too.
-    Pictures that cannot be read are named in the log and in `failures`, and left out. Raises UserError if there is no
-    such hidden state, if no picture can be read, or if the cache cannot be written; finished batches are kept.
+    `hidden_states` has a list for each extractor; None stands for each extractor's own default. `fp16` keeps the
+    features in half precision, in the cache too. Pictures that cannot be read are named in the log and in `failures`,
+    and left out. Raises UserError if there is no such hidden state, if no picture can be read, or if the cache cannot
+    be written; finished batches are kept.
     """
     if not paths:
         raise UserError(f"there are no pictures to compute features of in {directory}; check --directory")
     precision = "float16" if fp16 else "float32"
     folders = cache_folders(directory)
-    jobs = [_job(folders, extractor, hidden_states, views, precision) for extractor in extractors]
+    wanted = [extractor.default_hidden_states for extractor in extractors] if hidden_states is None else hidden_states
+    jobs = [
+        _job(folders, extractor, states, views, precision) for extractor, states in zip(extractors, wanted, strict=True)
+    ]
     pictures = Pictures(directory, paths)
     failures: dict[int, str] = {}
     for _ in range(_TRIES):
@@ -99,11 +103,10 @@ def load_features(
 def _job(
     folders: Sequence[Path],
     extractor: FeatureExtractor,
-    hidden_states: Sequence[int] | None,
+    wanted: Sequence[int],
     views: Sequence[str],
     precision: str,
 ) -> _Job:
-    wanted = extractor.default_hidden_states if hidden_states is None else tuple(hidden_states)
     outside = [k for k in wanted if not 0 <= k < extractor.n_hidden_states]
     if outside:
         raise UserError(

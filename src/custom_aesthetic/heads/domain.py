@@ -6,6 +6,7 @@ photographs this told other kinds of pictures better than distances in standardi
 
 import base64
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,9 +72,11 @@ def from_text(text: str, n_features: int) -> Domain | None:
         content = json.loads(text)
         numbers = np.frombuffer(base64.b64decode(content["centres"]), dtype=np.int8)
         centres = numbers.reshape(int(content["n_centres"]), n_features) * float(content["scale"])
-        return Domain(_unit(centres), float(content["threshold"]))
-    except (ValueError, KeyError, TypeError):
+        threshold = float(content["threshold"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    usable = centres.size and np.isfinite(centres).all() and math.isfinite(threshold)
+    return Domain(_unit(centres), threshold) if usable else None
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The model file: one safetensors file of plain Linear layers, with metadata that says which features it wants."""
 
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +14,49 @@ from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.extractors.protocol import VIEWS
+from custom_aesthetic.features.hidden_states import spell_modes, spell_states
 from custom_aesthetic.heads.predictor import LINEAR_LAYERS, Predictor, from_layers
+from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR
 
-EXTRACTOR_SEPARATOR = "__"
+MOST_HEADER_BYTES = 4 * 1024**2
+"""Names, shapes and metadata of a model file take some kilobytes, the summary of its training features up to 180 KB."""
+
+MOST_OUTPUTS = 2
+"""A score and its standard deviation."""
+
+MOST_EXTRACTORS, MOST_NAME_CHARACTERS = 32, 4096
+MOST_STATES, MOST_STATE_DIGITS = 512, 6
+"""Far above what any extractor has; they keep a damaged or hostile file from costing memory and time."""
+
+MODES = ("join", "average")
+
+OLDER_LIST = re.compile(r"\s*[\[(]?\s*(\d+(?:\s*[,_\s]\s*\d+)*)\s*,?\s*[\])]?\s*")
+"""`0,2,5`, `[0, 2, 5]` or `0_2_5`: the hidden states of one extractor."""
+
+
+class _Wrong(Exception):
+    """What is wrong with a model file, in a few words."""
 
 
 @dataclass(frozen=True)
 class Model:
     """A trained model as its file holds it."""
 
+    file: Path
+    """Where it was read from, for messages."""
     predictor: nn.Module
     """Takes joined (or averaged) features (n_images, n_features), gives (n_images, n_outputs) in units of scores."""
     extractors: tuple[str, ...]
     """Names of the feature extractors; empty if the file names none."""
-    hidden_states: tuple[int, ...] | None
-    """None: the extractors' own defaults."""
-    mode: str | None
-    """`join` or `average`; None where the file does not say."""
+    hidden_states: tuple[tuple[int, ...], ...] | None
+    """Of each extractor, or one list that serves all; None: the extractors' own defaults."""
+    modes: tuple[str, ...] | None
+    """`join` or `average` of each extractor, or one that serves all; None where the file does not say."""
     views: tuple[str, ...]
     """How each picture is shown to the extractors; the features are the mean."""
+    fp16: bool
+    """Whether it was trained on features rounded to half precision."""
     folded: bool
     """Whether it has learnt from the eval images too, fold by fold."""
     n_features: int
@@ -82,27 +107,61 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def load_model(file: Path) -> Model:
-    """Return the model in a file of this program or of its predecessor; UserError if it is neither."""
+def input_metadata(
+    extractors: Sequence[str],
+    hidden_states: Sequence[Sequence[int]],
+    modes: Sequence[str],
+    views: Sequence[str],
+    *,
+    fp16: bool,
+) -> dict[str, str]:
+    """Return the metadata that say which features a model takes, one list of states and one mode for each extractor.
+
+    `load_model` gives them back; see docs/model-file.md.
+    """
+    assert len(extractors) == len(hidden_states) == len(modes)
+    precision = {"fp16_features": "True"} if fp16 else {}
+    return {
+        "feature_extractor_model": EXTRACTOR_SEPARATOR.join(extractors),
+        "hidden_states_used": spell_states(hidden_states),
+        "hidden_states_mode": spell_modes(modes),
+        "views": ",".join(views),
+        **precision,
+    }
+
+
+def load_model(file: Path | str) -> Model:
+    """Return the model in a file of this program or of its predecessor; UserError if it is neither.
+
+    Every size is checked before anything of that size is built, so a file from a stranger costs no more memory than
+    it is long.
+    """
+    file = Path(file)
     tensors, metadata = _read(file)
     try:
-        stack = _stack(tensors)
-        mixing = _mixing(tensors, metadata)
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+        return _model(file, tensors, metadata)
+    except _Wrong as error:
         raise UserError(f"model file {file} is not one of an aesthetic predictor: {error}; check --model") from None
+
+
+def _model(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Model:
+    stack = _stack(tensors)
+    mixing = _mixing(tensors, metadata)
     predictor: nn.Module = stack
     n_features = stack.n_features
     if mixing is not None:
         predictor = OlderWeightedPredictor(*mixing, stack).eval()
         n_features *= mixing[0].numel()
-    names = metadata.get("feature_extractor_model", "")
-    mode = metadata.get("hidden_states_mode")
+    extractors = _extractors(metadata.get("feature_extractor_model", ""))
+    n_extractors = max(1, len(extractors))
     return Model(
+        file=file,
         predictor=predictor,
-        extractors=tuple(name for name in names.split(EXTRACTOR_SEPARATOR) if name),
-        hidden_states=_hidden_states(metadata.get("hidden_states_used")),
-        mode="join" if mixing is not None else mode if mode in ("join", "average") else None,
-        views=tuple(metadata.get("views", "centre").split(",")),
+        extractors=extractors,
+        hidden_states=_hidden_states(metadata.get("hidden_states_used"), n_extractors),
+        modes=("join",) if mixing is not None else _modes(metadata.get("hidden_states_mode"), n_extractors),
+        views=_views(metadata.get("views", "centre")),
+        fp16=metadata.get("fp16_features") == "True",
         folded=metadata.get("folds", "1") != "1",
         n_features=n_features,
         metadata=metadata,
@@ -111,12 +170,22 @@ def load_model(file: Path) -> Model:
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
+        if not file.exists():
+            raise UserError(f"model file {file} is not there; train one, or check --model")
+        if not file.is_file():
+            raise UserError(f"model file {file} is not a file; name the file itself by --model")
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+        if length > MOST_HEADER_BYTES and length < file.stat().st_size:
+            raise UserError(
+                f"model file {file} has a header of {length / 1024**2:.0f} MB, and no aesthetic predictor has that; "
+                "check --model"
+            )
         with safetensors.safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"model file {file} is not there; train one, or check --model") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"model file {file} cannot be read: {error}; restore it or train again") from None
+    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model file {file} cannot be read: {reason}; restore it or train again") from None
 
 
 def _stack(tensors: Mapping[str, Tensor]) -> Predictor:
@@ -124,24 +193,101 @@ def _stack(tensors: Mapping[str, Tensor]) -> Predictor:
     named = {name.replace("parallel_blocks.0.", "main_process."): tensor for name, tensor in tensors.items()}
     layers = []
     for index in LINEAR_LAYERS:
-        weight = named[f"main_process.{index}.weight"]
-        layers.append((weight, named.get(f"main_process.{index}.bias", torch.zeros(weight.shape[0]))))
+        name = f"main_process.{index}"
+        weight = named.get(f"{name}.weight")
+        if weight is None:
+            raise _Wrong(f"it has no tensor {name}.weight")
+        _check_tensor(f"{name}.weight", weight, n_axes=2)
+        bias = named.get(f"{name}.bias", torch.zeros(weight.shape[0]))
+        _check_tensor(f"{name}.bias", bias, n_axes=1)
+        if len(bias) != len(weight):
+            raise _Wrong(f"{name}.bias has {len(bias)} numbers for {len(weight)} rows of the weight")
+        layers.append((weight, bias))
+    for (before, _), (after, _) in itertools.pairwise(layers):
+        if after.shape[1] != before.shape[0]:
+            raise _Wrong(f"a layer gives {before.shape[0]} numbers, and the next takes {after.shape[1]}")
+    n_outputs = layers[-1][0].shape[0]
+    if n_outputs > MOST_OUTPUTS:
+        raise _Wrong(f"it has {n_outputs} outputs, and not 1 (the score) or 2 (its standard deviation too)")
     return from_layers(layers)
+
+
+def _check_tensor(name: str, tensor: Tensor, *, n_axes: int) -> None:
+    if tensor.dim() != n_axes or not tensor.numel():
+        raise _Wrong(f"{name} has the shape {list(tensor.shape)[:8]}")
+    if not tensor.is_floating_point():
+        raise _Wrong(f"{name} holds {tensor.dtype}, no real numbers")
+    if not torch.isfinite(tensor.float()).all():
+        raise _Wrong(f"{name} holds numbers that are not finite")
 
 
 def _mixing(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Tensor, Tensor] | None:
     """Return the predecessor's trained hidden-state weights and bias, or None where the model has none."""
-    marked = metadata.get("hidden_states_mode") == "weight" or metadata.get("stack_hidden_states") == "True"
     for prefix in ("weight.0", "preprocess.0"):
-        if f"{prefix}.weight" in tensors:
-            weight = tensors[f"{prefix}.weight"]
-            return weight, tensors.get(f"{prefix}.bias", torch.zeros(1))
-    if marked:
-        raise KeyError("it is in weight mode but holds no hidden-state weights")
+        weight = tensors.get(f"{prefix}.weight")
+        if weight is None:
+            continue
+        bias = tensors.get(f"{prefix}.bias", torch.zeros(1))
+        _check_tensor(f"{prefix}.weight", weight, n_axes=2)
+        _check_tensor(f"{prefix}.bias", bias, n_axes=1)
+        if len(weight) != 1 or weight.numel() > MOST_STATES or len(bias) != 1:
+            raise _Wrong(f"{prefix}.weight has the shape {list(weight.shape)} and not one number a hidden state")
+        return weight, bias
+    if metadata.get("hidden_states_mode") == "weight" or metadata.get("stack_hidden_states") == "True":
+        raise _Wrong("it is in weight mode but holds no hidden-state weights")
     return None
 
 
-def _hidden_states(text: str | None) -> tuple[int, ...] | None:
-    """Return `0,2,5`, `[0, 2, 5]` or `0_2_5` as numbers."""
-    numbers = re.findall(r"\d+", text or "")
-    return tuple(int(number) for number in numbers) or None
+def _extractors(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in text.split(EXTRACTOR_SEPARATOR) if name)
+    if len(names) > MOST_EXTRACTORS:
+        raise _Wrong(f"it names {len(names)} feature extractors")
+    for name in names:
+        if len(name) > MOST_NAME_CHARACTERS or not name.isprintable() or "," in name:
+            raise _Wrong(f"{_short(name)} is no name of a feature extractor")
+    if len(set(names)) < len(names):
+        raise _Wrong("it names a feature extractor twice")
+    return names
+
+
+def _hidden_states(text: str | None, n_extractors: int) -> tuple[tuple[int, ...], ...] | None:
+    """Return the numbers in `0,2,5`, `[0, 2, 5]` or `0_2_5`, for each extractor; one list serves all."""
+    if text is None or not text.strip():
+        return None
+    if len(text) > MOST_STATES * (MOST_STATE_DIGITS + 2) * n_extractors:
+        raise _Wrong(f"its hidden states are {len(text):,} characters of text")
+    found = []
+    for part in text.split(EXTRACTOR_SEPARATOR):
+        match = OLDER_LIST.fullmatch(part)
+        digits = re.findall(r"\d+", match[1]) if match else []
+        if not digits or len(digits) > MOST_STATES or max(map(len, digits)) > MOST_STATE_DIGITS:
+            raise _Wrong(f"hidden_states_used is {_short(text)}, no list of hidden states")
+        found.append(tuple(int(number) for number in digits))
+    if len(found) not in (1, n_extractors):
+        raise _Wrong(f"it has hidden states for {len(found)} feature extractors and names {n_extractors}")
+    if any(len(set(own)) < len(own) for own in found):
+        raise _Wrong(f"hidden_states_used is {_short(text)}, which names one twice")
+    return tuple(found)
+
+
+def _modes(text: str | None, n_extractors: int) -> tuple[str, ...] | None:
+    """Return the modes of the extractors; None where an older file says nothing of use."""
+    if text is None:
+        return None
+    modes = tuple(text.split(EXTRACTOR_SEPARATOR)) if len(text) < 1000 else ()
+    if not all(mode in MODES for mode in modes):
+        return None
+    if len(modes) not in (1, n_extractors):
+        raise _Wrong(f"it has {len(modes)} modes of hidden states for {n_extractors} feature extractors")
+    return modes
+
+
+def _views(text: str) -> tuple[str, ...]:
+    views = tuple(text.split(","))
+    if not set(views) <= set(VIEWS) or len(set(views)) < len(views):
+        raise _Wrong(f"views is {_short(text)}; there are {', '.join(VIEWS)}, each once")
+    return views
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

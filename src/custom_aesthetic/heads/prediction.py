@@ -1,19 +1,27 @@
-"""Scores of pictures by a model file: the model's own extractors, hidden states and mode."""
+"""Scores by a model file: which features it takes of a picture, and what it says of them.
+
+Whatever asks a model (training's closing statistics, analysis, Spotlight, the folder scorer, the A/B scorer, `Scorer`)
+asks it here, so that all get the same scores.
+"""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.extractors import build_extractors
-from custom_aesthetic.features.hidden_states import arrange
+from custom_aesthetic.extractors import FeatureExtractor, build_extractors
+from custom_aesthetic.extractors.build import asks_a_hub
+from custom_aesthetic.features.hidden_states import arrange, spell_states
 from custom_aesthetic.features.table import FeatureTable, load_features
 from custom_aesthetic.features.views import average_views
+from custom_aesthetic.heads.domain import distances, from_text
 from custom_aesthetic.heads.model_file import Model
 from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.scores.score_files import name_some
@@ -21,17 +29,100 @@ from custom_aesthetic.scores.score_files import name_some
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PictureScores:
-    """What a model says of pictures, in the units of the scores that it was trained on."""
+class Prediction(NamedTuple):
+    """What a model says of images, in the units of the scores that it was trained on."""
 
-    paths: tuple[str, ...]
     scores: Array
     """(n_images,)"""
     sigmas: Array | None
+    """(n_images,), positive: the standard deviations that it expects; None where the model gives none."""
+    domain_distances: Array | None
+    """(n_images,), from 0; above 1 is far from all that it was trained on. None where the file does not say."""
+
+
+@dataclass(frozen=True)
+class PictureScores:
+    """A model's prediction for the pictures that could be read; all fields have the order of `paths`."""
+
+    paths: tuple[str, ...]
+    scores: Array
+    """(n_images,), in the units of the scores that the model was trained on."""
+    sigmas: Array | None
     """(n_images,), positive; None where the model gives none."""
+    domain_distances: Array | None
+    """(n_images,); see `Prediction`."""
     features: FeatureTable
-    """The features that the scores come from, in the same order."""
+    """The features that the scores come from: hidden states joined, views averaged."""
+
+
+def open_extractors(
+    model: Model, device: torch.device, *, extractor_model: str | None = None, offline: bool = False
+) -> list[FeatureExtractor]:
+    """Return the extractors that the model was trained on, in its order; no weights are loaded yet.
+
+    `extractor_model` serves a model file that names none. Before a hub is asked, the log says for which model, and
+    why; `offline` never asks. UserError where an extractor is out of reach, or lacks a hidden state that the model
+    takes.
+    """
+    names = ",".join(model.extractors) or extractor_model
+    if not names:
+        raise UserError(
+            f"model file {model.file} does not name its feature extractor; give it by --feature_extractor_model"
+        )
+    for name in model.extractors:
+        if asks_a_hub(name) and not offline:
+            log.info("model file %s needs the feature extractor %s: asking the hub for it", model.file, name)
+    extractors = build_extractors(names, device, offline)
+    for extractor, states in zip(extractors, states_of(model, extractors), strict=True):
+        if max(states) >= extractor.n_hidden_states:
+            raise UserError(
+                f"model file {model.file} takes hidden state {max(states)} of {extractor.name}, which has 0 (the final "
+                f"output) to {extractor.n_hidden_states - 1}; it was made with another extractor of that name"
+            )
+    return extractors
+
+
+def states_of(model: Model, extractors: Sequence[FeatureExtractor]) -> list[tuple[int, ...]]:
+    """Return the hidden states that the model takes of each of its extractors."""
+    if model.hidden_states is None:
+        return [extractor.default_hidden_states for extractor in extractors]
+    lists = model.hidden_states
+    if len(lists) not in (1, len(extractors)):
+        raise UserError(f"model file {model.file} has hidden states for {len(lists)} extractors, not {len(extractors)}")
+    return list(lists) * len(extractors) if len(lists) == 1 else list(lists)
+
+
+def model_input(model: Model, features: FeatureTable) -> Tensor:
+    """Return what the model's first layer takes, (n_images, n_features), of features as `load_features` gives them.
+
+    The views are averaged, then the hidden states of each extractor are joined or averaged. UserError where the
+    features do not fit the model.
+    """
+    features = average_views(features)
+    names = list(dict.fromkeys(block.extractor for block in features.blocks))
+    if model.modes is not None:
+        modes = model.modes * len(names) if len(model.modes) == 1 else model.modes
+    else:  # an older file: the shapes tell
+        mode = "join" if features.values.shape[1] == model.n_features else "average"
+        modes = (mode,) * len(names)
+    values = arrange(features, modes)
+    if values.shape[1] != model.n_features:
+        found = [tuple(block.hidden_state for block in features.blocks if block.extractor == name) for name in names]
+        raise UserError(
+            f"model file {model.file} takes {model.n_features} features, but {' + '.join(names)} gives "
+            f"{values.shape[1]} (hidden states {spell_states(found)}, {'__'.join(modes)}); it was made with another "
+            "extractor or other hidden states"
+        )
+    return values
+
+
+def predict_features(model: Model, values: Tensor) -> Prediction:
+    """Return what the model says of the rows of `values`, (n_images, n_features), as `model_input` gives them."""
+    outputs = predict(model.predictor, values).double().numpy()
+    sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
+    domain = from_text(model.metadata.get("domain", ""), model.n_features)
+    far = None if domain is None else distances(values.float().numpy(), domain).astype(np.float64)
+    return Prediction(outputs[:, 0], sigmas, far)
 
 
 def score_pictures(
@@ -42,27 +133,23 @@ def score_pictures(
     device: torch.device,
     extractor_model: str | None = None,
     fp16: bool = False,
+    offline: bool = False,
 ) -> PictureScores:
-    """Return the model's scores of these pictures; those that cannot be read are left out, and named.
+    """Return the model's scores of these pictures; those that cannot be read are left out, and named in the log.
 
-    `extractor_model` serves a model file that does not name its feature extractor. UserError where the extractor
-    cannot be had, or where its features do not fit the model.
+    Features come from the cache of `directory` where it has them. `fp16` rounds them to half precision; those of a
+    model that was trained so always are. The other options are those of `open_extractors`.
     """
-    names = ",".join(model.extractors) or extractor_model
-    if not names:
-        raise UserError("the model file does not name its feature extractor; give it by --feature_extractor_model")
-    extractors = build_extractors(names, device)
-    found = load_features(directory, paths, extractors, hidden_states=model.hidden_states, views=model.views, fp16=fp16)
-    features = average_views(found)
-    if not features.paths:
+    extractors = open_extractors(model, device, extractor_model=extractor_model, offline=offline)
+    found = load_features(
+        directory,
+        paths,
+        extractors,
+        hidden_states=states_of(model, extractors),
+        views=model.views,
+        fp16=fp16 or model.fp16,
+    )
+    if not found.paths:
         raise UserError(f"none of the {len(paths)} pictures in {directory} could be read: {name_some(list(paths))}")
-    mode = model.mode or ("join" if features.values.shape[1] == model.n_features else "average")
-    values = arrange(features, mode)
-    if values.shape[1] != model.n_features:
-        raise UserError(
-            f"the model takes {model.n_features} features, but {names} gives {values.shape[1]} "
-            f"(hidden states {model.hidden_states}, {mode}); it was made with another extractor or other hidden states"
-        )
-    outputs = predict(model.predictor, values).double().numpy()
-    sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
-    return PictureScores(features.paths, outputs[:, 0], sigmas, features)
+    features = average_views(found)
+    return PictureScores(features.paths, *predict_features(model, model_input(model, features)), features)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from custom_aesthetic.features.hidden_states import WeightedSum
+
 LINEAR_LAYERS = (1, 4, 7)
 """Where the three Linear layers stand in `main_process`."""
 
@@ -121,22 +123,22 @@ def fold_scores(predictor: Predictor, mean: float, scale: float) -> Predictor:
     return from_layers([*rest, (weight * scale, bias * scale + shift)])
 
 
-def fold_mixtures(predictor: Predictor, mixtures: Sequence[tuple[Tensor, float, int]]) -> Predictor:
+def fold_mixtures(predictor: Predictor, mixtures: Sequence[WeightedSum]) -> Predictor:
     """Return the predictor of joined hidden states that equals the given one of their weighted sums.
 
-    Each mixture (weights (n_states,), bias, width) stands for `width` of the predictor's inputs, in order: input j is
-    the sum over states k of weights[k] x state k's feature j, plus bias. The result takes, for each mixture, its
-    states one after the other. Without mixtures it is the predictor itself.
+    Each mixture stands for `width` of the predictor's inputs, in order: input j is the sum over states k of
+    weights[k] x state k's feature j, plus bias. The result takes, for each mixture, its states one after the other.
+    Without mixtures it is the predictor itself.
     """
     if not mixtures:
         return predictor
     (weight, bias), *rest = to_layers(predictor)
-    parts = weight.split([width for _, _, width in mixtures], dim=1)
+    parts = weight.split([mixture.width for mixture in mixtures], dim=1)
     joined = [
-        torch.cat([part * float(state_weight) for state_weight in weights], dim=1)
-        for part, (weights, _, _) in zip(parts, mixtures, strict=True)
+        torch.cat([part * float(state_weight) for state_weight in mixture.weights], dim=1)
+        for part, mixture in zip(parts, mixtures, strict=True)
     ]
-    shift = sum(part.sum(1) * offset for part, (_, offset, _) in zip(parts, mixtures, strict=True))
+    shift = sum(part.sum(1) * mixture.bias for part, mixture in zip(parts, mixtures, strict=True))
     return from_layers([(torch.cat(joined, dim=1), bias + shift), *rest])
 
 

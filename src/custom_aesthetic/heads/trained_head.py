@@ -8,6 +8,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from custom_aesthetic.features.hidden_states import WeightedSum
 from custom_aesthetic.heads.head_stack import mix
 from custom_aesthetic.heads.predictor import (
     ROWS_AT_ONCE,
@@ -124,7 +125,7 @@ def _fold(head: Head, mean: float, scale: float, state_weights: Sequence[Sequenc
     if data.mixtures:
         found = zip(state_weights, data.mixtures, strict=True)
         predictor = fold_mixtures(
-            predictor, [(torch.tensor(own[:-1]), own[-1], mixture.width) for own, mixture in found]
+            predictor, [WeightedSum(torch.tensor(own[:-1]), own[-1], mixture.width) for own, mixture in found]
         )
     if data.axes is not None:
         predictor = fold_axes(predictor, data.axes)

@@ -197,9 +197,7 @@ def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
                 raise BadImage(path, _bomb_reason(f"{n_pixels / 1e6:.0f} million pixels"))
             if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
                 image.draft(None, (image.width // 2, image.height // 2))
-            image.load()
-            _turn_upright(image)
-            return _to_rgb(image)
+            return _upright(image)
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -208,6 +206,25 @@ def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
         raise BadImage(path, "not an image in a known format") from error
     except Exception as error:  # decoders are many, and raise whatever they like on damaged files
         raise BadImage(path, _decoding_reason(error)) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an image that another program has opened as `open_image` would: upright RGB, alpha laid over white.
+
+    The image given stays as it is. Raises BadImage for what cannot be decoded, and for more than MAX_PIXELS pixels.
+    """
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage("image", _bomb_reason(f"{image.width * image.height / 1e6:.0f} million pixels"))
+    try:
+        return _upright(image.copy())
+    except Exception as error:  # decoders are many, and raise whatever they like on damaged files
+        raise BadImage("image", _decoding_reason(error)) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    _turn_upright(image)
+    return _to_rgb(image)
 
 
 def _check_is_filled_file(path: Path | str) -> None:

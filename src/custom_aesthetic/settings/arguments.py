@@ -14,7 +14,7 @@ from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.settings.arguments_file import as_line, expand_files
-from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range
+from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR, INTEGER_PARAMETERS, HiddenStates, Range
 
 Arguments = TypeVar("Arguments")
 
@@ -130,7 +130,11 @@ def _field_lines(field: dataclasses.Field, value: Any) -> list[str]:
 
 def as_text(value: Any) -> str:
     """Return a value as it is written behind the equals sign."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    if value and isinstance(value[0], tuple):
+        return EXTRACTOR_SEPARATOR.join(map(as_text, value))
+    return ",".join(map(str, value))
 
 
 def _is_repeatable(field: dataclasses.Field) -> bool:
@@ -234,9 +238,21 @@ def _choice_reader(option: str, choices: Sequence[str]) -> Any:
     return convert
 
 
+def _lists_reader(option: str) -> Any:
+    """Return what reads comma-separated lists of whole numbers, one for each extractor."""
+    read = _list_reader(option, int)
+
+    def convert(text: str) -> HiddenStates:
+        return tuple(read(part) for part in text.split(EXTRACTOR_SEPARATOR))
+
+    return convert
+
+
 def _converter(option: str, hint: Any, choices: Sequence[str]) -> Any:
     if choices:
         return _choice_reader(option, choices)
+    if HiddenStates in typing.get_args(hint):
+        return _lists_reader(option)
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if typing.get_args(hint) else [hint]
     kind = hint if typing.get_origin(hint) is tuple else kinds[0]
     if typing.get_origin(kind) is tuple:
@@ -276,7 +292,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
             raise UserError(f"{options[0]} ({value.low}) is above {options[1]} ({value.high}); exchange or equal them")
     elif isinstance(value, tuple):
         for item in value:
-            _check_bounds(options[0], item, field)
+            for number in item if isinstance(item, tuple) else (item,):
+                _check_bounds(options[0], number, field)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         _check_bounds(options[0], value, field)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from custom_aesthetic.settings.training import REQUIRED, DeviceSettings, setting
+from custom_aesthetic.settings.training import OFFLINE, REQUIRED, DeviceSettings, setting
 
 STRATEGIES = ("adaptive", "random")
 
@@ -41,6 +41,7 @@ class PriorSettings:
     feature_extractor_model: str | None = setting(
         None, "features that carry scores from picture to picture; efficientnet-lite0 needs no download"
     )
+    offline: bool = setting(False, OFFLINE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class FolderSettings:
     directory: str | None = setting(None, "folder of pictures to score; sub-directories are included", short="-d")
     model: str | None = setting(None, "trained model, relative to the directory or a path", short="-m")
     feature_extractor_model: str | None = setting(None, "for a model file that does not name its own")
+    offline: bool = setting(False, OFFLINE)
     output: str | None = setting(
         None,
         "file for the scores, .csv or .json, best first; printed if not given and nothing else is asked",

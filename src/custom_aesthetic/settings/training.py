@@ -42,6 +42,14 @@ def setting(
     return field(default=default, metadata=bounds)
 
 
+EXTRACTOR_SEPARATOR = "__"
+"""Between what belongs to one extractor and what belongs to the next, in options and in the model file."""
+
+HiddenStates = tuple[tuple[int, ...], ...]
+"""Hidden states of each extractor, in the extractors' order; a single list serves them all."""
+
+OFFLINE = "never ask a hub for an extractor; use what lies on this machine"
+
 REQUIRED: Any = None
 """Default of a setting that the user must give (its type does not allow None)."""
 
@@ -113,17 +121,18 @@ class FeatureSettings:
         "hub name or local folder; a comma-separated list concatenates the features of several; "
         "efficientnet-lite0 needs no download",
     )
-    hidden_states_used: tuple[int, ...] | None = setting(
+    hidden_states_used: HiddenStates | None = setting(
         None,
-        "comma-separated; 0 = final output, 1 = the layer before, ... need not be consecutive; "
-        "the model's own default if not given",
+        "comma-separated; 0 = final output, 1 = the layer before, ... need not be consecutive; with several extractors "
+        "one list serves all, or one list each, separated by __ in their order (0,2__0); each extractor's own default "
+        "if not given",
         low=0,
     )
     hidden_states_mode: str = setting(
         "default",
         "join (concatenate), average, weight (a trained linear layer with one weight per hidden state, shared by all "
-        "features, plus a bias); default is the model's own: join for CLIP, average for AIM",
-        choices=("default", "join", "average", "weight"),
+        "features, plus a bias); default is the extractor's own: join for CLIP, average for AIM; with several "
+        "extractors one mode serves all, or one each, separated by __ in their order (join__average)",
     )
     weight_hidden_states: bool = setting(False, "the older spelling of --hidden_states_mode=weight")
     fixed_hidden_state_weights: tuple[float, ...] | None = setting(
@@ -135,6 +144,7 @@ class FeatureSettings:
         "comma-separated; how each picture is shown to the extractor, the features being the mean of all: centre (the "
         "extractor's own crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
     )
+    offline: bool = setting(False, OFFLINE)
 
 
 @dataclass(frozen=True)

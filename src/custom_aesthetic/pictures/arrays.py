@@ -1,0 +1,89 @@
+"""Images as other programs hold them: paths, Pillow's images, numpy arrays and torch tensors, one or many."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from custom_aesthetic.base.errors import ImageError
+from custom_aesthetic.pictures.images import BadImage, open_image, upright_rgb
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Channels -> Pillow's mode."""
+
+SLACK = 0.5
+"""Floats outside 0...1 by less than this are cut to it: resampling overshoots. Others come from another scale."""
+
+
+def split_images(images: Any) -> list[Any]:
+    """Return one image or several as a list; an array or tensor with four axes is a batch."""
+    if _is_single(images):
+        return [images]
+    if _is_array(images):
+        array = _as_numpy(images)
+        if array.ndim == 4:
+            return list(array)
+        return [array]
+    if isinstance(images, Sequence):
+        return [part for image in images for part in split_images(image)]
+    raise ImageError(f"an image is a path, a PIL image, an array or a tensor, not {type(images).__name__}")
+
+
+def load_image(image: Any, name: str, target_size: int | None = None) -> Image.Image:
+    """Return one image as upright RGB, 8 bits a channel, alpha laid over white.
+
+    Arrays and tensors are (height, width, channels) with 1, 3 or 4 channels, or (height, width), uint8 or float
+    0...1. ImageError, which names the image by its path or `name`, for what cannot be used. `target_size` is that of
+    `open_image`.
+    """
+    if isinstance(image, str | os.PathLike):
+        try:
+            return open_image(Path(image), target_size)
+        except BadImage as error:
+            raise ImageError(str(error)) from error
+    try:
+        return upright_rgb(image if isinstance(image, Image.Image) else _from_array(_as_numpy(image)))
+    except BadImage as error:
+        raise ImageError(f"{name}: {error.reason}") from error
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+
+
+def _is_single(image: Any) -> bool:
+    return isinstance(image, str | os.PathLike | Image.Image)
+
+
+def _is_array(image: Any) -> bool:
+    return isinstance(image, np.ndarray) or hasattr(image, "detach")
+
+
+def _as_numpy(image: Any) -> np.ndarray:
+    """Return an array or tensor, wherever it lies, as an array; bfloat16, which numpy lacks, as float32."""
+    if isinstance(image, np.ndarray):
+        return image
+    tensor = image.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in MODES or not array.size:
+        raise ImageError(
+            f"its shape is {array.shape}; an image is (height, width, channels) with 1, 3 or 4 channels, channels last"
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        array = _from_floats(array)
+    if array.dtype != np.uint8:
+        raise ImageError(f"it holds {array.dtype}; give uint8 0...255 or floats 0...1")
+    return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
+
+
+def _from_floats(array: np.ndarray) -> np.ndarray:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        raise ImageError(f"its floats lie between {low:g} and {high:g}; give floats 0...1, or uint8 0...255")
+    return np.rint(np.clip(array.astype(np.float32), 0, 1) * 255).astype(np.uint8)
