@@ -30,6 +30,7 @@ SLOW = (
     *("benchmarks", "base/process_group"),
     *("commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
+    "heads/scorer",
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/scorer", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),
