@@ -214,7 +214,7 @@ assert custom_aesthetic.__version__ and 'Scorer' in dir(custom_aesthetic)
 from importlib.machinery import PathFinder
 
 class Hiding:  # as if the blocked libraries were not installed
-    find_distributions = PathFinder.find_distributions
+    find_distributions = staticmethod(PathFinder.find_distributions)
 
     def find_spec(self, name, path=None, target=None):
         return None if name.partition('.')[0] in BLOCKED else PathFinder.find_spec(name, path, target)

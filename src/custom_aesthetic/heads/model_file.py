@@ -19,8 +19,9 @@ from custom_aesthetic.features.hidden_states import spell_modes, spell_states
 from custom_aesthetic.heads.predictor import LINEAR_LAYERS, Predictor, from_layers
 from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR
 
-MOST_HEADER_BYTES = 4 * 1024**2
-"""Names, shapes and metadata of a model file take some kilobytes, the summary of its training features up to 180 KB."""
+MOST_HEADER_BYTES = 8 * 1024**2
+"""Names, shapes and metadata take some kilobytes, the summary of the training features up to 180 KB, the marks of the
+training pictures up to 2.1 MB."""
 
 MOST_OUTPUTS = 2
 """A score and its standard deviation."""

@@ -19,6 +19,7 @@ from custom_aesthetic.base.machine import choose_device, n_cores
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.features.extraction import model_features
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.heads.learnt_pictures import KEY as LEARNT_PICTURES
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import (
     PictureScores,
@@ -36,7 +37,7 @@ IMAGES_AT_ONCE = 16
 
 MODEL_SUFFIX = ".safetensors"
 USUAL_NAME = "model.safetensors"
-NOT_ON_CARDS = ("domain",)
+NOT_ON_CARDS = ("domain", LEARNT_PICTURES)
 """Metadata that are data for the program, and nothing to read."""
 
 
