@@ -34,8 +34,9 @@ def chart_sections(
             _distributions(scores[judged], model_scores[judged]),
             _order(scores[judged], model_scores[judged], words),
         ]
-    if sigmas is not None and len(judged):
-        cards += _calibration(scores[judged], model_scores[judged], sigmas[judged], words)
+    unseen = judged[names[judged] != "out_of_fold"]  # the sigma of a picture that was learnt from is none to judge by
+    if sigmas is not None and len(unseen):
+        cards += _calibration(scores[unseen], model_scores[unseen], sigmas[unseen], words)
     return [f'<section><h2>Where the model is right and wrong</h2><div class="cards">{"".join(cards)}</div></section>']
 
 

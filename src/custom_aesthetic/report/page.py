@@ -114,7 +114,7 @@ def _standing(data: ReportData) -> Iterator[str]:
     unseen, by_folds = counts["test"] + counts["eval"], counts["out_of_fold"]
     parts = [f"{unseen:,} pictures that the model has not learnt from"] if unseen else []
     if by_folds:
-        parts.append(f"{by_folds:,} that taught it, by the scores of heads that never saw them (out of fold)")
+        parts.append(f"{by_folds:,} pictures that taught it, by the scores of heads that never saw them (out of fold)")
     if parts:
         yield f"The figures count {' and '.join(parts)}."
     if counts["learnt_from"]:
