@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from custom_aesthetic.search.run import divide_work
 from custom_aesthetic.search.space import suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
 from custom_aesthetic.search.study import Claims
+from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import Problem, recorded_parameters, retrain
 from custom_aesthetic.settings.training import Range, SearchSpace
 from tests.problems import RAW, SPACE, find, run_search, small_problem
@@ -118,13 +120,13 @@ def test_another_model_file_than_the_study_s_is_made_again_from_the_recorded_see
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"scores": "c" * 64}, "other scores;"),
         ({"features": "shapes"}, "other features (colours; now shapes)"),
-        ({"scores": "c" * 64, "images": "d" * 64}, "other images, scores;"),
+        ({"scores": "c" * 64, "metric": "ab"}, "other metric_for_scoring (spearman; now ab)"),
+        ({"folds": "4 by seed 42"}, "other folds (none; now 4 by seed 42)"),
         ({"metric": "ab"}, "other metric_for_scoring (spearman; now ab)"),
     ],
 )
-def test_a_study_of_other_data_features_or_metric_is_not_continued(
+def test_a_study_of_other_features_folds_or_metric_is_not_continued(
     tmp_path: Path, changed: dict[str, str], words: str
 ) -> None:
     run_search(tmp_path, 1)
@@ -134,6 +136,59 @@ def test_a_study_of_other_data_features_or_metric_is_not_continued(
     assert "choose another --name" in str(error.value)
     assert len(trials_in(tmp_path)) == 1
     run_search(tmp_path, 1, problem=small_problem(**changed), name="another")
+
+
+def test_more_scores_begin_a_successor_from_the_best_parameters_by_the_same_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
+    run_search(tmp_path, 8)
+    old = trials_in(tmp_path)
+    rescored = small_problem(scores="c" * 64, images="d" * 64)
+    assert find(tmp_path, 7, problem=rescored).study == "aesthetic-2"
+    lines = [record.message for record in caplog.records if "changed since" in record.message]
+    assert lines == [
+        "images, scores changed since study aesthetic: the new study aesthetic-2 begins from its 5 best parameters"
+    ]
+    best = sorted(old, key=lambda trial: -(trial.value or 0))[:5]
+    assert [trial.params for trial in trials_in(tmp_path, "aesthetic-2")[:5]] == [trial.params for trial in best]
+    assert find(tmp_path, 8, problem=rescored).study == "aesthetic-2"
+    assert len(trials_in(tmp_path, "aesthetic-2")) == 8
+    assert find(tmp_path, 8, problem=small_problem(split="e" * 64)).study == "aesthetic-3"
+    assert find(tmp_path, 9).study == "aesthetic"
+    assert len(trials_in(tmp_path)) == 9
+
+
+def test_a_study_of_the_user_s_that_has_the_name_of_a_successor_is_left_alone(tmp_path: Path) -> None:
+    run_search(tmp_path, 1, name="taste")
+    run_search(tmp_path, 1, name="taste-2", problem=small_problem("ab"))
+    assert find(tmp_path, 2, name="taste", problem=small_problem(scores="c" * 64)).study == "taste-3"
+    assert len(trials_in(tmp_path, "taste-2")) == 1
+
+
+def test_several_that_begin_a_successor_at_once_agree(tmp_path: Path) -> None:
+    run_search(tmp_path, 2)
+    identity = {**small_problem().identity, "scores": "c" * 64}
+    wanted = Wanted("aesthetic", True, identity, SPACE, weighs_states=False, place="here")
+
+    def begin(_: int) -> str:
+        storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+        try:
+            return open_study(storage, wanted, "").study_name
+        finally:
+            close_storage(storage)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(begin, range(6))) == {"aesthetic-2"}
+
+
+def test_changed_bounds_are_named_with_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_search(tmp_path, 1)
+    run_search(tmp_path, 2)
+    assert "bounds" not in caplog.text
+    run_search(tmp_path, 3, space=replace(SPACE, train_epochs=Range(3, 3), output_dropout=Range(0, 0.5)))
+    assert "--min_train_epochs=3 (was 2), --max_train_epochs=3 (was 6), --max_output_dropout=0.5 (was 0)" in caplog.text
+    assert "choose another --name" in caplog.text
 
 
 def test_every_trial_can_be_repeated_from_what_it_recorded(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every storage that `--database` takes, and what is said where one cannot be had."""
 
 import contextlib
+import os
 import random
 import re
 import socket
@@ -18,6 +19,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.processes import start_of
 from custom_aesthetic.search import optuna_private
 from custom_aesthetic.search import storage as storages
 from custom_aesthetic.search import study as studies
@@ -28,7 +30,7 @@ from custom_aesthetic.search.storage import (
     open_storage,
     patiently,
 )
-from custom_aesthetic.search.study import Claims, Dead, bury
+from custom_aesthetic.search.study import Claims, Dead, bury, process_name
 from tests.problems import run_search
 
 LASTING = ("eval_spearman", "train_ab", "seed", "best_epoch", "output_dropout")
@@ -282,6 +284,16 @@ def test_a_trial_whose_process_died_in_taking_it_is_soon_given_up(tmp_path: Path
         study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
         study._storage._replay_result._trials[len(study.trials) - 1].datetime_start = now - age  # type: ignore[attr-defined]
     assert [trial.number for trial in bury(study, Dead(), retry=False)] == [1]
+
+
+@pytest.mark.skipif(start_of(os.getpid()) is None, reason="the system does not say when a process began")
+def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
+    is_dead = Dead()
+    assert not is_dead(process_name())
+    machine, number, start, rest = process_name().split()
+    assert is_dead(f"{machine} {number} {int(start) - 1} {rest}")
+    assert not is_dead(f"{machine} {number} {rest}"), "an older version recorded no start"
+    assert not is_dead(f"another {number} {int(start) - 1} {rest}")
 
 
 def test_half_an_entry_in_a_journal_costs_that_entry_only(tmp_path: Path) -> None:

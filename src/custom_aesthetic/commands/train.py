@@ -81,12 +81,12 @@ def train_predictor(arguments: TrainingArguments) -> None:
         found = search(problem, arguments.space, arguments.search, arguments.study, target)
     judged = replace(judge_model(model_file, scored.table, features), comparisons=choices_in(scored.directory))
     what = f"{arguments.scoring.set_for_scoring} {arguments.scoring.metric}"
-    report(arguments.study.name, what, found, judged)
+    report(found.study, what, found, judged)
     log.info("model written to %s", model_file)
     if arguments.output.savefile is not None:
         write_savefile(Path(arguments.output.savefile), scored.table, judged.predictions)
     if arguments.output.report is not None:
-        with kept_study(arguments.study) as study:
+        with kept_study(replace(arguments.study, name=found.study)) as study:
             write_run_report(Path(arguments.output.report), study, scored, features, model_file)
 
 

@@ -22,7 +22,8 @@ from custom_aesthetic.search.sampling import sampler_seed
 from custom_aesthetic.search.shared_data import share
 from custom_aesthetic.search.space import first_parameters, starting_point
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
-from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, n_finished, open_study, process_name
+from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, n_finished, process_name
+from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import Ended, Plan, Problem
 from custom_aesthetic.search.workers import Place, Workers, work
 from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
@@ -43,6 +44,8 @@ class Found:
     """Those whose heads the model file holds, best first."""
     optimism: Optimism | None
     """None where it cannot be told, as where some of the trials were run before or elsewhere."""
+    study: str = ""
+    """The name of the study: the one asked for, or its successor."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,15 @@ def search(
         database = journal if not where.database and n_workers > 1 else where.database
         storage = open_storage(database)
         try:
-            study = open_study(
+            wanted = Wanted(
                 where.name,
-                storage,
-                maximize=problem.higher_is_better,
-                identity=problem.identity,
+                problem.higher_is_better,
+                problem.identity,
+                space,
+                weighs_states=bool(problem.data.mixtures),
                 place=shown_url(where.database) or "memory",
             )
+            study = open_study(storage, wanted, where.database)
             _describe(study, target, f"{problem.scoring.set_for_scoring}_{problem.scoring.metric}")
             models = BestModels(
                 study,
@@ -91,12 +96,12 @@ def search(
                 shared=is_server(database),
             )
             start = _start_within(study, starting_point(space, weighs_states=bool(problem.data.mixtures)))
-            place = Place(database, where.name, settings.sampler, settings.pruner, start)
+            place = Place(database, study.study_name, settings.sampler, settings.pruner, start)
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
             trials = models.finish()
             _link(study, trials, target)
-            return Found(trials, models.optimism())
+            return Found(trials, models.optimism(), study.study_name)
         finally:
             close_storage(storage)
 
@@ -171,7 +176,11 @@ def _search(
     n_done = n_finished(study)
     if n_done >= plan.n_trials:
         log.info(
-            "study %s has %d finished trials already, of --trials=%d: none to run", place.name, n_done, plan.n_trials
+            "study %s has %d finished trials already, of --trials=%d: none to run; raise --trials for more, or choose "
+            "another --name for a new study",
+            place.name,
+            n_done,
+            plan.n_trials,
         )
         return
     if not study.get_trials(deepcopy=False):

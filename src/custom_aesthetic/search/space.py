@@ -1,6 +1,8 @@
 """The searched parameters of a head: their ranges, a sound first choice, and what a trial draws."""
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -54,8 +56,15 @@ def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> 
 
 def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
     """Return the searched parameters of the first trial: FIRST_TRIAL brought into the bounds."""
+    return clipped_parameters(vars(FIRST_TRIAL), space, weighs_states=weighs_states)
+
+
+def clipped_parameters(values: Mapping[str, Any], space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
+    """Return those of the values that are searched, brought into the bounds."""
     ranges = searched_parameters(space, weighs_states=weighs_states)
-    return {name: bounds.clip(getattr(FIRST_TRIAL, name)) for name, bounds in ranges.items() if not bounds.is_fixed}
+    return {
+        name: bounds.clip(values[name]) for name, bounds in ranges.items() if not bounds.is_fixed and name in values
+    }
 
 
 def starting_point(space: SearchSpace, *, weighs_states: bool) -> FrozenTrial | None:

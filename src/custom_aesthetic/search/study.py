@@ -4,23 +4,23 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.processes import is_running, start_of
 from custom_aesthetic.search.optuna_private import fail, innermost, storage_of, trial_id
-from custom_aesthetic.search.storage import HEARTBEAT_SECONDS, patiently, refuse_journal_behind_proxy, retry_once
+from custom_aesthetic.search.storage import HEARTBEAT_SECONDS, patiently, retry_once
 
 log = logging.getLogger(__name__)
 
@@ -43,44 +43,6 @@ MOST_PROCESSES = 64
 
 SILENCE_LIMIT = timedelta(hours=1)
 """In a storage without heartbeats, a running trial of another machine is waited for this long at most."""
-
-
-def open_study(
-    name: str, storage: BaseStorage, *, maximize: bool, identity: Mapping[str, str], place: str
-) -> optuna.Study:
-    """Return the study of that name, new or continued.
-
-    UserError where it was made with something else than `identity` says: its scores could not be compared.
-    """
-    study = patiently(
-        optuna.create_study,
-        study_name=name,
-        storage=storage,
-        direction="maximize" if maximize else "minimize",
-        load_if_exists=True,
-    )
-    refuse_journal_behind_proxy(storage, place)
-    recorded = study.user_attrs.get(IDENTITY)
-    if recorded is None and study.get_trials(deepcopy=False):
-        raise UserError(f"study {name} in {place} was not made by this program; choose another --name")
-    if recorded is None:
-        patiently(study.set_user_attr, IDENTITY, dict(identity))
-        return study
-    differing = [key for key in identity if recorded.get(key) != identity[key]]
-    if differing:
-        named = ", ".join(_difference(key, recorded, identity) for key in differing)
-        raise UserError(
-            f"study {name} in {place} was made with other {named}; go on with those, or choose another --name for a "
-            "new study"
-        )
-    return study
-
-
-def _difference(key: str, recorded: Mapping[str, str], identity: Mapping[str, str]) -> str:
-    """Return the name of what differs, and both values where they are short enough to read."""
-    before, now = str(recorded.get(key, "none")), identity[key]
-    is_hash = len(now) == 64 and " " not in now
-    return key if is_hash else f"{key} ({before}; now {now})"
 
 
 def counts(trial: FrozenTrial) -> bool:
@@ -170,8 +132,8 @@ def _may_be_alive(trial: FrozenTrial) -> bool:
 
 
 def process_name() -> str:
-    """Return a name for this process that no other one has: machine, process id, and when it began."""
-    return f"{machine_name()} {os.getpid()} {uuid.uuid4().hex[:8]}"
+    """Return a name for this process that no other one has: machine, process id, start of the process, random."""
+    return f"{machine_name()} {os.getpid()} {start_of(os.getpid()) or 0} {uuid.uuid4().hex[:8]}"
 
 
 def machine_name() -> str:
@@ -208,20 +170,9 @@ class Dead:
         if self.names is not None:
             return name in self.names
         machine, _, rest = name.partition(" ")
-        return machine == machine_name() and not _is_running(int(rest.split()[0]))
-
-
-def _is_running(process_id: int) -> bool:
-    """Return whether there is such a process; on Windows, which has no harmless way to ask, always True."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        process_id, *others = rest.split()
+        start = int(others[0]) if len(others) > 1 else None  # older versions recorded no start
+        return machine == machine_name() and not is_running(int(process_id), start)
 
 
 def beat(study: optuna.Study, number: int) -> None:

@@ -1,0 +1,188 @@
+"""Which study a search fills: the one of its name, or a successor `NAME-2` where pictures or scores have changed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
+
+from custom_aesthetic.base import interrupts
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.search.space import clipped_parameters, searched_parameters
+from custom_aesthetic.search.storage import patiently, refuse_journal_behind_proxy
+from custom_aesthetic.search.study import IDENTITY, complete_trials
+from custom_aesthetic.settings.training import INTEGER_PARAMETERS, SearchSpace
+
+log = logging.getLogger(__name__)
+
+SERIES = "series"
+"""User attribute of a successor: the name that the user gave."""
+
+DATA = ("images", "scores", "split", "weights")
+"""Parts of a study's identity that change as a user scores on; all others are settings."""
+
+N_SEEDS = 5
+"""A successor begins with the parameters of so many of the best trials."""
+
+IDENTITY_SECONDS = 10
+"""How long the process that creates a study may take to write its identity; after that another one writes it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The study that a search asks for."""
+
+    name: str
+    maximize: bool
+    identity: Mapping[str, str]
+    """What its scores depend on, by name."""
+    space: SearchSpace
+    weighs_states: bool
+    place: str
+    """The database, as it is shown."""
+
+
+def open_study(storage: BaseStorage, wanted: Wanted, database: str) -> optuna.Study:
+    """Return the newest study of that name or its successors on the same data, or a new one.
+
+    UserError where the newest has other settings: its scores could not be compared. Processes that begin at once
+    agree, as a name is given once.
+    """
+    while True:
+        names = patiently(optuna.get_all_study_names, storage)
+        known = _series(storage, wanted.name, names)
+        for study in reversed(known):
+            if not _differing(study, wanted.identity):
+                refuse_journal_behind_proxy(storage, database)
+                _say_bounds(study, wanted)
+                return study
+        if known:
+            _check_settings(known[-1], wanted)
+        number = max([1, *(_number(name, wanted.name) for name in names)]) + 1
+        created = _create(storage, wanted, known, f"{wanted.name}-{number}" if known else wanted.name)
+        if created is not None:
+            refuse_journal_behind_proxy(storage, database)
+            return created
+
+
+def _series(storage: BaseStorage, name: str, names: Sequence[str]) -> list[optuna.Study]:
+    """Return the study of that name and its successors among those names, oldest first."""
+    numbers = {known: 1 if known == name else _number(known, name) for known in names}
+    found = []
+    for candidate in sorted(filter(numbers.get, names), key=lambda known: numbers[known]):
+        study = patiently(optuna.load_study, study_name=candidate, storage=storage)
+        if candidate == name or (_recorded(study) is not None and study.user_attrs.get(SERIES) == name):
+            found.append(study)
+    return found
+
+
+def _number(known: str, name: str) -> int:
+    """Return 2 for `NAME-2`, ...; 0 for any other name."""
+    number = known.removeprefix(f"{name}-")
+    is_number = known.startswith(f"{name}-") and number.isascii() and number.isdecimal() and len(number) < 10
+    return int(number) if is_number and int(number) > 1 else 0
+
+
+def _recorded(study: optuna.Study) -> Mapping[str, str] | None:
+    """Return a study's identity; of one that is being created, wait for it. None where it never comes."""
+    for _ in range(IDENTITY_SECONDS * 10):
+        recorded = study.user_attrs.get(IDENTITY)
+        if recorded is not None or patiently(study.get_trials, deepcopy=False):
+            return recorded
+        interrupts.wait(0.1)
+    return None
+
+
+def _differing(study: optuna.Study, identity: Mapping[str, str]) -> list[str]:
+    """Return the parts of the identity in which a study differs; adopts a study whose creator has died."""
+    recorded = _recorded(study)
+    if recorded is None and not patiently(study.get_trials, deepcopy=False):
+        patiently(study.set_user_attr, IDENTITY, dict(identity))
+        recorded = identity
+    if recorded is None:
+        raise UserError(f"study {study.study_name} was not made by this program; choose another --name")
+    return [key for key in {**recorded, **identity} if recorded.get(key) != identity.get(key)]
+
+
+def _check_settings(study: optuna.Study, wanted: Wanted) -> None:
+    """Raise UserError where a study was made with other settings than the data alone."""
+    differing = _differing(study, wanted.identity)
+    data = [*DATA, "accuracy_divider"] if "scores" in differing else DATA  # the divider is the median of the scores
+    settings = [key for key in differing if key not in data]
+    if settings:
+        recorded = study.user_attrs[IDENTITY]
+        named = ", ".join(
+            f"{key} ({recorded.get(key, 'none')}; now {wanted.identity.get(key, 'none')})" for key in settings
+        )
+        raise UserError(
+            f"study {study.study_name} in {wanted.place} was made with other {named}; go on with those, or choose "
+            "another --name for a new study"
+        )
+
+
+def _create(storage: BaseStorage, wanted: Wanted, known: list[optuna.Study], name: str) -> optuna.Study | None:
+    """Return a new study, begun from the best of the known ones; None where another process has made it first."""
+    direction = "maximize" if wanted.maximize else "minimize"
+    try:
+        study = patiently(optuna.create_study, study_name=name, storage=storage, direction=direction)
+    except DuplicatedStudyError:
+        return None
+    if known:
+        patiently(study.set_user_attr, SERIES, wanted.name)
+    patiently(study.set_user_attr, IDENTITY, dict(wanted.identity))
+    if known:
+        n_seeds = _seed(study, known, wanted)
+        changed = ", ".join(key for key in _differing(known[-1], wanted.identity) if key in DATA)
+        log.info(
+            "%s changed since study %s: the new study %s begins from its %d best parameters",
+            changed, known[-1].study_name, name, n_seeds,
+        )  # fmt: skip
+    return study
+
+
+def _seed(study: optuna.Study, known: list[optuna.Study], wanted: Wanted) -> int:
+    """Queue the best parameters of the newest study that has any; return how many."""
+    for former in reversed(known):
+        best = complete_trials(former)[:N_SEEDS]
+        for trial in best:
+            values = clipped_parameters(
+                {**trial.user_attrs, **trial.params}, wanted.space, weighs_states=wanted.weighs_states
+            )
+            patiently(study.enqueue_trial, values, skip_if_exists=True)
+        if best:
+            return len(best)
+    return 0
+
+
+def _say_bounds(study: optuna.Study, wanted: Wanted) -> None:
+    """Say which bounds differ from those of the study's last trial, if any."""
+    trials = complete_trials(study)
+    if not trials:
+        return
+    last = max(trials, key=lambda trial: trial.number)
+    changed = []
+    for name, bounds in searched_parameters(wanted.space, weighs_states=wanted.weighs_states).items():
+        before = _bounds(name, last.distributions.get(name), last.user_attrs)
+        pairs = zip(("min", "max"), before, (bounds.low, bounds.high), strict=True) if before else ()
+        changed += [f"--{end}_{name}={now:g} (was {then:g})" for end, then, now in pairs if then != now]
+    if changed:
+        log.warning(
+            "study %s was searched within other bounds: now %s; its trials count, and new ones keep to the new bounds; "
+            "choose another --name to search these alone",
+            study.study_name, ", ".join(changed),
+        )  # fmt: skip
+
+
+def _bounds(
+    name: str, distribution: BaseDistribution | None, attributes: Mapping[str, float]
+) -> tuple[float, float] | None:
+    """Return what a parameter of a trial was drawn from; None where the trial does not tell."""
+    if distribution is not None:
+        return getattr(distribution, "low"), getattr(distribution, "high")  # noqa: B009 - the base class has neither
+    value = attributes.get(name)
+    if value is None:
+        return None
+    return (int(value), int(value)) if name in INTEGER_PARAMETERS else (value, value)
