@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality.baselines import advice, fit_baselines
-from custom_aesthetic.quality.calibration import coverage
 from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
 from custom_aesthetic.quality.learning_curve import learning_curve
 from custom_aesthetic.quality.noise_ceiling import (
@@ -17,6 +16,7 @@ from custom_aesthetic.quality.noise_ceiling import (
     noise_ceiling,
     rating_sigmas,
 )
+from custom_aesthetic.quality.sigma_coverage import coverage
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.score_files import ScoreTable

@@ -33,11 +33,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the figure is significantly above or below 0."""
-        return self.low > 0 or self.high < 0
-
     def __str__(self) -> str:
         return f"{self.value:.4f} ({self.low:.4f} ... {self.high:.4f})"
 

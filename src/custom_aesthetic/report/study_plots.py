@@ -18,7 +18,6 @@ FIGURE_INCHES = (4.6, 3.3)
 FEWEST_TRIALS = 2
 MOST_VECTOR_POINTS = 1000
 """Beyond this many trials the points of a plot are drawn as pixels, so that the page stays small."""
-BEST_PARAMETERS_DIGITS = 4
 
 
 class StudyPlot(NamedTuple):
