@@ -24,6 +24,9 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("ignored, as they belong to the training: %s", " ".join(ignored))
+    from custom_aesthetic.scores.score_files import check_directory
+
+    check_directory(Path(arguments.images.directory))
     from custom_aesthetic.commands.score_pairs import score_by_comparisons
 
     score_by_comparisons(arguments)

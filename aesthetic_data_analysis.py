@@ -24,6 +24,9 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("arguments ignored, they are none of the analysis's: %s", " ".join(ignored))
+    from custom_aesthetic.commands.early_checks import check_judged_images
+
+    check_judged_images(arguments.images, arguments.model_scores)
     from custom_aesthetic.commands.analyse import analyse
 
     analyse(arguments)

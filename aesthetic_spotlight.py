@@ -25,6 +25,9 @@ def run(argv: Sequence[str]) -> None:
     if ignored:
         log.info("arguments ignored, they are none of the viewer's: %s", " ".join(ignored))
     from custom_aesthetic.base.process_group import run_in_group
+    from custom_aesthetic.commands.early_checks import check_judged_images
+
+    check_judged_images(arguments.images, arguments.model_scores)
 
     def show() -> None:
         from custom_aesthetic.commands.view import view

@@ -43,7 +43,9 @@ def test_a_new_split_is_written_and_then_kept(colour_pictures: Path) -> None:
     first = load(colour_pictures)
     assert list(first.table.columns["split"]).count("eval") == 6
     assert not (colour_pictures / "split.json").exists(), "it is settled by the features"
-    load_head_input(first, FeatureSettings(), ALONE, CPU)
+    settled, _, _ = load_head_input(first, FeatureSettings(), ALONE, CPU)
+    assert not (colour_pictures / "split.json").exists(), "other checks may still refuse"
+    settled.record_split()
     split = first.table.columns["split"]
     assert list(read_split_file(colour_pictures / "split.json").values()) == list(split)
     assert load(colour_pictures, eval_pick_seed=7).table.columns["split"] == split
@@ -63,6 +65,7 @@ def test_near_duplicates_stay_on_one_side_of_a_new_split(colour_pictures: Path) 
     scored, _, _ = load_head_input(before, FeatureSettings(), settings, CPU)
     by_group = dict(zip(scored.table.paths, scored.table.columns["split"], strict=True))
     assert len({by_group[path] for path in alike}) == 1
+    scored.record_split()
     assert read_split_file(colour_pictures / "split.json") == by_group
 
 
@@ -181,6 +184,28 @@ def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -
     apart = {row for row, name in enumerate(split) if name == "test"}
     assert not any(apart & set(rows.tolist()) for rows in judge.rows.values())
     assert len(judge.rows["full"]) == 18
+
+
+def test_a_test_set_that_an_existing_split_has_no_room_for_is_refused(
+    colour_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scores(colour_pictures)
+    names = picture_names(colour_pictures)
+    split = {name: "eval" if number % 4 == 0 else "train" for number, name in enumerate(names)}
+    (colour_pictures / "split.json").write_text(json.dumps(split))
+    with pytest.raises(UserError, match=r"--fraction_for_test=0\.25 asks .* assigns 24 of 24 .* --ignore_existing"):
+        load(colour_pictures, fraction_for_test=0.25)
+    for name in names[:2]:
+        del split[name]
+    (colour_pictures / "split.json").write_text(json.dumps(split))
+    settings = SplitSettings(fraction_for_test=0.25, group_duplicates="off")
+    scored, _, _ = load_head_input(load(colour_pictures, fraction_for_test=0.25), FeatureSettings(), settings, CPU)
+    found = dict(zip(scored.table.paths, scored.table.columns["split"], strict=True))
+    assert {path: name for path, name in found.items() if path in split} == split
+    assert list(found.values()).count("test") == 1
+    assert "1 test images, not the 6 of --fraction_for_test=0.25" in caplog.text
+    again = load(colour_pictures, fraction_for_test=0.25, ignore_existing_split=True)
+    assert list(again.table.columns["split"]).count("test") == 6
 
 
 def test_the_views_asked_for_are_averaged(colour_pictures: Path) -> None:

@@ -297,3 +297,89 @@ def test_a_place_that_cannot_be_is_told_before_any_work(scored_pictures: Path, a
     with pytest.raises(UserError, match=words):
         train(argument, "--database=")
     assert not (scored_pictures / ".aesthetic_features").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+REFUSED = [
+    ("--ignore_existing_split", "--eval_pick_seed=7", "--loss_model=ab"),
+    ("--fraction_for_test=0.25",),
+    ("--ignore_existing_split", "--folds=3", "--set_for_scoring=train"),
+    ("--ignore_existing_split", "--workers=many"),
+    ("--ignore_existing_split", "--model=cold"),
+    ("--ignore_existing_split", "--report=pictures"),
+    ("--ignore_existing_split", "--fraction_for_eval=1"),
+    ("--ignore_existing_split", "--hidden_states_used=0,99", "--eval_pick_seed=7"),
+    ("--scores=nowhere.csv",),
+    ("--split=cold",),
+]
+
+
+def test_a_refused_command_writes_nothing(scored_pictures: Path) -> None:
+    train("--folds=1")
+    before = contents(scored_pictures.parent)
+    assert "pictures/split.json" in before
+    for arguments in REFUSED:
+        with pytest.raises(UserError):
+            train(*(["--folds=1"] if "--folds=3" not in arguments else []), *arguments)
+        after = contents(scored_pictures.parent)
+        changed = {name for name in before | after if before.get(name) != after.get(name)}
+        assert not changed, arguments
+
+
+PREDECESSOR = """\
+# where everything is
+-d = pictures
+--scores = scores.csv
+--savefile = saved_scores.csv
+
+# features
+--feature_extractor = mean-colour,
+--hidden_states_used = 0,1,
+--hidden_states_mode = join
+
+# training
+--loss_model = mse
+--trials = 2
+--fraction_for_eval = 0.25
+--min_train_epochs = 5
+--max_train_epochs = 8
+--min_batch_size = 8
+--max_first_layer_size = 20   # small pictures
+--max_second_layer_size = 12
+--calculate_ab
+"""
+
+
+def test_an_arguments_file_of_the_predecessor_runs_through(scored_pictures: Path) -> None:
+    Path("arguments.txt").write_text(PREDECESSOR)
+    script.run(["@arguments.txt", "--workers=1"])
+    assert (scored_pictures / "model.safetensors").is_file()
+
+
+SCRIPTS = ("predictor_training", "data_analysis", "spotlight", "ab_scorer", "scorer")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_wrong_folder_is_told_before_anything_heavy_is_imported(name: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys, aesthetic_{name} as s\n"
+        "from custom_aesthetic.base.errors import UserError\n"
+        "try: s.run(['-d=nowhere', '-m=model.safetensors'])\n"
+        "except UserError as error: print(error); print(*sys.modules)"
+    )
+    path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    message, modules = done.stdout.splitlines()
+    assert "image directory nowhere is not there" in message
+    assert not {"torch", "numpy", "optuna", "transformers", "scipy", "PIL", "pandas"} & set(modules.split())

@@ -177,9 +177,12 @@ def _read_judged(
 
 def find_file(directory: Path, name: str, option: str) -> Path:
     """Return the file, relative to the directory or a path of its own; UserError if it is neither."""
-    for file in (directory / name, Path(name)):
-        if file.is_file():
-            return file
+    if is_file(directory / name):
+        return directory / name
+    if is_file(Path(name)):
+        if not Path(name).is_absolute():
+            log.info("%s=%s is not in %s; it is read from %s", option, name, directory, Path.cwd())
+        return Path(name)
     raise UserError(f"{option}={name} is not there: looked in {directory} and {Path.cwd()}; check the path")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
+from custom_aesthetic.base.text import hashable
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.asked import load_asked_features
 from custom_aesthetic.features.hidden_states import HeadInput, make_head_input, resolve_modes
@@ -21,7 +22,14 @@ from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.quality.judge import Judge, check_scores
 from custom_aesthetic.scores.folds import make_folds
-from custom_aesthetic.scores.image_splits import KnownSplit, known_split, near_duplicates, settle_split, with_split
+from custom_aesthetic.scores.image_splits import (
+    KnownSplit,
+    known_split,
+    near_duplicates,
+    record_split,
+    settle_split,
+    with_split,
+)
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import NAMES
 from custom_aesthetic.search.trials import Problem
@@ -40,6 +48,10 @@ class ScoredImages:
     table: ScoreTable
     known: KnownSplit
     """What was known of the split; the rest is settled once there are features."""
+
+    def record_split(self) -> None:
+        """Write what is new of the split; to be called when all checks have passed."""
+        record_split(self.table, self.known)
 
 
 def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredImages:
@@ -70,7 +82,10 @@ def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:
 def load_head_input(
     scored: ScoredImages, settings: FeatureSettings, split: SplitSettings, device: torch.device
 ) -> tuple[ScoredImages, FeatureTable, HeadInput]:
-    """Return the images whose features could be had, their split settled, those features, and what a head sees."""
+    """Return the images that have features, those features, and what a head sees.
+
+    The split of the images is settled, but not written yet.
+    """
     extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
     default_modes = [extractor.default_mode for extractor in extractors]
     resolve_modes(settings.hidden_states_mode, default_modes)  # a wrong mode is an error before any work
@@ -181,7 +196,7 @@ def identify(
 
 
 def _digest(items: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(items).encode()).hexdigest()
+    return hashlib.sha256(hashable("\0".join(items))).hexdigest()
 
 
 def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:

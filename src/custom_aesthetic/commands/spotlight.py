@@ -17,6 +17,7 @@ from scipy import stats
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.text import csv_bytes
 from custom_aesthetic.commands.judged_pictures import JUDGED_BY, JudgedPictures
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
@@ -158,7 +159,7 @@ def save_frame(frame: pd.DataFrame, file: Path) -> None:
         .rename(columns={"path": "relative_path"})
         .to_csv(index=False, lineterminator="\n", float_format="%.9g")
     )
-    write_atomically(file, text.encode())
+    write_atomically(file, csv_bytes(text))
     log.info("table of %d pictures written to %s", len(frame), file)
 
 

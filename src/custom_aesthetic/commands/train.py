@@ -59,6 +59,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device)
     log.info("%s", describe(scored.table))
     if arguments.search.trials == 0:
+        scored.record_split()
         log.info("features are cached; --trials=0, so no search")
         return
     problem = make_problem(scored.table, features, head_input, arguments.scoring, arguments.split, device)
@@ -75,7 +76,11 @@ def train_predictor(arguments: TrainingArguments) -> None:
         )
 
     target = Target(
-        model_file, make_file, tuple(shown_lines(arguments)), study_note(arguments, scored, problem.identity)
+        model_file,
+        make_file,
+        tuple(shown_lines(arguments)),
+        study_note(arguments, scored, problem.identity),
+        begin=scored.record_split,
     )
     with serve_dashboard(arguments.study.server, arguments.study.database):
         found = search(problem, arguments.space, arguments.search, arguments.study, target)

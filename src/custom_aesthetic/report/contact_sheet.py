@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.text import json_bytes
 from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 
 SIZE = 224
@@ -41,7 +42,7 @@ def write_sheet(
             missing.append(path)
             continue
         parts.append(_item(rank, path, score, flagged, uri))
-    write_atomically(file, "".join([*parts, "</ol></body></html>\n"]).encode())
+    write_atomically(file, json_bytes("".join([*parts, "</ol></body></html>\n"])))
     return missing
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.text import json_bytes
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Interval, ab_interval, how_often, spearman_interval
 from custom_aesthetic.report.charts import chart_sections
@@ -61,7 +62,7 @@ def write_report(file: Path, data: ReportData, *, study: "Study | None" = None) 
 
     With a study, Optuna's plots of it are added.
     """
-    write_atomically(file, report_page(data, study=study).encode())
+    write_atomically(file, json_bytes(report_page(data, study=study)))
 
 
 def report_page(data: ReportData, *, study: "Study | None" = None) -> str:

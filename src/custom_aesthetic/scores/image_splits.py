@@ -26,6 +26,11 @@ class KnownSplit:
     """Path -> split in the score file's column, which goes before the split file."""
 
     @property
+    def place(self) -> str:
+        """Where the existing split comes from, in words."""
+        return "the score file's column split" if self.own else str(self.file)
+
+    @property
     def assigned(self) -> dict[str, str]:
         return self.recorded | self.own
 
@@ -50,7 +55,7 @@ def split_column(table: ScoreTable) -> dict[str, str]:
 def with_split(
     table: ScoreTable, known: KnownSplit, settings: SplitSettings, groups: dict[str, str] | None = None
 ) -> ScoreTable:
-    """Return the table with the column `split`; UserError if the train or the eval set is empty."""
+    """Return the table with the column `split`; UserError if the train, eval or wanted test set is empty."""
     splits = assign_splits(
         table.paths,
         known.assigned,
@@ -65,6 +70,12 @@ def with_split(
                 f"the {name} set is empty: {len(splits)} images, --fraction_for_eval={settings.fraction_for_eval}; "
                 f"change it, or the split in {known.file}, or make a new split with --ignore_existing_split"
             )
+    if settings.fraction_for_test > 0 and "test" not in splits.values():
+        raise UserError(
+            f"--fraction_for_test={settings.fraction_for_test} asks for test images, but {known.place} assigns "
+            f"{len(set(splits) & set(known.assigned))} of {len(splits)} images and none to test; leave it away, or "
+            "make a new split with --ignore_existing_split (and a new study with --name)"
+        )
     return table.with_column("split", [splits[path] for path in table.paths])
 
 
@@ -85,17 +96,33 @@ def _keep_together(table: ScoreTable, known: KnownSplit, settings: SplitSettings
 
 
 def settle_split(table: ScoreTable, known: KnownSplit, settings: SplitSettings, features: Tensor) -> ScoreTable:
-    """Return the table with its final split, and write what is new of it to the split file.
+    """Return the table with its final split; nothing is written yet.
 
     `features` (n_images, n_features) tell near-duplicates: a new split keeps them together, an existing one is left
     alone, with a warning where it does not.
     """
     groups = near_duplicates(table, settings, features)
-    is_new = any(path not in known.assigned for path in table.paths)
-    if groups:
-        table = _keep_together(table, known, settings, groups) if is_new else table
+    if groups and is_new(table, known):
+        table = _keep_together(table, known, settings, groups)
     splits = dict(zip(table.paths, table.columns["split"], strict=True))
     warn_of_cut_groups(splits, groups)
-    if is_new:
-        write_split_file(known.file, known.recorded | splits)
+    n_test, n_wanted = list(splits.values()).count("test"), round(settings.fraction_for_test * len(splits))
+    if known.assigned and n_test < 0.9 * n_wanted:
+        log.warning(
+            "%d test images, not the %d of --fraction_for_test=%g: what %s assigns stays; --ignore_existing_split "
+            "makes a new split",
+            *(n_test, n_wanted, settings.fraction_for_test, known.place),
+        )
     return table
+
+
+def is_new(table: ScoreTable, known: KnownSplit) -> bool:
+    """Return whether the table's split assigns an image that was not assigned before."""
+    assigned = known.assigned
+    return any(path not in assigned for path in table.paths)
+
+
+def record_split(table: ScoreTable, known: KnownSplit) -> None:
+    """Write what is new of the table's split to the split file; nothing if nothing is."""
+    if is_new(table, known):
+        write_split_file(known.file, known.recorded | dict(zip(table.paths, table.columns["split"], strict=True)))

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Target:
     """The arguments in force, as lines; kept with the study."""
     note: str = ""
     """What the dashboard shows of the study, in Markdown."""
+    begin: Callable[[], None] = lambda: None
+    """Called when the study is open and all checks have passed, before the first trial."""
 
 
 def search(
@@ -86,6 +89,7 @@ def search(
                 place=shown_url(where.database) or "memory",
             )
             study = open_study(storage, wanted, where.database)
+            target.begin()
             _describe(study, target, f"{problem.scoring.set_for_scoring}_{problem.scoring.metric}")
             models = BestModels(
                 study,
