@@ -1,10 +1,16 @@
-# Two commands do all the set-up: `make demo` and `make test`. Python 3.11 or later.
+# Two commands do all the set-up: `make demo` and `make test`. Python 3.10 or later; CI uses 3.11.
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+OLDEST := .venv-oldest
+OLDEST_PY := $(OLDEST)/bin/python
 
-.PHONY: demo test fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer clean
+# The torch of the virtual environments made here, the one the tests run with. Any other that requirements.txt allows
+# will do: `make demo TORCH=torch` installs the newest.
+TORCH ?= torch==2.13.*
+
+.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -19,6 +25,20 @@ check:
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -n 2
+
+# The same code with the lowest versions that requirements.txt allows, of everything but torch: the fast tests, the
+# transformers towers, and one real training. What this cannot run (and why) is in constraints-oldest.in.
+test-oldest: $(OLDEST)/installed
+	$(OLDEST_PY) -m pytest -n 2 -m "not slow"
+	$(OLDEST_PY) -m pytest -n 2 tests/extractors/test_towers.py \
+		tests/scripts/test_training.py::test_the_packaged_extractor_learns_the_demo
+
+# Writes constraints-oldest.txt anew, after a change of requirements*.txt; needs uv.
+oldest-constraints:
+	echo "# The lowest versions that requirements-dev.txt allows: written by make oldest-constraints." > constraints-oldest.txt
+	uv pip compile --resolution lowest-direct --python-version 3.11 --no-header --no-annotate --quiet \
+		requirements-dev.txt --constraint constraints-oldest.in | \
+		grep -vE '^(torch|triton|nvidia-[a-z0-9-]+)==' >> constraints-oldest.txt
 
 bench-features: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_features
@@ -41,6 +61,7 @@ bench-scorer: $(VENV)/installed-dev
 $(VENV)/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet "$(TORCH)"
 	$(PY) -m pip install --quiet -r requirements.txt
 	touch $@
 
@@ -48,5 +69,12 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
+$(OLDEST)/installed: requirements.txt requirements-dev.txt constraints-oldest.txt
+	test -x $(OLDEST_PY) || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST_PY) -m pip install --quiet --upgrade pip
+	$(OLDEST_PY) -m pip install --quiet "$(TORCH)"
+	$(OLDEST_PY) -m pip install --quiet -r requirements-dev.txt -c constraints-oldest.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache .hypothesis

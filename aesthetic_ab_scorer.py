@@ -3,34 +3,14 @@
 python aesthetic_ab_scorer.py -d images
 """
 
-import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from custom_aesthetic.settings.arguments import parse_arguments
-from custom_aesthetic.settings.console import run_script
-from custom_aesthetic.settings.scorers import ABArguments
+from custom_aesthetic.scripts.ab_scorer import main, run
 
-log = logging.getLogger("custom_aesthetic.ab_script")
-
-
-def run(argv: Sequence[str]) -> None:
-    """Score as the arguments say; raises UserError for what the user can mend."""
-    arguments, ignored = parse_arguments(
-        ABArguments, argv, description="Score pictures by comparisons.", ignore_unknown=True
-    )
-    if ignored:
-        log.info("ignored, as they belong to the training: %s", " ".join(ignored))
-    from custom_aesthetic.scores.score_files import check_directory
-
-    check_directory(Path(arguments.images.directory))
-    from custom_aesthetic.commands.score_pairs import score_by_comparisons
-
-    score_by_comparisons(arguments)
-
+__all__ = ["main", "run"]
 
 if __name__ == "__main__":
-    sys.exit(run_script(run))
+    sys.exit(main())

@@ -4,30 +4,13 @@ python aesthetic_scorer.py -d folder -m model.safetensors --top=100 --sheet=best
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from custom_aesthetic.settings.arguments import parse_arguments
-from custom_aesthetic.settings.console import run_script
-from custom_aesthetic.settings.scorers import FolderArguments
+from custom_aesthetic.scripts.scorer import main, run
 
-
-def run(argv: Sequence[str]) -> None:
-    """Score as the arguments say; raises UserError for what the user can mend."""
-    arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures under a folder.")
-    if arguments.action.undo is None and arguments.folder.directory is not None:
-        from custom_aesthetic.commands.early_checks import check_file
-        from custom_aesthetic.scores.score_files import check_directory
-
-        check_directory(Path(arguments.folder.directory))
-        if arguments.folder.model is not None:
-            check_file(Path(arguments.folder.directory), arguments.folder.model, "--model")
-    from custom_aesthetic.commands.score_folder import score_folder
-
-    score_folder(arguments)
-
+__all__ = ["main", "run"]
 
 if __name__ == "__main__":
-    sys.exit(run_script(run))
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """Tiny random checkpoints of every kind, made with the transformers classes and saved as published ones are."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,16 @@ def make_picture(width: int = 70, height: int = 45, seed: int = 0) -> Image.Imag
     """An RGB picture of smooth random colours, without any symmetry."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def pillow_processor(kind: str) -> Any:
+    """Return the transformers class `kind` (`CLIPImageProcessor`) in the version that works by Pillow.
+
+    transformers 5 has it in a module and under a name of its own; in 4 it is the class of that name.
+    """
+    model = kind.removesuffix("ImageProcessor").lower()
+    try:
+        module = importlib.import_module(f"transformers.models.{model}.image_processing_pil_{model}")
+    except ModuleNotFoundError:
+        return getattr(importlib.import_module(f"transformers.models.{model}.image_processing_{model}"), kind)
+    return getattr(module, f"{kind}Pil")

@@ -9,7 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import build_extractor
-from tests.tiny_checkpoints import CLIP_PROCESSOR, VISION, make_model, make_picture, processor_settings, save_checkpoint
+from tests.tiny_checkpoints import (
+    CLIP_PROCESSOR,
+    VISION,
+    make_model,
+    make_picture,
+    pillow_processor,
+    processor_settings,
+    save_checkpoint,
+)
 
 CPU = torch.device("cpu")
 
@@ -24,18 +32,9 @@ def features_of(folder, hidden_states=(0, 1, 2, 3)):
 
 
 def processor_of(kind):
-    import transformers as t
-
     settings = processor_settings(kind)
-    classes = {
-        "CLIPImageProcessor": t.models.clip.image_processing_pil_clip.CLIPImageProcessorPil,
-        "SiglipImageProcessor": t.models.siglip.image_processing_pil_siglip.SiglipImageProcessorPil,
-        "Siglip2ImageProcessor": t.models.siglip2.image_processing_pil_siglip2.Siglip2ImageProcessorPil,
-        "BitImageProcessor": t.models.bit.image_processing_pil_bit.BitImageProcessorPil,
-    }
-    return classes[settings["image_processor_type"]](
-        **{key: value for key, value in settings.items() if key != "image_processor_type"}
-    )
+    options = {key: value for key, value in settings.items() if key != "image_processor_type"}
+    return pillow_processor(settings["image_processor_type"])(**options)
 
 
 def block_outputs(blocks, call):

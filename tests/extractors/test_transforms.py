@@ -12,7 +12,7 @@ from custom_aesthetic.extractors import VIEWS
 from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform, patch_grid
 from custom_aesthetic.extractors.processors import DEFAULTS, processor_transform
 from custom_aesthetic.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
-from tests.tiny_checkpoints import make_picture
+from tests.tiny_checkpoints import make_picture, pillow_processor
 
 SETTINGS = {
     "clip": {"image_processor_type": "CLIPImageProcessor"},
@@ -40,15 +40,8 @@ def our_transform(config):
 
 
 def their_processor(config):
-    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-
-    classes = {
-        c.__name__.removesuffix("Pil"): c
-        for c in (BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil)
-    }
-    return classes[config["image_processor_type"]](**{k: v for k, v in config.items() if k != "image_processor_type"})
+    settings = {key: value for key, value in config.items() if key != "image_processor_type"}
+    return pillow_processor(config["image_processor_type"])(**settings)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -161,10 +154,8 @@ def test_the_defaults_are_those_of_the_transformers_classes():
 
 @pytest.mark.parametrize("shape", [(320, 256), (256, 321), (1000, 90), (16, 16), (3, 700), (224, 224)], ids=str)
 def test_naflex_patches_are_exactly_those_of_the_siglip2_processor(shape):
-    from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
-
     picture = make_picture(*shape)
-    expected = Siglip2ImageProcessorPil()(images=picture, return_tensors="pt")
+    expected = pillow_processor("Siglip2ImageProcessor")(images=picture, return_tensors="pt")
     transform = naflex_transform({}, "x")
     strip = transform(picture)
     assert strip.shape == (3, 16, 16 * 257)

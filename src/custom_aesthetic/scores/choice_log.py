@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
@@ -59,7 +59,7 @@ def undo_rows(choice: Iterable[Comparison]) -> list[Comparison]:
 
 def now() -> str:
     """The time in UTC to the microsecond; it names a choice."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 class ComparisonLog:

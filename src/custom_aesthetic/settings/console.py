@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.extras import missing_package
 from custom_aesthetic.base.interrupts import listen
 from custom_aesthetic.base.text import printable
 
@@ -13,8 +14,11 @@ EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 4000
 
 
-def run_script(run: Callable[[Sequence[str]], None]) -> int:
-    """Return the exit code of `run(arguments)`: 0, 2 after a UserError (one line on stderr), 130 after Ctrl-C."""
+def run_script(run: Callable[[Sequence[str]], None], *, extra: str | None = None) -> int:
+    """Return the exit code of `run(arguments)`: 0, 2 after a UserError (one line on stderr), 130 after Ctrl-C.
+
+    `extra` is the part of the installation that the script needs; a missing package is reported with it.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stdout)
@@ -25,9 +29,18 @@ def run_script(run: Callable[[Sequence[str]], None]) -> int:
     try:
         run(sys.argv[1:])
     except UserError as error:
-        print(f"error: {printable(' '.join(str(error).split()), LONGEST_MESSAGE)}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return _refuse(error)
+    except ModuleNotFoundError as error:
+        missing = missing_package(error, extra)
+        if missing is None:
+            raise
+        return _refuse(missing)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _refuse(error: UserError) -> int:
+    print(f"error: {printable(' '.join(str(error).split()), LONGEST_MESSAGE)}", file=sys.stderr)
+    return EXIT_USER_ERROR

@@ -1,0 +1,31 @@
+"""Score pictures by choosing between two (up to four) at a time, on a page in the browser."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.scorers import ABArguments
+
+log = logging.getLogger("custom_aesthetic.ab_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Score as the arguments say; raises UserError for what the user can mend."""
+    arguments, ignored = parse_arguments(
+        ABArguments, argv, description="Score pictures by comparisons.", ignore_unknown=True
+    )
+    if ignored:
+        log.info("ignored, as they belong to the training: %s", " ".join(ignored))
+    from custom_aesthetic.scores.score_files import check_directory
+
+    check_directory(Path(arguments.images.directory))
+    from custom_aesthetic.commands.score_pairs import score_by_comparisons
+
+    score_by_comparisons(arguments)
+
+
+def main() -> int:
+    """Run the script on the command line's arguments; return its exit code."""
+    return run_script(run, extra="label")

@@ -1,0 +1,33 @@
+"""Say how well a model's scores follow the scores given: a line of statistics a test, score files, a report."""
+
+import logging
+from collections.abc import Sequence
+
+from custom_aesthetic.base.extras import require
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.training import AnalysisArguments
+
+log = logging.getLogger("custom_aesthetic.analysis_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Analyse as the arguments say; raises UserError for what the user can mend."""
+    arguments, ignored = parse_arguments(
+        AnalysisArguments, argv, description="Compare a model's scores with the scores given.", ignore_unknown=True
+    )
+    if ignored:
+        log.info("arguments ignored, they are none of the analysis's: %s", " ".join(ignored))
+    from custom_aesthetic.commands.early_checks import check_judged_images
+
+    check_judged_images(arguments.images, arguments.model_scores)
+    if arguments.analysis.report is not None and arguments.analysis.database is not None:
+        require("matplotlib", "report", "--report with --database")
+    from custom_aesthetic.commands.analyse import analyse
+
+    analyse(arguments)
+
+
+def main() -> int:
+    """Run the script on the command line's arguments; return its exit code."""
+    return run_script(run, extra="report")

@@ -1,0 +1,28 @@
+"""Score every picture under a folder by a trained model; list, copy, link, move, or rate the best."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.scorers import FolderArguments
+
+
+def run(argv: Sequence[str]) -> None:
+    """Score as the arguments say; raises UserError for what the user can mend."""
+    arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures under a folder.")
+    if arguments.action.undo is None and arguments.folder.directory is not None:
+        from custom_aesthetic.commands.early_checks import check_file
+        from custom_aesthetic.scores.score_files import check_directory
+
+        check_directory(Path(arguments.folder.directory))
+        if arguments.folder.model is not None:
+            check_file(Path(arguments.folder.directory), arguments.folder.model, "--model")
+    from custom_aesthetic.commands.score_folder import score_folder
+
+    score_folder(arguments)
+
+
+def main() -> int:
+    """Run the script on the command line's arguments; return its exit code."""
+    return run_script(run)

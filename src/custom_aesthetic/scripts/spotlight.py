@@ -1,0 +1,35 @@
+"""Look at pictures, scores and errors in Renumics Spotlight."""
+
+import logging
+from collections.abc import Sequence
+
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.training import ViewerArguments
+
+log = logging.getLogger("custom_aesthetic.spotlight_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Show the pictures as the arguments say; raises UserError for what the user can mend."""
+    arguments, ignored = parse_arguments(
+        ViewerArguments, argv, description="Look at pictures, scores and errors in Spotlight.", ignore_unknown=True
+    )
+    if ignored:
+        log.info("arguments ignored, they are none of the viewer's: %s", " ".join(ignored))
+    from custom_aesthetic.base.process_group import run_in_group
+    from custom_aesthetic.commands.early_checks import check_judged_images
+
+    check_judged_images(arguments.images, arguments.model_scores)
+
+    def show() -> None:
+        from custom_aesthetic.commands.view import view
+
+        view(arguments)
+
+    run_in_group(show)  # Spotlight's servers and workers end with this script, however it ends
+
+
+def main() -> int:
+    """Run the script on the command line's arguments; return its exit code."""
+    return run_script(run, extra="view")

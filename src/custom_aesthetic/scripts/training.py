@@ -1,0 +1,30 @@
+"""Learn a person's taste in pictures: from scored pictures to a model file that scores any other."""
+
+import logging
+from collections.abc import Sequence
+
+from custom_aesthetic.base.extras import require
+from custom_aesthetic.settings.arguments import parse_arguments, shown_lines
+from custom_aesthetic.settings.console import run_script
+from custom_aesthetic.settings.training import TrainingArguments
+
+log = logging.getLogger("custom_aesthetic.training_script")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Train as the arguments say; raises UserError for what the user can mend."""
+    arguments, _ = parse_arguments(TrainingArguments, argv, description="Train an aesthetic predictor.")
+    log.info("%s", "\n".join(shown_lines(arguments)))
+    from custom_aesthetic.commands.early_checks import check_scored_images
+
+    check_scored_images(arguments.images)
+    if arguments.output.report is not None:
+        require("matplotlib", "report", "--report")
+    from custom_aesthetic.commands.train import train_predictor
+
+    train_predictor(arguments)
+
+
+def main() -> int:
+    """Run the script on the command line's arguments; return its exit code."""
+    return run_script(run, extra="train")
