@@ -247,7 +247,7 @@ def _time(asked: Answer) -> str | None:
             raise ValueError
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
-            moment.astimezone(UTC)  # the first and last years may have none
+            moment.astimezone(timezone.utc)  # the first and last years may have none
     except (TypeError, ValueError, OverflowError):
         raise BadRequest("the time of a choice is ISO 8601") from None
     if moment.tzinfo is None:
