@@ -11,26 +11,30 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+import scipy.stats
 import sqlalchemy.orm
 import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.heads.fold_training import Fold, train_folds
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
+from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search.run import divide_work
-from custom_aesthetic.search.space import suggest
+from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
 from custom_aesthetic.search.study import Claims
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import Problem, recorded_parameters, retrain
 from custom_aesthetic.settings.training import Range, SearchSpace
-from tests.problems import RAW, SPACE, find, run_search, small_problem
+from tests.problems import RAW, SCORES, SPACE, find, run_search, small_problem
 
 CPU = torch.device("cpu")
 
@@ -237,6 +241,49 @@ def test_pruned_trials_count_but_never_win(tmp_path: Path, pruner: str, workers:
     assert set(states(trials)) == {"COMPLETE", "PRUNED"}
     assert best.state == TrialState.COMPLETE
     assert best.value == max(trial.value for trial in trials if trial.state == TrialState.COMPLETE)  # type: ignore[type-var]
+
+
+def folded_problem(n_folds: int = 4) -> Problem:
+    """Return the small problem judged by folds."""
+    problem = small_problem()
+    every = np.arange(len(RAW))
+    folds = []
+    for index in range(n_folds):
+        learnt = torch.from_numpy(every[every % n_folds != index])
+        folds.append(Fold(standardise(RAW, SCORES, learnt, device=CPU), every[every % n_folds == index]))
+    return replace(
+        problem, folds=tuple(folds), judge=replace(problem.judge, rows=dict.fromkeys(problem.judge.rows, every))
+    )
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_pruner_ends_trials_by_folds_before_their_last_fold(tmp_path: Path, pruner: str) -> None:
+    space = replace(SPACE, train_epochs=Range(10, 10), log_lr=Range(-6, -2))
+    (best,) = run_search(tmp_path, 24, space=space, pruner=pruner, model_seed=1, problem=folded_problem())
+    trials = trials_in(tmp_path)
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert all(set(trial.intermediate_values) <= {1, 2, 3} for trial in trials)
+    assert best.value == max(trial.value for trial in trials if trial.state == TrialState.COMPLETE)  # type: ignore[type-var]
+    head = retrain(folded_problem(), recorded_parameters(best), best.user_attrs["seed"])
+    assert head.score == best.value, "reporting changes nothing"
+
+
+def test_what_a_fold_reports_is_the_metric_on_the_images_left_out_so_far() -> None:
+    problem = folded_problem()
+    reported = []
+
+    def note(n_done: int, rows: np.ndarray, outputs: torch.Tensor) -> None:
+        reported.append((n_done, rows.tolist(), problem.evaluate_rows(rows, outputs)))
+
+    parameters = suggest(optuna.trial.FixedTrial(vars(FIRST_TRIAL)), SearchSpace(), weighs_states=False)  # type: ignore[arg-type]
+    head = train_folds(problem.folds, parameters, problem.aim, seed=3, on_fold=note)
+    assert [n_done for n_done, _, _ in reported] == [1, 2, 3, 4]
+    assert reported[1][1] == [row for row in range(40) if row % 4 < 2]
+    expected = scipy.stats.spearmanr(SCORES[reported[1][1]], head.outputs[reported[1][1], 0]).statistic
+    assert reported[1][2] == pytest.approx(expected)
+    assert reported[3][2] == pytest.approx(head.score)
 
 
 def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:

@@ -32,26 +32,32 @@ def train_folds(
     *,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    on_fold: Callable[[int, Rows, Tensor], None] | None = None,
 ) -> TrainedHead:
     """Return the mean of the folds' heads, scored on the images that each left out.
 
     Its `outputs` are out of fold for the images that are left out once, and the mean of all heads for the others;
     `seen_outputs` are the mean of the heads that learnt from the image. Every head is that of its last epoch: to choose
-    the epoch by the fold left out would flatter it. `on_epoch` is called after each epoch with nan for a score. Raises
-    DivergedError when the outputs are not finite.
+    the epoch by the fold left out would flatter it. `on_epoch` is called after each epoch with nan for a score, and
+    `on_fold` after each fold: how many are done, the images that they left out, and the outputs for every image, of
+    which those of the images left out are out of fold; both may end the training by an exception. Raises DivergedError
+    when the outputs are not finite.
     """
-    heads = [
-        train(
-            fold.data,
-            parameters,
-            loss_model=aim.loss_model,
-            seed=seed + index,
-            evaluate=lambda _: float("nan"),
-            higher_is_better=aim.higher_is_better,
-            on_epoch=on_epoch,
+    heads: list[TrainedHead] = []
+    for index, fold in enumerate(folds):
+        heads.append(
+            train(
+                fold.data,
+                parameters,
+                loss_model=aim.loss_model,
+                seed=seed + index,
+                evaluate=lambda _: float("nan"),
+                higher_is_better=aim.higher_is_better,
+                on_epoch=on_epoch,
+            )
         )
-        for index, fold in enumerate(folds)
-    ]
+        if on_fold is not None:
+            on_fold(len(heads), *_out_of_fold(folds[: len(heads)], heads))
     every = torch.stack([head.outputs for head in heads])
     if not torch.isfinite(every).all():
         raise DivergedError("the outputs are not finite")
@@ -67,6 +73,14 @@ def train_folds(
         state_weights=heads[0].state_weights,
         seen_outputs=_mean_where(every, ~left_out),
     )
+
+
+def _out_of_fold(folds: Sequence[Fold], heads: Sequence[TrainedHead]) -> tuple[Rows, Tensor]:
+    """Return the images that these folds left out, and outputs that are out of fold for them."""
+    outputs = heads[0].outputs.clone()
+    for fold, head in zip(folds, heads, strict=True):
+        outputs[fold.left_out] = head.outputs[fold.left_out]
+    return np.unique(np.concatenate([fold.left_out for fold in folds])), outputs
 
 
 def _mean_head(heads: Sequence[TrainedHead]) -> Predictor:

@@ -52,6 +52,8 @@ class Job:
     seed: int
     on_epoch: Callable[[int, float], None] | None = None
     """Called after every epoch, from 1, with its score; may end the training by an exception."""
+    on_fold: Callable[[int, Any, Tensor], None] | None = None
+    """For a training by folds, see `train_folds`."""
 
 
 @dataclass(frozen=True)

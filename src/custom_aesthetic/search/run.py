@@ -19,7 +19,7 @@ from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.search.best_models import BestModels, MakeFile
 from custom_aesthetic.search.cost import costly_trial, say_time
 from custom_aesthetic.search.optuna_private import storage_of, writable
-from custom_aesthetic.search.sampling import sampler_seed
+from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
 from custom_aesthetic.search.shared_data import share
 from custom_aesthetic.search.space import first_parameters, starting_point
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
@@ -100,7 +100,9 @@ def search(
                 shared=is_server(database),
             )
             start = _start_within(study, starting_point(space, weighs_states=bool(problem.data.mixtures)))
-            place = Place(database, study.study_name, settings.sampler, settings.pruner, start)
+            place = Place(
+                database, study.study_name, settings.sampler, settings.pruner, start, len(problem.folds) or N_REPORTS
+            )
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
             trials = models.finish()

@@ -53,15 +53,15 @@ def sampler_seed(model_seed: int | None, *, worker: int, n_trials_before: int) -
     return (1_000_003 * model_seed + 1_009 * worker + n_trials_before) % 2**32
 
 
-def make_pruner(name: str) -> BasePruner:
-    """Return the pruner of that name; trials report at each tenth of their training, from 1."""
+def make_pruner(name: str, n_reports: int = N_REPORTS) -> BasePruner:
+    """Return the pruner of that name; trials report so often, from 1: at each tenth of a training, or each fold."""
     match name:
         case "none":
             return optuna.pruners.NopPruner()
         case "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=2)
+            return optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=min(2, n_reports - 1))
         case "hyperband":
-            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=N_REPORTS, reduction_factor=3)
+            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=n_reports, reduction_factor=3)
     raise ValueError(f"no such pruner: {name}")
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import optuna
@@ -57,6 +57,12 @@ class Problem:
 
     def evaluate(self, outputs_of: Callable) -> float:
         return self.judge.measure(self.scoring.metric, self.scoring.set_for_scoring, outputs_of)
+
+    def evaluate_rows(self, rows: NDArray[np.int64], outputs: Tensor) -> float:
+        """Return the metric that the search improves, on these of the images alone."""
+        name = self.scoring.set_for_scoring
+        judge = replace(self.judge, rows={**self.judge.rows, name: rows, "train": rows})
+        return judge.measure(self.scoring.metric, name, lambda chosen: outputs[chosen])
 
     def measure_all(self, head: TrainedHead) -> dict[str, float]:
         """Return the metrics of a head by name (`eval_ab`, ...)."""
@@ -188,8 +194,10 @@ def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tu
             continue
         outcome: TrainedHead | Exception
         try:
-            outcome = train_folds(problem.folds, job.parameters, problem.aim, seed=job.seed, on_epoch=job.on_epoch)
-        except (DivergedError, StoppedError) as error:
+            outcome = train_folds(
+                problem.folds, job.parameters, problem.aim, seed=job.seed, on_epoch=job.on_epoch, on_fold=job.on_fold
+            )
+        except (DivergedError, StoppedError, optuna.TrialPruned) as error:
             outcome = error
         yield job, outcome
 
@@ -205,7 +213,7 @@ class _Run:
         self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
         self.start = time.perf_counter()
         self.best: float | None = None
-        self.job = Job(self.parameters, self.seed, self.on_epoch)
+        self.job = Job(self.parameters, self.seed, self.on_epoch, self.on_fold)
 
     def on_epoch(self, epoch: int, score: float) -> None:
         """Report the best score so far at every tenth of the training; raise where the pruner sees no hope in it."""
@@ -219,6 +227,17 @@ class _Run:
             return
         patiently(self.trial.report, self.best, step)
         if epoch < self.parameters.train_epochs and patiently(self.trial.should_prune):
+            raise optuna.TrialPruned
+
+    def on_fold(self, n_done: int, rows: NDArray[np.int64], outputs: Tensor) -> None:
+        """Report the score on the folds done so far; raise where the pruner sees no hope in it."""
+        if not self.plan.reports or n_done == len(self.problem.folds):
+            return
+        score = self.problem.evaluate_rows(rows, outputs)
+        if score != score:
+            return
+        patiently(self.trial.report, score, n_done)
+        if patiently(self.trial.should_prune):
             raise optuna.TrialPruned
 
     def end(self, study: optuna.Study, outcome: TrainedHead | Exception, n_kept: int) -> Ended | None:

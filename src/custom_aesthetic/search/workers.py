@@ -23,7 +23,7 @@ from custom_aesthetic.base.database_urls import scrubbed
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.interrupts import deaf_children, obey_lost, uninterrupted, wait
 from custom_aesthetic.search.optuna_private import storage_of
-from custom_aesthetic.search.sampling import make_pruner, make_sampler, sampler_seed
+from custom_aesthetic.search.sampling import N_REPORTS, make_pruner, make_sampler, sampler_seed
 from custom_aesthetic.search.shared_data import SharedProblem
 from custom_aesthetic.search.storage import open_storage, patiently
 from custom_aesthetic.search.study import Claims, Dead, bury, bury_silent, process_name
@@ -50,6 +50,8 @@ class Place:
     pruner: str
     start: FrozenTrial | None = None
     """Where the sampler starts from."""
+    n_reports: int = N_REPORTS
+    """How often a trial reports to the pruner."""
 
     def load(self, storage: Any, seed: int | None) -> optuna.Study:
         return patiently(
@@ -57,7 +59,7 @@ class Place:
             study_name=self.name,
             storage=storage,
             sampler=make_sampler(self.sampler, seed, self.start),
-            pruner=make_pruner(self.pruner),
+            pruner=make_pruner(self.pruner, self.n_reports),
         )
 
 
