@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ LEFTOVER_SECONDS = 86_400
 
 _MOST_NAME_BYTES = 100
 _PART = re.compile(r".*\.([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-[0-9a-f]{8}\.part", re.DOTALL)
+
+_FOLDER = re.compile(r"aesthetic-([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-[^-]*")
 
 
 def aside_name(name: str) -> str:
@@ -34,6 +37,22 @@ def sweep(folder: Path) -> None:
             if entry.name.endswith(PART_SUFFIX) and _is_abandoned(entry):
                 with contextlib.suppress(OSError):
                     Path(entry.path).unlink()
+
+
+def folder_prefix() -> str:
+    """Return how the name of a temporary folder of this process begins."""
+    return f"aesthetic-{_host()}-{os.getpid()}-{start_of(os.getpid()) or 0}-"
+
+
+def sweep_folders(parent: Path) -> None:
+    """Remove the temporary folders that ended processes of this machine have left, as far as this user may."""
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            found = _FOLDER.fullmatch(entry.name)
+            if found is None or found[1] != _host() or not entry.is_dir(follow_symlinks=False):
+                continue
+            if not is_running(int(found[2]), int(found[3])):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def is_running(process_id: int, start: int | None) -> bool:

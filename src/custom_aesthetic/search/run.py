@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
+from custom_aesthetic.base.processes import folder_prefix, sweep_folders
 from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.search.best_models import BestModels, MakeFile
 from custom_aesthetic.search.cost import costly_trial, say_time
@@ -75,7 +76,8 @@ def search(
         where.workers, problem.data.features.device, seeded=settings.model_seed is not None
     )
     plan = Plan(space, settings.trials, settings.ensemble, settings.model_seed, n_at_once, settings.pruner != "none")
-    with tempfile.TemporaryDirectory(prefix="aesthetic-", ignore_cleanup_errors=True) as folder:
+    sweep_folders(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True) as folder:
         journal = str(Path(folder) / "journal")
         database = journal if not where.database and n_workers > 1 else where.database
         storage = open_storage(database)

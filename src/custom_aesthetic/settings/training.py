@@ -253,8 +253,8 @@ class SearchSettings:
     )
     pruner: str = setting(
         "none",
-        "ends hopeless trials early, by their best score at each tenth of their training, or with folds by their score on "
-        "the folds done so far",
+        "ends hopeless trials early, by their best score at each tenth of their training, or with folds by their score "
+        "on the folds done so far",
         choices=("none", "median", "hyperband"),
     )
     ensemble: int = setting(1, "average the best N heads into the one model file", low=1)
