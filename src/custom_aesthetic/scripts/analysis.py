@@ -18,11 +18,11 @@ def run(argv: Sequence[str]) -> None:
     )
     if ignored:
         log.info("arguments ignored, they are none of the analysis's: %s", " ".join(ignored))
+    if arguments.analysis.report is not None and arguments.analysis.database is not None:
+        require("matplotlib", "report", "--report with --database")
     from custom_aesthetic.commands.early_checks import check_judged_images
 
     check_judged_images(arguments.images, arguments.model_scores)
-    if arguments.analysis.report is not None and arguments.analysis.database is not None:
-        require("matplotlib", "report", "--report with --database")
     from custom_aesthetic.commands.analyse import analyse
 
     analyse(arguments)

@@ -15,11 +15,11 @@ def run(argv: Sequence[str]) -> None:
     """Train as the arguments say; raises UserError for what the user can mend."""
     arguments, _ = parse_arguments(TrainingArguments, argv, description="Train an aesthetic predictor.")
     log.info("%s", "\n".join(shown_lines(arguments)))
+    if arguments.output.report is not None:
+        require("matplotlib", "report", "--report")
     from custom_aesthetic.commands.early_checks import check_scored_images
 
     check_scored_images(arguments.images)
-    if arguments.output.report is not None:
-        require("matplotlib", "report", "--report")
     from custom_aesthetic.commands.train import train_predictor
 
     train_predictor(arguments)
