@@ -102,6 +102,8 @@ def test_a_table_survives_being_written(
         ("s.json", '{"a": ' + "[" * 100_000, "is not JSON"),
         ("s.csv", "relative_path,score,score\na.png,1,2\n", "names twice: score;"),
         ("s.csv", "relative_path,score\n,1\n", "'' is not a path inside"),
+        ("s.json", '{"a\\ud800.png": 1}', "'a\\ud800.png' is not a path inside"),
+        ("s.json", '{"a\\u0000.png": 1}', "is not a path inside"),
     ],
 )
 def test_what_is_wrong_with_a_score_file_is_said(tmp_path: Path, name: str, content: str, words: str) -> None:

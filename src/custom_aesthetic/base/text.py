@@ -27,6 +27,11 @@ def json_bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def may_name_a_file(text: str) -> bool:
+    """Return whether a file can have this name: no zero byte, no surrogate that stands for no byte."""
+    return "\0" not in text and not _LONE.search(text)
+
+
 def hashable(text: str) -> bytes:
     """Return bytes to hash: UTF-8, and different for different names of any kind."""
     return text.encode("utf-8", "surrogatepass")

@@ -12,7 +12,7 @@ from typing import Any
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.base.text import encoding_of, json_bytes, printable
+from custom_aesthetic.base.text import encoding_of, json_bytes, may_name_a_file, printable
 from custom_aesthetic.scores.csv_rows import NUMERIC_COLUMNS, PATH, csv_table, read_csv
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ _PLAIN = re.compile(r"(?:[^/\\:\0.][^/\\:\0]*/)*[^/\\:\0.][^/\\:\0]*")
 
 
 def _relative_path(file: Path, text: Any) -> str:
-    if isinstance(text, str) and _PLAIN.fullmatch(text):
+    if isinstance(text, str) and _PLAIN.fullmatch(text) and may_name_a_file(text):
         return text
     if not isinstance(text, str):
         raise UserError(
@@ -210,7 +210,7 @@ def _relative_path(file: Path, text: Any) -> str:
     windows = PureWindowsPath(text)
     path = PurePosixPath(text.replace("\\", "/"))
     is_elsewhere = path.is_absolute() or (windows.drive and (windows.root or os.name == "nt"))
-    if is_elsewhere or ".." in path.parts or path == PurePosixPath(".") or "\0" in text:
+    if is_elsewhere or ".." in path.parts or path == PurePosixPath(".") or not may_name_a_file(text):
         raise UserError(
             f"score file {file}: '{printable(text)}' is not a path inside the image directory; make it relative to it"
         )
