@@ -32,7 +32,8 @@ SLOW = (
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
     "heads/scorer",
     *("labelling/page", "labelling/server"),
-    *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/scorer", "scripts/training"),
+    *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
+    *("scripts/scorer", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),
 )
 """Folders and files of tests that start processes, browsers, servers or real networks; `make fast` leaves them out."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.text import printable
 from custom_aesthetic.commands.selection import check_selected, select, stars
 from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.pictures import transfers
@@ -21,6 +22,9 @@ from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)
+
+LONGEST_NAME = 10_000
+"""Characters of a path that are shown: longer than any that a system allows."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def write_scores(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
 def print_list(scored: ScoredFolder, rows: np.ndarray) -> None:
     for row in rows:
         flag = "  (unfamiliar)" if scored.is_unfamiliar(row) else ""
-        log.info("%8.4f  %s%s", scored.scores[row], scored.paths[row], flag)
+        log.info("%8.4f  %s%s", scored.scores[row], printable(scored.paths[row], LONGEST_NAME), flag)
 
 
 def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
@@ -147,7 +151,7 @@ def rate(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
     for row in rows:
         path = scored.paths[row]
         if dry_run:
-            log.info("would write %d stars beside %s", given[row], path)
+            log.info("would write %d stars beside %s", given[row], printable(path, LONGEST_NAME))
             continue
         try:
             if write_stars(scored.directory / path, int(given[row])) is None:
@@ -175,7 +179,12 @@ def act(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
             log.warning("left out, as something is there already: %s", name_some(in_the_way))
         if action.dry_run:
             for one in chain.from_iterable(planned):
-                log.info("would %s %s -> %s", kind, one.source, one.target)
+                log.info(
+                    "would %s %s -> %s",
+                    kind,
+                    printable(str(one.source), LONGEST_NAME),
+                    printable(str(one.target), LONGEST_NAME),
+                )
         else:
             transfer(kind, planned, target)
 

@@ -129,10 +129,10 @@ def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTab
             text = stream.read()
     except (OSError, ValueError) as error:
         raise UserError(f"score file {file} cannot be read: {error}; check that it is JSON or CSV text") from None
-    return _table(file, _as_columns(file, _read_json(file, text), required))
+    return _table(file, _read_json(file, text, required))
 
 
-def _read_json(file: Path, text: str) -> list[dict[str, Any]]:
+def _read_json(file: Path, text: str, required: Sequence[str]) -> dict[str, list[Any]]:
     try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(file, pairs))
     except (ValueError, RecursionError) as error:
@@ -140,8 +140,13 @@ def _read_json(file: Path, text: str) -> list[dict[str, Any]]:
     if not isinstance(content, dict):
         raise UserError(f"score file {file} is not a JSON object of image path and score; see README for the forms")
     if isinstance(content.get("ImageRecords"), dict):
-        return [_record_row(file, path, record) for path, record in content["ImageRecords"].items()]
-    return [_older_row(file, path, value) for path, value in content.items() if path != "#meta#"]
+        records = content["ImageRecords"].items()
+        return _as_columns(file, [_record_row(file, path, record) for path, record in records], required)
+    columns = _older_columns(file, content)
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise UserError(f"score file {file} has no {' or '.join(missing)}, which this form cannot hold; name another")
+    return columns
 
 
 def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -161,14 +166,19 @@ def _record_row(file: Path, path: str, record: Any) -> dict[str, Any]:
     return {"relative_path": record.get("relative_filepath", path), **others}
 
 
-def _older_row(file: Path, path: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, list):
-        if not 1 <= len(value) <= 2:
+def _older_columns(file: Path, content: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the columns of the older form, path -> score or [score, comparisons]."""
+    paths = [path for path in content if path != "#meta#"]
+    pairs = [value if isinstance(value := content[path], list) else (value,) for path in paths]
+    for path, pair in zip(paths, pairs, strict=True):
+        if not 1 <= len(pair) <= 2:
             raise UserError(
-                f"score file {file}: {printable(path)} has {len(value)} values; score, or [score, comparisons] expected"
+                f"score file {file}: {printable(path)} has {len(pair)} values; score, or [score, comparisons] expected"
             )
-        return {"relative_path": path} | dict(zip(("score", "comparisons"), value, strict=False))
-    return {"relative_path": path, "score": value}
+    columns: dict[str, list[Any]] = {PATH: paths, "score": [pair[0] for pair in pairs]}
+    if any(len(pair) > 1 for pair in pairs):
+        columns["comparisons"] = [pair[1] if len(pair) > 1 else "" for pair in pairs]
+    return columns
 
 
 def _as_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str]) -> dict[str, list[Any]]:
