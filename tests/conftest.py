@@ -30,7 +30,7 @@ SLOW = (
     *("benchmarks", "base/process_group"),
     *("commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
-    "heads/scorer",
+    *("heads/scorer", "scripts/every_model"),
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
     *("scripts/scorer", "scripts/training"),
