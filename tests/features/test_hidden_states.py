@@ -62,7 +62,7 @@ def test_states_of_different_widths_can_only_be_joined(mode: str) -> None:
 
 
 def test_a_missing_bias_among_the_fixed_weights_is_told() -> None:
-    with pytest.raises(UserError, match="2 hidden states need 2 weights and then the bias"):
+    with pytest.raises(UserError, match="2 hidden states need 2 weights, then the bias"):
         make_head_input(table(2, 2), settings(fixed_hidden_state_weights=(0.5, 0.5)), ["join"])
 
 

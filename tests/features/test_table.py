@@ -183,6 +183,23 @@ def test_bad_pictures_are_named_counted_left_out_and_tried_again(
     assert extractor.n_computed == 1
 
 
+def test_a_picture_that_the_extractor_cannot_transform_is_named_and_left_out(tmp_path: Path) -> None:
+    paths = make_pictures(tmp_path, 5)
+    Image.new("RGB", (1, 3), (9, 9, 9)).save(tmp_path / "thin.png")
+
+    class NeedsTwoColumns(MeanColour):
+        def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
+            if image.width < 2:
+                raise ValueError("mean must have\n1 elements")
+            return super().transform(image, view)
+
+    table = load(tmp_path, [*paths, "thin.png"], NeedsTwoColumns())
+
+    assert table.paths == tuple(paths)
+    reason = "mean-colour cannot transform it (ValueError: mean must have 1 elements)"
+    assert table.failures == {"thin.png": reason}
+
+
 def test_nothing_to_work_on_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "bad.png").touch()
     with pytest.raises(UserError, match=r"none of the 1 pictures.*bad\.png: empty file"):

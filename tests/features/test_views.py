@@ -38,7 +38,7 @@ def test_half_precision_stays_so() -> None:
     assert average_views(FeatureTable(("x",), torch.ones(1, 2).half(), blocks, {})).values.dtype == torch.float16
 
 
-@pytest.mark.parametrize(("views", "words"), [(["middle"], "middle is no view"), (["whole", "whole"], "twice")])
+@pytest.mark.parametrize(("views", "words"), [(["middle"], "middle is not a view"), (["whole", "whole"], "twice")])
 def test_a_view_that_is_unknown_or_named_twice_is_told(views: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         check_views(views)

@@ -4,4 +4,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-"""Real numbers; the docstring of whatever takes one gives its shape."""
+"""An array of float64; functions give its shape in their docstrings."""

@@ -1,22 +1,22 @@
-"""How the URL of a database is shown: never with its password."""
+"""Show the URL of a database without its password."""
 
 import re
 from urllib.parse import unquote_plus
 
 SECRET_WORDS = re.compile(r"pass|pwd|token|secret|key|cred|auth", re.IGNORECASE)
-"""Parts of the names of query arguments whose values are secret: `password`, `passwd`, `authToken`, `sslkey` ..."""
+"""A query argument whose name contains one of these is secret: `password`, `passwd`, `authToken`, `sslkey` ..."""
 
 QUERY_ARGUMENT = re.compile(r"([?&;])([^=&;?]*)=")
 HIDDEN = "***"
 SHORTEST_REPLACED = 4
-"""A secret shorter than this stands in many words; a message that holds one is not shown at all."""
+"""A shorter secret may be part of ordinary words, so a message that contains one is not shown at all."""
 
 
 def shown_url(database: str) -> str:
-    """Return the value of `--database` as it may be shown, logged and kept.
+    """Return the value of `--database` without secrets, for messages, logs and files.
 
-    A URL that can be read in one way only keeps its user, host and harmless arguments. Of any other, nothing between
-    `://` and the last `@` is shown, and nothing behind the first argument with a secret name.
+    The user, the host and the arguments before the first secret one are kept. If the URL is ambiguous, everything
+    between `://` and the last `@` is hidden too.
     """
     scheme, separator, rest = database.partition("://")
     if not separator:
@@ -32,7 +32,7 @@ def shown_url(database: str) -> str:
 
 
 def scrubbed(message: str, database: str) -> str:
-    """Return a message of a driver or library without the secrets of the URL."""
+    """Return an error message of a driver or library with the secrets of the URL hidden."""
     if "://" not in database:
         return message
     message = message.replace(database, shown_url(database))
@@ -44,7 +44,7 @@ def scrubbed(message: str, database: str) -> str:
 
 
 def _without_password(database: str) -> str | None:
-    """Return a URL with its password starred out; None where SQLAlchemy does not find a user before the `@`."""
+    """Return a URL with its password replaced by stars; None if SQLAlchemy finds no user before the `@`."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -61,13 +61,13 @@ def _without_password(database: str) -> str | None:
 
 
 def _query_start(database: str) -> int:
-    """Return where the query begins, behind user and password; the length where there is none."""
+    """Return the index at which the query begins, after user and password; the length if there is none."""
     start = database.find("?", database.rfind("@") + 1)
     return len(database) if start < 0 else start
 
 
 def _secret_argument(text: str) -> re.Match | None:
-    """Return the first argument with a secret name; one that holds further arguments (`odbc_connect`) counts too."""
+    """Return the first argument that has a secret name, or contains one in its value (`odbc_connect`)."""
     for found in QUERY_ARGUMENT.finditer(text):
         value = unquote_plus(re.split("[&;]", text[found.end() :], maxsplit=1)[0])
         if SECRET_WORDS.search(unquote_plus(found[2])) or ("=" in value and SECRET_WORDS.search(value)):
@@ -81,7 +81,7 @@ def _without_secret_arguments(url: str) -> str:
 
 
 def _secrets(database: str) -> set[str]:
-    """Return every part of a URL that may be its password or a piece of it, as written and decoded."""
+    """Return every part of a URL that may be its password or a part of it, both as written and decoded."""
     rest = database.partition("://")[2]
     user, _, password = rest.rpartition("@")[0].partition(":")
     texts = [password]

@@ -1,12 +1,12 @@
-"""The one exception for what a user caused and can mend."""
+"""Exceptions for mistakes that a user can correct."""
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says what is wrong, where, and what to do.
+    """A mistake that the user can correct: the message says what is wrong, where, and what to do.
 
-    The scripts print it as one line on stderr and end with status 2, without a traceback.
+    The scripts print it as one line on stderr and exit with status 2, without a traceback.
     """
 
 
 class ImageError(ValueError):
-    """An image that was given to the library and cannot be used; the message names it and says why."""
+    """Raised if an image passed to the library cannot be used; the message names the image and says why."""

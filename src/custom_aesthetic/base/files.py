@@ -1,4 +1,4 @@
-"""Writing a file so that it is either the old one or the new one, whole, at every moment."""
+"""Write files atomically: at every moment a file has either its old or its new content."""
 
 import os
 from functools import cache
@@ -9,7 +9,7 @@ from custom_aesthetic.base.processes import aside_name, sweep
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file of that name; one that cannot be asked for, such as a name too long, is none."""
+    """Return whether the path is a file; False for a path that the system rejects, such as a name that is too long."""
     try:
         return path.is_file()
     except OSError:
@@ -17,10 +17,10 @@ def is_file(path: Path) -> bool:
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write aside, flush to the disk, then rename; an error leaves the old file as it was.
+    """Write to a temporary file, sync it to the disk, then rename it; an error leaves the old file unchanged.
 
-    The first write to a folder removes the half-written files that ended processes have left there.
-    Raises UserError where the disk is full, the directory missing or read-only.
+    Missing parent folders are created. The first write to a folder removes partial files of processes that have ended.
+    Raises UserError if the disk is full or the folder cannot be written.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +45,12 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 @cache
 def _sweep_once(folder: Path) -> None:
-    """Sweep a folder, but not again in this process: it may get a million files one by one."""
+    """Sweep a folder once per process, because a run may write a million files to it one by one."""
     sweep(folder)
 
 
 def _make_like_new(aside: Path, file: Path) -> None:
-    """Give the file aside the permissions that an ordinary new file, or the file it replaces, has."""
+    """Give the temporary file the permissions of the file that it replaces, or of an ordinary new file."""
     if os.name == "nt":
         return
     if file.exists():

@@ -1,4 +1,4 @@
-"""Ctrl-C put off over steps that must not be torn apart, such as taking a trial and noting who runs it."""
+"""Delay Ctrl-C until the end of steps that belong together, such as taking a trial and recording its owner."""
 
 import contextlib
 import multiprocessing.resource_tracker
@@ -11,15 +11,15 @@ from types import FrameType
 LONGEST_NAP_SECONDS = 0.1
 
 _n_asked = 0
-"""How often Ctrl-C was pressed within the present `uninterrupted`."""
+"""How often Ctrl-C was pressed within the current `uninterrupted`."""
 
 
 _is_asked = False
-"""Whether Ctrl-C was pressed at all, since `listen`."""
+"""Whether Ctrl-C was pressed since `listen`."""
 
 
 def listen() -> None:
-    """Remember that Ctrl-C was pressed: an import that is under way may swallow the exception that it raises."""
+    """Remember Ctrl-C from now on, because an import in progress may swallow the KeyboardInterrupt."""
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _obey)
@@ -32,16 +32,16 @@ def _obey(number: int, frame: FrameType | None) -> None:
 
 
 def obey_lost() -> None:
-    """Raise the KeyboardInterrupt that was raised before and swallowed; for places that one does not reach after it."""
+    """Raise KeyboardInterrupt again if Ctrl-C was pressed but the exception was swallowed."""
     if _is_asked:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off to the end of this; the second one is obeyed at once. For steps of a fraction of a second.
+    """Delay Ctrl-C to the end of the block; a second Ctrl-C takes effect at once. For steps shorter than a second.
 
-    Does nothing within itself, outside the main thread, and where Ctrl-C has another meaning.
+    Does nothing if nested, outside the main thread, or if another handler for Ctrl-C is installed.
     """
     global _n_asked
     is_main = threading.current_thread() is threading.main_thread()
@@ -68,7 +68,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def wait(seconds: float) -> None:
-    """Sleep; Ctrl-C ends it, also one that was put off."""
+    """Sleep for that many seconds; Ctrl-C ends the sleep, even within `uninterrupted`."""
     end = time.monotonic() + seconds
     while True:
         if _n_asked and threading.current_thread() is threading.main_thread():
@@ -81,11 +81,11 @@ def wait(seconds: float) -> None:
 
 @contextlib.contextmanager
 def deaf_children() -> Iterator[None]:
-    """Keep Ctrl-C from the processes started meanwhile: they inherit that it is blocked. Not on Windows."""
+    """Block Ctrl-C for the processes started within the block, which inherit it. No effect on Windows."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    multiprocessing.resource_tracker.ensure_running()  # starting it, as the first child does, would unblock Ctrl-C
+    multiprocessing.resource_tracker.ensure_running()  # else the first child starts it, which unblocks Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

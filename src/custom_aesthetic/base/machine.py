@@ -1,4 +1,4 @@
-"""The machine: its cores, and the device that networks run on."""
+"""The number of cores of this machine, and the device that networks run on."""
 
 import os
 
@@ -8,7 +8,10 @@ from custom_aesthetic.base.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is cuda, then mps, then cpu. UserError if it is not to be had."""
+    """Return the device with this name; `auto` is cuda if available, else mps, else cpu.
+
+    Raises UserError if the device is not available.
+    """
     if name == "auto":
         return torch.device(_best())
     try:
@@ -27,5 +30,5 @@ def _best() -> str:
 
 
 def n_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

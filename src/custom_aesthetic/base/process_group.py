@@ -1,4 +1,4 @@
-"""A process group that ends as a whole: with the process that asked for it, however that one ends."""
+"""A group of processes that ends with the process that started it, even if that is killed."""
 
 import contextlib
 import os
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from types import FrameType
 
 PATIENCE_SECONDS = 3.5
-"""How long the group may take to end after Ctrl-C or SIGTERM; then it is killed."""
+"""How long the group may take to end after Ctrl-C or SIGTERM before it is killed."""
 
 NAP_SECONDS = 0.05
 
 
 def run_in_group(work: Callable[[], None]) -> None:
-    """Run work in a child process with a process group, and end all that it started with it.
+    """Run `work` in a child process that leads a process group, and end all processes that it starts.
 
-    The group ends where the work ends, where this process is interrupted or terminated, and where it is killed. The
-    status of the child is that of this process. Call it before any thread is started or any heavy library is loaded.
-    On Windows, which has no process groups of this kind, the work is run here.
+    The group ends when the work ends and when this process is interrupted, terminated or killed. This process exits
+    with the status of the child. Call it before any thread is started or any heavy library is loaded. On Windows, which
+    has no such process groups, `work` runs in this process.
     """
     if not hasattr(os, "fork"):
         work()
@@ -47,7 +47,7 @@ def _set_group_apart(child: int) -> None:
 
 
 def _end_with_parent(pipe: int) -> None:
-    """Kill the group, this process included, where the parent has died: its end of the pipe is closed then."""
+    """Kill the group, including this process, when the parent dies, which closes its end of the pipe."""
     while os.read(pipe, 1):
         pass
     os.killpg(0, signal.SIGKILL)
@@ -72,7 +72,7 @@ def _mind(child: int) -> int:
             time.sleep(NAP_SECONDS)
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)  # the child is not reaped yet, so its number names no other group
+            os.killpg(child, signal.SIGKILL)  # the child is not reaped yet, so its id is not reused
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for number, handler in former.items():
             signal.signal(number, handler)
@@ -80,5 +80,5 @@ def _mind(child: int) -> int:
 
 
 def _is_running(child: int) -> bool:
-    """Return whether the child runs; one that has ended is not reaped."""
+    """Return whether the child is running; a child that has ended is not reaped."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

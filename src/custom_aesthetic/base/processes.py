@@ -1,6 +1,7 @@
-"""Which process a half-written file belongs to: its number and its start, as numbers are used again.
+"""Names for partial files that say which process writes them, and removal of those whose process has ended.
 
-Such a file is called `.NAME.HOST-PID-START-RANDOM.part`; the next run removes it once its process has ended.
+A partial file is called `.NAME.HOST-PID-START-RANDOM.part`. START, the start time of the process, is needed because
+process ids are reused.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from pathlib import Path
 
 PART_SUFFIX = ".part"
 LEFTOVER_SECONDS = 86_400
-"""Files of another machine or container, or of unknown origin, are removed when they are older than this."""
+"""Partial files of another machine or container, or of unknown origin, are removed at this age."""
 
 _MOST_NAME_BYTES = 100
 _PART = re.compile(r".*\.([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-[0-9a-f]{8}\.part", re.DOTALL)
@@ -25,13 +26,13 @@ _FOLDER = re.compile(r"aesthetic-([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-[^-]*")
 
 
 def aside_name(name: str) -> str:
-    """Return a name, new at every call, for a file that is to become `name` and belongs to this process."""
+    """Return a new name, different at every call, for a partial file of this process that will become `name`."""
     begin = os.fsencode(name)[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
     return f".{begin}.{_host()}-{os.getpid()}-{start_of(os.getpid()) or 0}-{secrets.token_hex(4)}{PART_SUFFIX}"
 
 
 def sweep(folder: Path) -> None:
-    """Remove the half-written files in a folder that ended processes have left."""
+    """Remove the partial files in a folder whose processes have ended."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(PART_SUFFIX) and _is_abandoned(entry):
@@ -56,8 +57,11 @@ def sweep_folders(parent: Path) -> None:
 
 
 def is_running(process_id: int, start: int | None) -> bool:
-    """Return whether the process of that number runs and, where both starts are known, is the one that began then."""
-    if os.name == "nt":  # os.kill would end it
+    """Return whether a process with this id, and with this start time if it is known, is running.
+
+    Always True on Windows, where it cannot be checked.
+    """
+    if os.name == "nt":  # os.kill would end the process
         return True
     try:
         os.kill(process_id, 0)
@@ -70,7 +74,7 @@ def is_running(process_id: int, start: int | None) -> bool:
 
 
 def start_of(process_id: int) -> int | None:
-    """Return when a process began, in ticks since this machine's start; None where the system does not say."""
+    """Return the start time of a process in ticks since the machine booted; None if the system does not tell."""
     try:
         return int(Path(f"/proc/{process_id}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
@@ -88,9 +92,9 @@ def _is_abandoned(entry: os.DirEntry[str]) -> bool:
 
 @cache
 def _host() -> str:
-    """Return 8 hexadecimal digits for this machine and the process numbers in use: a container has its own."""
+    """Return 8 hexadecimal digits that identify this machine and its process namespace (a container has another)."""
     try:
-        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it is no path
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the result is not a path
     except OSError:
         numbers = ""
     return hashlib.sha256(f"{platform.node()} {numbers}".encode("utf-8", "replace")).hexdigest()[:8]

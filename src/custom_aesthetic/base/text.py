@@ -1,20 +1,20 @@
-"""Text that may hold any file name, to bytes and back, and to the screen.
+"""Encode text that contains file names, for files and for the screen.
 
-A name that is not UTF-8 reaches Python with surrogates for its odd bytes. CSV keeps those bytes; JSON and HTML, which
-must be UTF-8, get the escape `\\udcXX`, which JSON readers turn into the same name.
+Python represents the bytes of a file name that is not UTF-8 as surrogates. CSV files keep those bytes. JSON and HTML,
+which must be UTF-8, contain the escape `\\udcXX` instead, which JSON readers turn back into the same name.
 """
 
 import codecs
 import re
 
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Surrogates that stand for no byte: no file name on Linux holds them."""
+"""Surrogates that represent no byte; file names on Linux do not contain them."""
 
 MOST_SHOWN = 200
 
 
 def csv_bytes(text: str) -> bytes:
-    """Return the text in UTF-8, with the bytes that its file names really have."""
+    """Return the text in UTF-8, with file names as the bytes that they have on the disk."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -23,7 +23,7 @@ def csv_bytes(text: str) -> bytes:
 
 
 def json_bytes(text: str) -> bytes:
-    """Return JSON or HTML in UTF-8, with `\\udcXX` for the bytes of file names that are not UTF-8."""
+    """Return JSON or HTML in UTF-8, with `\\udcXX` for each byte of a file name that is not UTF-8."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -33,17 +33,17 @@ def may_name_a_file(text: str) -> bool:
 
 
 def hashable(text: str) -> bytes:
-    """Return bytes to hash: UTF-8, and different for different names of any kind."""
+    """Return bytes to hash: UTF-8, different for any two different texts."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def encoding_of(start: bytes) -> str:
-    """Return the encoding of a text file by its first bytes: UTF-16 where it says so, as Excel writes, else UTF-8."""
+    """Return the encoding of a text file from its first bytes: UTF-16 if it has that byte order mark, else UTF-8."""
     return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def printable(text: str, most: int = MOST_SHOWN) -> str:
-    """Return text on one line for a screen: what cannot be printed as escapes, the middle of a long one left out."""
+    """Return text on one line for a screen, with escapes for unprintable characters, shortened in the middle."""
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[-most // 2 :]}"
     if text.isprintable():

@@ -1,4 +1,4 @@
-"""The features that the options ask for, views averaged: by the extractors' names, hidden states and views."""
+"""Load the features that the options ask for, with the views averaged."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from custom_aesthetic.settings.training import FeatureSettings
 def load_asked_features(
     directory: Path, paths: Sequence[str], extractors: Sequence[FeatureExtractor], settings: FeatureSettings
 ) -> FeatureTable:
-    """Return the features of the pictures, (n_images, n_features), all hidden states joined and the views averaged.
+    """Return the features of the pictures, (n_images, n_features): all hidden states joined, the views averaged.
 
-    UserError where an option does not fit the extractors, before any picture is opened.
+    Raises UserError, before any picture is opened, if an option does not fit the extractors.
     """
     found = load_features(
         directory,

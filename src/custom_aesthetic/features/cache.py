@@ -1,11 +1,11 @@
-"""The feature cache: sets of shards beside the pictures, one set for each extractor, hidden state, view and precision.
+"""The feature cache: one set of shards for each extractor, hidden state, view and precision, beside the pictures.
 
     PICTURES/.aesthetic_features/EXTRACTOR-HASH/hidden_state_0-centre-float32/*.safetensors
 
-Each batch becomes a shard at once, so a kill loses no more than the batch under way; shards are merged as they pile
-up, each row about three times in all. There are no locks: shards never change, a merged shard is on the disk before
-those that it replaces go, and whoever misses a file looks again. At worst two processes compute the same features,
-and the next compaction drops one of the two.
+Each batch is written as a shard at once, so a kill loses at most the batches in progress. Shards are merged as their
+number grows, each row about three times in all. There are no locks: shards never change, a merged shard is on the disk
+before those that it replaces are removed, and a reader that misses a file looks again. At worst two processes compute
+the same features, and the next compaction drops one copy.
 """
 
 import hashlib
@@ -36,10 +36,11 @@ from custom_aesthetic.features.shards import (
 logger = logging.getLogger(__name__)
 
 FULL_SHARD_BYTES = 64 * 2**20
-"""A shard this large is not merged any more: it is read in one piece, so it bounds the memory beside the features."""
+"""A shard of this size is not merged any more. It is read in one piece, so this bounds the memory needed for reading.
+"""
 
 SHARDS_TO_MERGE = 32
-"""So many shards of one generation become one of the next."""
+"""Number of shards of one generation that are merged into one of the next."""
 
 SMALL_SHARDS_TO_COMPACT = 16
 DEAD_FRACTION_TO_COMPACT = 0.25
@@ -47,26 +48,26 @@ DEAD_FRACTION_TO_COMPACT = 0.25
 
 @dataclass(frozen=True)
 class Located:
-    """Where the features of the pictures are: arrays (n_pictures,), -1 where they are not in the cache."""
+    """Where the features of the pictures are: arrays (n_pictures,), -1 for a picture that is not in the cache."""
 
     shards: tuple[Path, ...]
     shard_of: NDArray[np.int32]
     row_in_shard: NDArray[np.int32]
     width: int | None
-    """Features a picture; None if nothing is there."""
+    """Number of features per picture; None if no picture is in the cache."""
 
 
 class FeatureSet:
     """The cached features of one extractor, hidden state, view and precision."""
 
     def __init__(self, folders: Sequence[Path], set_key: str) -> None:
-        """`folders` are those of this set: the first is written to, all are read."""
+        """`folders` are the folders of this set: the first is written to, all are read."""
         self._folders = tuple(folders)
         self._set_key = set_key
         self._generations: list[list[Path]] = []
 
     def locate(self, pictures: Pictures) -> Located:
-        """Find the features of these pictures. Damaged shards are named in the log and set aside."""
+        """Return where the features of these pictures are. Damaged shards are logged and set aside."""
         for _ in range(8):
             located, n_vanished = self._locate_once(pictures)
             if not n_vanished or (located.shard_of >= 0).all():
@@ -93,14 +94,14 @@ class FeatureSet:
         width = max(n_of_width, key=lambda one: n_of_width[one], default=None)
         for number, rows, places in found:
             if width_of[number] != width:
-                set_aside(shards[number], f"it has {width_of[number]} features a picture and others have {width}")
+                set_aside(shards[number], f"it has {width_of[number]} features per picture and others have {width}")
                 continue
             shard_of[rows] = number
             row_in_shard[rows] = places
         return Located(tuple(shards), shard_of, row_in_shard, width), n_vanished
 
     def _try_index(self, shard: Path) -> tuple[PictureKeys, int] | None:
-        """Return the shard's index and width; None if it has gone, is damaged (then it is set aside) or forbidden."""
+        """Return the shard's index and width; None if it is gone, unreadable or damaged (then it is set aside)."""
         try:
             return read_index(shard, self._set_key)
         except FileNotFoundError:
@@ -112,9 +113,9 @@ class FeatureSet:
         return None
 
     def read_into(self, located: Located, values: NDArray[np.generic]) -> bool:
-        """Fill the rows of `values`, (n_pictures, width), that are located; False if a shard is damaged or gone.
+        """Fill the rows of `values`, (n_pictures, width), that are located; return False if a shard is damaged or gone.
 
-        Shards are read one after the other, so the memory beside `values` is a few shards.
+        Shards are read one after another, so the memory needed besides `values` is a few shards.
         """
         complete = True
         order = np.argsort(located.shard_of, kind="stable")
@@ -132,20 +133,20 @@ class FeatureSet:
                 complete = False
             else:
                 if features.shape[1] != values.shape[1] or len(features) <= located.row_in_shard[rows].max():
-                    complete = False  # another process has put another file in its place
+                    complete = False  # another process has replaced the file
                     continue
                 values[rows] = features[located.row_in_shard[rows]]
         return complete
 
     def add(self, keys: PictureKeys, features: NDArray[np.generic]) -> None:
-        """Keep the (n_pictures, width) features of these pictures; they are safe from a kill when this returns.
+        """Write the (n_pictures, width) features of these pictures; a kill after this returns does not lose them.
 
-        Raises UserError if they cannot be written; what was there before stays usable.
+        Raises UserError if they cannot be written; earlier features stay usable.
         """
         self._remember(write_shard(self._folders[0], self._set_key, keys, features), generation=0)
 
     def _remember(self, shard: Path, generation: int) -> None:
-        """Note an own shard, and merge its generation if there are many of it or they fill a shard."""
+        """Record a new shard of this process, and merge its generation once that is large enough."""
         while len(self._generations) <= generation:
             self._generations.append([])
         shards = self._generations[generation]
@@ -159,9 +160,9 @@ class FeatureSet:
             self._remember(merged, generation + 1)
 
     def compact(self, pictures: Pictures) -> None:
-        """Merge small shards, forget pictures that are gone or have changed, drop what is there twice.
+        """Merge small shards; drop duplicates and the features of pictures that are gone or have changed.
 
-        Does nothing while few shards are small and few rows are dead. Nothing is lost if it is killed.
+        Does nothing while few shards are small and few rows are dead. A kill in the middle loses nothing.
         """
         folder = self._folders[0]
         sweep(folder)
@@ -184,9 +185,9 @@ class FeatureSet:
             self._merge(group)
 
     def _merge(self, shards: Sequence[tuple[Path, NDArray[np.bool_] | None]]) -> Path | None:
-        """Write the rows to keep (None: all) of these shards as one shard, then remove them.
+        """Write the rows to keep (None: all) of these shards as one shard, then remove these shards.
 
-        Returns the new shard, None if nothing is left. Shards that have gone are in another merged shard already.
+        Returns the new shard, None if no row is left. Missing shards are skipped: another process has merged them.
         """
         kept: list[Path] = []
         indices: list[PictureKeys] = []
@@ -203,7 +204,7 @@ class FeatureSet:
                 set_aside(shard, error)
                 continue
             if blocks and block.shape[1] != blocks[0].shape[1]:
-                set_aside(shard, f"{block.shape[1]} features a picture, {blocks[0].shape[1]} in others")
+                set_aside(shard, f"{block.shape[1]} features per picture, {blocks[0].shape[1]} in others")
                 continue
             rows = np.arange(len(block)) if keep is None else np.flatnonzero(keep)
             indices.append(index_and_width[0].take(rows))
@@ -225,7 +226,7 @@ class FeatureSet:
 def open_feature_set(
     folders: Sequence[Path], *, name: str, fingerprint: str, hidden_state: int, view: str, precision: str
 ) -> FeatureSet:
-    """Return the set with this key in the cache folders; `name` only makes the folder's name readable."""
+    """Return the set with this key in the cache folders; `name` only makes the folder name readable."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-40:]
     extractor = f"{readable}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
     part = f"hidden_state_{hidden_state}-{view}-{precision}"
@@ -234,7 +235,7 @@ def open_feature_set(
 
 
 def _shards_in(folder: Path) -> list[tuple[Path, int]]:
-    """Return the shards of a folder with their sizes in bytes, by name; none if there is no such folder."""
+    """Return the shards of a folder with their sizes in bytes, sorted by name; empty if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             names = [
@@ -255,9 +256,9 @@ def _size_of(file: Path) -> int:
 
 
 def _alive(index: PictureKeys, pictures: Pictures, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which rows are worth keeping: their picture is unchanged and was not seen in an earlier shard.
+    """Return which rows to keep: those whose picture is unchanged and not in `seen`, (n_pictures,).
 
-    Marks in `seen`, (n_pictures,), those that it finds. A picture that was not asked for is looked at on the disk.
+    The rows kept are marked in `seen`. Pictures outside `pictures` are checked on the disk.
     """
     rows = pictures.rows_of(index)
     fresh = np.flatnonzero((rows >= 0) & ~seen[rows])

@@ -1,4 +1,4 @@
-"""Where the features of a picture directory are kept: beside the pictures, or in the user's cache folder."""
+"""Choose the folder of the feature cache: beside the pictures, or in the user's cache folder."""
 
 import hashlib
 import logging
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 def cache_folders(directory: Path) -> tuple[Path, ...]:
-    """Return where features are kept: the first folder is written to, the others are only read.
+    """Return the cache folders of a picture directory: the first is written to, the others are only read.
 
-    That is the folder beside the pictures, or, where it cannot be written, one in the user's cache folder; the log
-    says so. Raises UserError if neither can be written, or if there is no such directory.
+    The first is the folder beside the pictures or, if that cannot be written, one in the user's cache folder; this is
+    logged. Raises UserError if neither can be written, or if there is no such directory.
     """
     if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}; check --directory")
+        raise UserError(f"the directory {directory} does not exist; check --directory")
     beside = directory / CACHE_FOLDER_NAME
     identity = hashlib.sha256(str(directory.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     elsewhere = user_cache_folder() / "custom-aesthetic-training" / f"{directory.resolve().name}-{identity}"
@@ -48,7 +48,7 @@ def user_cache_folder() -> Path:
 
 
 def _is_searchable(folder: Path) -> bool:
-    """Return whether there is such a folder to read from; one that this user may not enter is none."""
+    """Return whether the folder exists and this user may read it."""
     return os.access(folder, os.R_OK | os.X_OK)
 
 

@@ -1,9 +1,9 @@
-"""Run an extractor over pictures: decoding in threads ahead of the model, arranged as timing finds best.
+"""Run an extractor over pictures, decoding in threads ahead of the model, with the fastest arrangement found.
 
-On a CPU an extractor whose `features` may run in several threads at once (its attribute `features_thread_safe` is
-true) can use the cores in two ways: all of them for one batch, or a lane of its own for each of several batches. Both
-are tried, then several batch sizes; every other extractor gets one lane with all threads. The arrangement changes the
-features by no more than the rounding of float32 sums.
+On a CPU, an extractor whose `features` is thread-safe (its attribute `features_thread_safe` is true) can use the cores
+in two ways: all of them for one batch, or one for each of several batches that run at once in "lanes". Both are timed,
+then several batch sizes. Every other extractor has one lane with all threads. The arrangement changes the features by
+no more than the rounding of float32 sums.
 """
 
 import itertools
@@ -29,16 +29,18 @@ START_BATCH_SIZE = 4
 MAX_BATCH_SIZE_CPU = 64
 MAX_BATCH_SIZE_ACCELERATOR = 512
 WORTHWHILE_GAIN = 1.03
-"""Another batch size must be this much faster to be taken."""
+"""A batch size must be this many times faster than the current one to replace it."""
 
 N_PIXELS_AHEAD = 128
 """Transformed pictures, one for each view, that wait in memory for the model (0.6 MB each at 224 x 224)."""
 
+MOST_REASON_LETTERS = 100
+
 N_ROUNDS = 3
-"""Batches a lane for each batch size tried; the first one warms up, the faster of the others counts."""
+"""Batches per lane for each batch size tried; the first warms up, the fastest of the others counts."""
 
 Wanted = Mapping[str, Sequence[int]]
-"""View -> the hidden states wanted of it."""
+"""View -> the hidden states to compute for it."""
 
 Features = dict[tuple[str, int], NDArray[np.float32]]
 """(view, hidden state) -> (n_pictures, width)."""
@@ -46,7 +48,7 @@ Features = dict[tuple[str, int], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Decoded:
-    """One picture, transformed for each view: (3, height, width) each; or the reason why there is none."""
+    """One picture, transformed for each view to (3, height, width), or the reason why it cannot be used."""
 
     row: int
     pixels: dict[str, Tensor]
@@ -55,7 +57,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Lanes:
-    """How many batches run at once, and with how many torch threads each."""
+    """How many batches run at once, and the number of torch threads for each."""
 
     n_lanes: int
     n_torch_threads: int
@@ -63,7 +65,7 @@ class Lanes:
 
 
 class Extraction:
-    """One pass of an extractor over some pictures; `run` does it, `batch_size` is what it found best."""
+    """One pass of an extractor over some pictures, made by `run`; `batch_size` is the fastest batch size found."""
 
     def __init__(
         self,
@@ -74,8 +76,11 @@ class Extraction:
         on_batch: Callable[[list[int], Features], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
-        """`on_batch` gets the rows and features of each batch as soon as the model is through with it, `on_failure`
-        the row of a picture that gives no features, and the reason. They are never called at the same time."""
+        """`on_batch` gets the rows and features of each finished batch.
+
+        `on_failure` gets the row of a picture without features, and the reason. The two are never called at the same
+        time.
+        """
         self._directory = directory
         self._extractor = extractor
         self._wanted = wanted
@@ -86,9 +91,9 @@ class Extraction:
         self.batch_size = START_BATCH_SIZE
 
     def run(self, pictures: Sequence[tuple[int, str]]) -> None:
-        """Go through the pictures, (row, relative path) each.
+        """Extract the features of the pictures, (row, relative path) each.
 
-        If it is interrupted, the batches that the model has begun are finished and reported before it ends.
+        If interrupted, the batches that the model has begun are finished and reported first.
         """
         n_torch_threads = torch.get_num_threads()
         decoders = ThreadPoolExecutor(n_cores(), "decode")
@@ -109,7 +114,7 @@ class Extraction:
                     self._on_failure(picture.row, picture.reason)
 
     def _find_arrangement(self, decoded: Iterator[Decoded]) -> None:
-        """Find the faster lanes, then their best batch size, on the first pictures; what they give is kept."""
+        """Time the lanes and then batch sizes on the first pictures, whose features are reported as well."""
         best_rate, best_lanes = 0.0, self.lanes
         for lanes in arrangements(self._extractor):
             self.lanes = lanes
@@ -127,7 +132,7 @@ class Extraction:
                 break
 
     def _rate(self, decoded: Iterator[Decoded], batch_size: int) -> float:
-        """Return the pictures a second with all lanes at work; 0 if the pictures ran out."""
+        """Return the pictures per second with all lanes working; 0 if there are too few pictures left to tell."""
         n_lanes = self.lanes.n_lanes
         seconds = []
         with ThreadPoolExecutor(n_lanes, "model") as models:
@@ -142,7 +147,7 @@ class Extraction:
         return n_lanes * batch_size / min(seconds[1:])
 
     def _run_all(self, decoded: Iterator[Decoded]) -> None:
-        """Run all pictures that are left, with one batch more in store than there are lanes."""
+        """Run all remaining pictures; one batch more than there are lanes is submitted ahead."""
         running: set[Future[None]] = set()
         models = ThreadPoolExecutor(self.lanes.n_lanes, "model")
         try:
@@ -176,7 +181,7 @@ def decode_ahead(
     extractor: FeatureExtractor,
     views: Sequence[str],
 ) -> Iterator[Decoded]:
-    """Yield the pictures, (row, relative path) each, in their order; the threads are some way ahead."""
+    """Yield the pictures, (row, relative path) each, in their order, while threads decode the next ones."""
     n_ahead = N_PIXELS_AHEAD // len(views)
     waiting: deque[Future[Decoded]] = deque()
     for row, path in pictures:
@@ -188,7 +193,7 @@ def decode_ahead(
 
 
 def decode(directory: Path, row: int, path: str, extractor: FeatureExtractor, views: Sequence[str]) -> Decoded:
-    """Return one picture as the network wants it, once for each view."""
+    """Return one picture transformed for each view, or the reason why it cannot be used."""
     torch.set_num_threads(1)
     try:
         image = open_image(directory / path, extractor.target_size)
@@ -197,12 +202,22 @@ def decode(directory: Path, row: int, path: str, extractor: FeatureExtractor, vi
         return Decoded(row, {}, error.reason)
     except MemoryError:
         return Decoded(row, {}, "not enough memory to decode it")
+    except Exception as error:  # an extractor's transform may raise anything on an unusual picture
+        return Decoded(row, {}, f"{extractor.name} cannot transform it ({_in_a_few_words(error)})")
+
+
+def _in_a_few_words(error: Exception) -> str:
+    words = " ".join(str(error).split())[:MOST_REASON_LETTERS]
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def model_features(
     extractor: FeatureExtractor, pixels: Tensor, hidden_states: Sequence[int]
 ) -> dict[int, NDArray[np.float32]]:
-    """Return hidden state -> features (n_pictures, width) on the CPU; a batch too large for the device is halved."""
+    """Return hidden state -> features (n_pictures, width) on the CPU; a batch too large for the device is halved.
+
+    Raises UserError if even one picture does not fit the device's memory.
+    """
     try:
         found = extractor.features(pixels, hidden_states)
         return {hidden_state: values.detach().float().cpu().numpy() for hidden_state, values in found.items()}
@@ -218,7 +233,7 @@ def model_features(
 
 
 def arrangements(extractor: FeatureExtractor) -> list[Lanes]:
-    """Return the ways to run this extractor on its device; OMP_NUM_THREADS and torch's own setting are respected."""
+    """Return the arrangements to try for this extractor on its device, within torch's number of threads."""
     n_threads = torch.get_num_threads()
     device = torch.device(getattr(extractor, "device", "cpu"))
     if device.type != "cpu":

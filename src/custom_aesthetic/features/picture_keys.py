@@ -1,4 +1,4 @@
-"""What a picture file is, as far as its cached features are concerned: relative path, size, modification time."""
+"""Identify a picture file in the feature cache by relative path, size and modification time."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PictureKeys:
-    """What a picture file was when its features were made; the arrays are (n_pictures,) int64."""
+    """The identity of picture files when their features were computed; the arrays are (n_pictures,) int64."""
 
     paths: Sequence[str]
     sizes: NDArray[np.int64]
@@ -26,7 +26,7 @@ class PictureKeys:
 
 
 class Pictures:
-    """The pictures asked for, as they are on the disk now; row i is path i."""
+    """The pictures to load features of, as they are on the disk now; row i is path i."""
 
     def __init__(self, directory: Path, paths: Sequence[str]) -> None:
         self.directory = directory
@@ -36,7 +36,7 @@ class Pictures:
             raise ValueError("the same picture is asked for twice")
 
     def rows_of(self, index: PictureKeys) -> NDArray[np.int64]:
-        """Return the row of each indexed picture, -1 where it was not asked for or has changed since."""
+        """Return the row of each indexed picture, -1 if it is not among these pictures or has changed since."""
         row_of = self.row_of
         rows = np.fromiter((row_of.get(path, -1) for path in index.paths), np.int64, len(index))
         same = (self.keys.sizes[rows] == index.sizes) & (self.keys.mtimes_ns[rows] == index.mtimes_ns)
@@ -44,7 +44,7 @@ class Pictures:
 
 
 def picture_keys(directory: Path, paths: Sequence[str]) -> PictureKeys:
-    """Return size and modification time of each picture now; both -1 where there is no such file."""
+    """Return the size and modification time of each picture now; both are -1 if there is no such file."""
     sizes, mtimes_ns = (np.full(len(paths), -1, np.int64) for _ in range(2))
     prefix = os.path.join(directory, "")  # noqa: PTH118 - a million Path objects would take seconds
     for row, path in enumerate(paths):

@@ -1,13 +1,13 @@
-"""One shard of the feature cache: a safetensors file with the features of some pictures and what they were made from.
+"""Read and write one shard of the feature cache: a safetensors file with features and the identity of their pictures.
 
 Tensors of a shard of n pictures:
     features   (n, width) float32 or float16
     paths      uint8: the relative posix paths in UTF-8, separated by zero bytes
     sizes      (n,) int64, bytes of the picture file
     mtimes_ns  (n,) int64, its modification time in nanoseconds
-Its metadata hold the key of the set that it belongs to and checksums, of the features' type and shape too; shards of
-earlier versions lack that one. Shards are never changed once they are there:
-they are written aside and renamed, and they are merged by writing a new one before the old ones go.
+The metadata contain the key of the shard's set, and checksums of the index, of the features, and of the features' type
+and shape (shards of earlier versions lack the last one). Shards never change: they are written to a temporary file and
+renamed, and merging writes a new shard before the old ones are removed.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DamagedShard(Exception):
-    """The file is there but is no whole shard of the set that was asked for."""
+    """Raised if a file is not an intact shard of the expected set."""
 
 
 def write_shard(
@@ -49,8 +49,8 @@ def write_shard(
 ) -> Path:
     """Write (n_pictures, width) features as one new shard and return its path.
 
-    A kill leaves either the whole shard or none. `durable` also waits until the disk has it, so that what it replaces
-    may go. Raises UserError if the disk is full or the folder cannot be written.
+    A kill leaves either the whole shard or none. `durable` also waits until it is on the disk, so that the shards that
+    it replaces may be removed. Raises UserError if the disk is full or the folder cannot be written.
     """
     packed_paths = np.frombuffer("\0".join(pictures.paths).encode("utf-8", "surrogatepass"), np.uint8)
     index: dict[str, NDArray[np.generic]] = {
@@ -77,10 +77,10 @@ def write_shard(
         if error.errno in _FULL_DISK_ERRORS:
             raise UserError(
                 f"the disk is full: features could not be written to {folder}; "
-                "free some space and run the same command again, what was computed before is kept"
+                "free some space and run the same command again; what was computed so far is kept"
             ) from error
         raise UserError(
-            f"features could not be written to {folder} ({error.strerror}); what was computed before is kept"
+            f"features could not be written to {folder} ({error.strerror}); what was computed so far is kept"
         ) from error
     return shard
 
@@ -96,7 +96,7 @@ def _write_file(path: Path, content: bytes, *, durable: bool) -> None:
 def read_index(shard: Path, set_key: str) -> tuple[PictureKeys, int]:
     """Return the pictures of a shard and the width of its features.
 
-    Raises DamagedShard, FileNotFoundError if it has gone (merged into another one by then), or PermissionError.
+    Raises DamagedShard, PermissionError, or FileNotFoundError if it is gone (merged by another process).
     """
     with _opened(shard) as file:
         metadata = _metadata(file, set_key)
@@ -117,7 +117,7 @@ def read_index(shard: Path, set_key: str) -> tuple[PictureKeys, int]:
 
 
 def read_features(shard: Path, set_key: str) -> NDArray[np.generic]:
-    """Return the (n_pictures, width) features of a shard; raises as `read_index` does."""
+    """Return the (n_pictures, width) features of a shard; raises the same errors as `read_index`."""
     with _opened(shard) as file:
         metadata = _metadata(file, set_key)
         _check_layout(file, metadata, set_key)
@@ -131,10 +131,10 @@ _DTYPES = {"F32": "float32", "F16": "float16"}
 
 
 def _check_layout(file: Any, metadata: dict[str, str], set_key: str) -> tuple[int, int]:
-    """Return the shape of the features; DamagedShard where type or shape are not those that were written.
+    """Return the shape of the features; DamagedShard if their type or shape is not the one that was written.
 
-    The type is also held against the set's precision. With it, the number of pictures and the number of bytes fix the
-    shape, so that a shard of an earlier version, without this checksum, cannot be read wrongly either.
+    The type must also be the set's precision. The type, the number of pictures and the number of bytes determine the
+    shape, so shards of earlier versions, which lack this checksum, cannot be misread either.
     """
     features = file.get_slice("features")
     shape, dtype = tuple(features.get_shape()), _DTYPES.get(features.get_dtype())
@@ -150,7 +150,7 @@ def _layout_checksum(dtype: str, shape: tuple[int, ...]) -> str:
 
 
 def _precision_of(set_key: str, otherwise: str) -> str:
-    """Return the precision that a set's key names."""
+    """Return the precision in a set's key, or `otherwise` if it has none."""
     try:
         parts = json.loads(set_key)
     except ValueError:
@@ -159,13 +159,13 @@ def _precision_of(set_key: str, otherwise: str) -> str:
 
 
 def remove_shard(shard: Path) -> None:
-    """Remove the file if it is there and may be removed; another process may have done so before."""
+    """Remove the file if possible; another process may have removed it before."""
     with contextlib.suppress(OSError):
         shard.unlink()
 
 
 def set_aside(shard: Path, reason: object) -> None:
-    """Name a damaged shard in the log and rename it, so that nobody reads it again."""
+    """Log a damaged shard and rename it, so that it is not read again."""
     logger.warning("the feature cache file %s is damaged (%s); its features are computed again", shard, reason)
     with contextlib.suppress(OSError):
         shard.rename(shard.with_suffix(DAMAGED_SUFFIX))
@@ -197,5 +197,5 @@ def _checksum(*arrays: NDArray[np.generic]) -> int:
 
 
 def set_key_text(**parts: object) -> str:
-    """Return the parts of a set's key as one line of text, the same for equal parts."""
+    """Return the key of a set as one line of JSON, the same for equal parts."""
     return json.dumps(parts, sort_keys=True)

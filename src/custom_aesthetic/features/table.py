@@ -1,4 +1,4 @@
-"""Features of pictures: computed once, kept on disk, returned as one table whose rows carry their paths."""
+"""Load the features of pictures, computing those that the cache lacks, as one table with a row for each path."""
 
 import logging
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class FeatureBlock:
-    """Which columns, start ... stop - 1, come from where."""
+    """The extractor, hidden state and view of the columns start ... stop - 1."""
 
     extractor: str
     hidden_state: int
@@ -40,24 +40,24 @@ class FeatureBlock:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of pictures."""
+    """The features of pictures, one row for each."""
 
     paths: tuple[str, ...]
-    """The pictures, relative posix paths, in the order asked for, without those that failed."""
+    """Relative posix paths of the pictures, in the order given, without those that failed."""
 
     values: Tensor
     """(n_images, n_features) on the CPU, float32 or float16."""
 
     blocks: tuple[FeatureBlock, ...]
-    """The columns: for each extractor, for each view, for each hidden state, in the orders asked for."""
+    """The columns: for each extractor, for each view, for each hidden state, in the order given."""
 
     failures: dict[str, str]
-    """Path -> reason, of the pictures that are left out. They are tried again in the next run."""
+    """Path -> reason, for the pictures that are left out. The next run tries them again."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is wanted of one extractor, and the cached sets that hold it."""
+    """What to compute with one extractor, and the cached sets for it."""
 
     extractor: FeatureExtractor
     sets: dict[SetName, FeatureSet]
@@ -74,12 +74,12 @@ def load_features(
     fp16: bool = False,
     show_progress: bool = True,
 ) -> FeatureTable:
-    """Return the features of the pictures `directory`/`paths`; only what the cache lacks is computed.
+    """Return the features of the pictures `directory`/`paths`; only those that the cache lacks are computed.
 
-    `hidden_states` has a list for each extractor; None stands for each extractor's own default. `fp16` keeps the
-    features in half precision, in the cache too. Pictures that cannot be read are named in the log and in `failures`,
-    and left out. Raises UserError if there is no such hidden state, if no picture can be read, or if the cache cannot
-    be written; finished batches are kept.
+    `hidden_states` has a list for each extractor; None stands for the default of each extractor. `fp16` keeps the
+    features in half precision, in the cache too. Pictures that cannot be read are logged, listed in `failures` and left
+    out. Raises UserError if a hidden state does not exist, if no picture can be read, or if the cache cannot be
+    written; finished batches are kept.
     """
     if not paths:
         raise UserError(f"there are no pictures to compute features of in {directory}; check --directory")
@@ -131,7 +131,7 @@ def _job(
 def _complete(
     job: _Job, pictures: Pictures, precision: str, failures: dict[int, str], show_progress: bool
 ) -> dict[SetName, Located]:
-    """Compute what the cache lacks, except for pictures that have failed, and return where all of it is."""
+    """Compute the features that the cache lacks, except for pictures that have failed; return where all of them are."""
     located = {name: feature_set.locate(pictures) for name, feature_set in job.sets.items()}
     missing = np.stack([where.shard_of < 0 for where in located.values()], axis=1)
     missing[list(failures)] = False
@@ -161,7 +161,7 @@ def _compute(
     failures: dict[int, str],
     bar: tqdm,
 ) -> None:
-    """Compute these sets' features of these rows; each batch goes to the cache as soon as it is there."""
+    """Compute the features of these sets and rows; each batch is cached as soon as it is computed."""
 
     def keep(batch_rows: list[int], features: Features) -> None:
         with np.errstate(over="ignore"):
@@ -207,7 +207,7 @@ def _read(
     precision: str,
     failures: dict[int, str],
 ) -> FeatureTable | None:
-    """Return the table; None if something that was located is damaged or gone, or was never computed."""
+    """Return the table; None if a located shard is damaged or gone, or a picture was not computed."""
     blocks, readers = [], []
     there = np.ones(len(pictures.keys), bool)
     start = 0
@@ -226,7 +226,7 @@ def _read(
     if not there.any():
         first, reason = next(iter(named.items()))
         raise UserError(
-            f"none of the {len(there)} pictures in {pictures.directory} can be used, the first, {first}: {reason}"
+            f"none of the {len(there)} pictures in {pictures.directory} can be used; the first, {first}: {reason}"
         )
     values = torch.empty(len(there), start, dtype=getattr(torch, precision))
     for block, (feature_set, where) in zip(blocks, readers, strict=True):
@@ -237,7 +237,7 @@ def _read(
 
 
 def _kept_rows(values: Tensor, keep: NDArray[np.bool_]) -> Tensor:
-    """Return the rows of `values` to keep, moved up in its own memory: a copy would take as much again."""
+    """Return the rows of `values` to keep, moved up in place: a copy would need the same memory again."""
     rows = np.flatnonzero(keep)
     for start in range(0, len(rows), 4096):
         chunk = rows[start : start + 4096]

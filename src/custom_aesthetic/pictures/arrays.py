@@ -1,4 +1,4 @@
-"""Images as other programs hold them: paths, Pillow's images, numpy arrays and torch tensors, one or many."""
+"""Convert images of other programs to Pillow: paths, Pillow images, numpy arrays and torch tensors, one or many."""
 
 import os
 from collections.abc import Sequence
@@ -12,14 +12,17 @@ from custom_aesthetic.base.errors import ImageError
 from custom_aesthetic.pictures.images import BadImage, open_image, upright_rgb
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Channels -> Pillow's mode."""
+"""Number of channels -> mode of the Pillow image."""
 
 SLACK = 0.5
-"""Floats outside 0...1 by less than this are cut to it: resampling overshoots. Others come from another scale."""
+"""Floats that leave 0...1 by at most this much are clipped, because resampling overshoots; beyond it, an error."""
 
 
 def split_images(images: Any) -> list[Any]:
-    """Return one image or several as a list; an array or tensor with four axes is a batch."""
+    """Return the images as a list; an array or tensor with four axes is a batch of images.
+
+    Raises ImageError for anything that is not an image or a sequence of images.
+    """
     if _is_single(images):
         return [images]
     if _is_array(images):
@@ -33,11 +36,11 @@ def split_images(images: Any) -> list[Any]:
 
 
 def load_image(image: Any, name: str, target_size: int | None = None) -> Image.Image:
-    """Return one image as upright RGB, 8 bits a channel, alpha laid over white.
+    """Return one image as upright RGB, 8 bits per channel, with transparent parts on white.
 
-    Arrays and tensors are (height, width, channels) with 1, 3 or 4 channels, or (height, width), uint8 or float
-    0...1. ImageError, which names the image by its path or `name`, for what cannot be used. `target_size` is that of
-    `open_image`.
+    Arrays and tensors are (height, width, channels) with 1, 3 or 4 channels, or (height, width), uint8 or float 0...1.
+    `target_size` is passed to `open_image`. Raises ImageError, with the image's path or `name`, if the image cannot be
+    used.
     """
     if isinstance(image, str | os.PathLike):
         try:
@@ -61,7 +64,7 @@ def _is_array(image: Any) -> bool:
 
 
 def _as_numpy(image: Any) -> np.ndarray:
-    """Return an array or tensor, wherever it lies, as an array; bfloat16, which numpy lacks, as float32."""
+    """Return an array, or a tensor on any device, as a numpy array; floating-point tensors become float32."""
     if isinstance(image, np.ndarray):
         return image
     tensor = image.detach().cpu()

@@ -1,4 +1,4 @@
-"""Open any picture a user may have, upright and RGB; find the pictures below a directory."""
+"""Open pictures as upright RGB and find the pictures below a directory."""
 
 import contextlib
 import logging
@@ -18,23 +18,23 @@ from custom_aesthetic.base.errors import UserError
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff", ".tif", ".gif", ".avif")
-"""The ends of the names of picture files, in any case."""
+"""Suffixes of picture files, in upper or lower case."""
 
 RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".dng", ".orf", ".srw", ".pef", ".heic", ".heif")
-"""The ends of the names of photographs that are not opened here, but may share a sidecar with those that are."""
+"""Suffixes of photographs that are not opened here, but may share a sidecar with a picture."""
 
 CACHE_FOLDER_NAME = ".aesthetic_features"
-"""The feature cache's folder inside the picture directory: never searched for pictures."""
+"""Folder of the feature cache inside the picture directory; it is not searched for pictures."""
 
 MAX_PIXELS = 178_956_970
-"""A picture with more pixels (half a gigabyte as RGB) counts as a decompression bomb; Pillow refuses from here too."""
+"""A picture with more pixels (half a gigabyte as RGB) is refused as a decompression bomb."""
 
 DRAFT_FACTOR = 4
-"""The shorter side of a JPEG decoded at half its size stays at least this many times the target size.
+"""A JPEG is decoded at half its size only if its shorter side stays at least this many times the target size.
 
-Measured with `efficientnet-lite0`, as the mean change over the mean spread between photos: 1.2 % here, about what
-rounding the resized pixels to 8 bits makes (1 to 3 %). At twice the target it is 1.7 %, at a quarter of the size 2 %,
-at an eighth 6 %.
+Measured with `efficientnet-lite0`, as the mean change of a feature over its mean spread between photos: 1.2 % with this
+factor, similar to the effect of rounding the resized pixels to 8 bits (1 to 3 %). With a factor of 2 it is 1.7 %;
+decoding at a quarter of the size gives 2 %, at an eighth 6 %.
 """
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
@@ -42,15 +42,15 @@ _MOST_KINDS_NAMED = 8
 _MOST_LINKS_NAMED = 3
 _KIND = re.compile(r"\.[a-z0-9]{1,12}")
 
-# Pillow warns from MAX_IMAGE_PIXELS on and refuses from twice that on. open_image draws the line itself, so the
-# warning would only add noise about pictures that work; so would those about odd metadata.
+# Pillow warns above MAX_IMAGE_PIXELS and refuses above twice that. open_image checks the limit itself, so this warning,
+# like those about odd metadata, would only concern pictures that can be used.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(UserError):
-    """A file that cannot be used as a picture; `reason` says why in a few words."""
+    """Raised for a file that cannot be used as a picture; `reason` says why in a few words."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -59,31 +59,31 @@ class BadImage(UserError):
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a directory."""
+    """The contents of a directory and its sub-directories."""
 
     pictures: list[str]
     """Relative posix paths, sorted."""
 
     ignored: Counter[str]
-    """Suffix in lower case -> number of files that are no pictures; hidden files do not count."""
+    """Suffix in lower case -> number of files that are not pictures; hidden files are not counted."""
 
     links: list[str]
-    """Relative paths of the links to directories, which are not followed; sorted."""
+    """Relative paths of links to directories, sorted. They are not followed."""
 
 
 def find_images(directory: Path | str) -> list[str]:
-    """Return the relative posix paths of all pictures below `directory`, sorted; the log says what is left out.
+    """Return the relative posix paths of all pictures below `directory`, sorted.
 
-    Raises UserError if the directory itself cannot be read.
+    Ignored files and links are logged. Raises UserError if the directory itself cannot be read.
     """
     listing = list_folder(directory)
     if listing.ignored:
-        logger.info("no pictures, so ignored in %s: %s", _printable(str(directory)), _kinds_in_words(listing.ignored))
+        logger.info("ignored in %s: %s", _printable(str(directory)), _kinds_in_words(listing.ignored))
     if listing.links:
         named = ", ".join(_printable(link) for link in listing.links[:_MOST_LINKS_NAMED])
         more = len(listing.links) - _MOST_LINKS_NAMED
         logger.warning(
-            "links to directories are not followed: %s%s; name their directories one by one, or move them in",
+            "links to directories are not followed: %s%s; run on those directories separately, or move them in",
             named,
             f" and {more} more" if more > 0 else "",
         )
@@ -91,16 +91,16 @@ def find_images(directory: Path | str) -> list[str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file of that name counts as a picture."""
+    """Return whether a file with this name counts as a picture."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def list_folder(directory: Path | str) -> Listing:
-    """Return what lies below `directory`, which may itself be a link.
+    """Return the contents of `directory`, which may itself be a link, and of its sub-directories.
 
-    Links to directories are not followed: they lead to what is listed anyway, back to where they are, or out of the
-    directory. Each directory is listed once, also where junctions or mounts show it twice. A sub-directory that
-    cannot be read is named in the log and left out. Raises UserError if the directory itself cannot be read.
+    Links to directories are not followed, since they may form a loop or leave the directory. Each directory is listed
+    once, even if a junction or mount shows it twice. A sub-directory that cannot be read is logged and left out. Raises
+    UserError if the directory itself cannot be read.
     """
     listing = Listing([], Counter(), [])
     seen: set[tuple[int, int]] = set()
@@ -126,7 +126,7 @@ def list_folder(directory: Path | str) -> Listing:
 
 
 def _list_one(folder: str, prefix: str, listing: Listing) -> list[tuple[str, str]]:
-    """Add what lies in one directory to the listing; return its sub-directories and their prefixes."""
+    """Add the contents of one directory to the listing; return its sub-directories and their prefixes."""
     below = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -146,12 +146,12 @@ def _list_one(folder: str, prefix: str, listing: Listing) -> list[tuple[str, str
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # a link that points to itself
         return False
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
-    """Return whether the entry is a symbolic link, or on Windows a junction."""
+    """Return whether the entry is a symbolic link or, on Windows, a junction."""
     if entry.is_symlink():
         return True
     attributes = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) if os.name == "nt" else 0
@@ -177,17 +177,17 @@ def _kinds_in_words(ignored: Counter[str]) -> str:
 
 
 def _printable(name: str) -> str:
-    """Return the name in one line that any terminal can show; bytes that are not UTF-8 as backslash escapes."""
+    """Return the name on one line that any terminal can show; bytes that are not UTF-8 become backslash escapes."""
     safe = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in safe)
 
 
 def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
-    """Return the picture as upright RGB, 8 bits a channel, alpha laid over white; of an animation the first frame.
+    """Return the picture as upright RGB, 8 bits per channel, with transparent parts on white.
 
-    With `target_size` (pixels of the shorter side after a later resize) a large JPEG is decoded at half its size, if
-    its shorter side stays at least DRAFT_FACTOR times the target.
-    Raises BadImage for what cannot be read whole, and for more than MAX_PIXELS pixels.
+    An animation gives its first frame. `target_size` is the shorter side, in pixels, after a later resize: with it, a
+    JPEG is decoded at half its size if its shorter side stays at least DRAFT_FACTOR times the target.
+    Raises BadImage if the file cannot be decoded completely or has more than MAX_PIXELS pixels.
     """
     _check_is_filled_file(path)
     try:
@@ -209,9 +209,9 @@ def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return an image that another program has opened as `open_image` would: upright RGB, alpha laid over white.
+    """Return an opened image as upright RGB with transparent parts on white, as `open_image` does.
 
-    The image given stays as it is. Raises BadImage for what cannot be decoded, and for more than MAX_PIXELS pixels.
+    The image passed in is not changed. Raises BadImage if it cannot be decoded or has more than MAX_PIXELS pixels.
     """
     if image.width * image.height > MAX_PIXELS:
         raise BadImage("image", _bomb_reason(f"{image.width * image.height / 1e6:.0f} million pixels"))
@@ -240,13 +240,13 @@ def _check_is_filled_file(path: Path | str) -> None:
 
 
 def _known_formats() -> tuple[str, ...]:
-    """Return the formats to try. No others: some plug-ins of Pillow start outside programs on what they find."""
+    """Return the formats to try. Others are left out because some Pillow plug-ins start external programs."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _turn_upright(image: Image.Image) -> None:
-    """Turn the loaded picture as its EXIF data say; broken EXIF data say nothing."""
+    """Rotate the loaded picture as its EXIF data say; damaged EXIF data are ignored."""
     with contextlib.suppress(Exception):  # what the parser raises depends on the format and the damage
         ImageOps.exif_transpose(image, in_place=True)
 
@@ -264,7 +264,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _scale_deep_greys(image: Image.Image) -> Image.Image:
     """Return 16-bit, 32-bit or floating-point greys as 8 bits.
 
-    The full scale is 65535 for integers and 1 for floats; where a value is beyond, the largest value is the scale.
+    White is 65535 for integers and 1 for floats, or the largest value if that is greater.
     """
     greys = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
     full_scale = max(1.0 if image.mode == "F" else 65535.0, float(greys.max()))

@@ -1,4 +1,4 @@
-"""Pictures small enough to stand inside a page, as data URIs."""
+"""Small pictures as data URIs, for embedding in an HTML page."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ JPEG_QUALITY = 80
 
 
 def thumbnail_uri(file: Path, size: int = THUMBNAIL_SIZE) -> str | None:
-    """Return the picture as a JPEG data URI at most `size` pixels wide and high; None if it cannot be opened."""
+    """Return the picture as a JPEG data URI, at most `size` pixels wide and high; None if it cannot be opened."""
     try:
         image = open_image(file, target_size=size)
     except BadImage:

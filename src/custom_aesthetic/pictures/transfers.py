@@ -1,7 +1,8 @@
-"""Copies, links and moves of pictures: nothing is ever overwritten, and moves can be taken back.
+"""Copy, link or move pictures without overwriting any file; moves can be undone.
 
-A picture keeps its path relative to the folder, so two of one name do not meet. Its sidecars (`photo.jpg.xmp`, and
-Lightroom's `photo.xmp`) go with it: all of them or none. What is in the way is named and left out.
+A picture keeps its path relative to the directory, so pictures of the same name do not collide. Its sidecars
+(`photo.jpg.xmp`, and Lightroom's `photo.xmp`) go with it, all or none. A picture whose target exists is left out and
+reported.
 """
 
 import contextlib
@@ -28,31 +29,32 @@ KINDS = ("copy", "link", "move")
 
 @dataclass(frozen=True)
 class Transfer:
-    """One file and where it goes; both absolute."""
+    """One file and its new place; both paths are absolute."""
 
     source: Path
     target: Path
     link: str | None = None
-    """Where the target is to be a symbolic link, what it says."""
+    """If the target is to become a symbolic link, the path that it points to."""
 
 
 Group = tuple[Transfer, ...]
-"""A picture and its sidecars, which stay together."""
+"""A picture and its sidecars, which are transferred together."""
 
 
 def plan_transfers(
     directory: Path, paths: Sequence[str], target: Path, *, kind: str = "copy"
 ) -> tuple[list[Group], list[str]]:
-    """Return what would go where, and the paths left out because something is there already.
+    """Return the transfers to make, and the paths left out because their target exists.
 
-    `kind` is one of KINDS. Links are made to the pictures alone. A sidecar `photo.xmp` is not moved while another
-    picture or a raw file of that name stays, as it describes that one too.
+    `kind` is one of KINDS. Links are made to pictures only, not to sidecars. A sidecar `photo.xmp` is not moved while
+    another picture or raw file called `photo` stays behind, because it describes that file too.
+    Raises UserError if the target is inside the directory or is not a directory.
     """
     source, destination = directory.resolve(), target.resolve()
     if destination == source or source in destination.parents:
         raise UserError(f"{target} lies inside {directory}, so its pictures would be scored again; choose one outside")
     if destination.exists() and not destination.is_dir():
-        raise UserError(f"{target} is there and is no directory; choose another")
+        raise UserError(f"{target} exists and is not a directory; choose another")
     sharing = _Sharing(source, paths if kind == "move" else ())
     groups: list[Group] = []
     in_the_way: list[str] = []
@@ -70,14 +72,14 @@ def plan_transfers(
 
 
 def _sidecars(picture: Transfer, planned: set[Path], *, may_go: bool) -> list[Transfer]:
-    """Return the sidecars that go with a picture; `may_go` says it of the one that others of its name may share."""
+    """Return the sidecars to transfer with a picture; `may_go` says whether a shared `photo.xmp` is one of them."""
     places = [sidecar_of] + [lightroom_sidecar_of] * may_go
     found = [Transfer(place(picture.source), place(picture.target)) for place in places]
     return [one for one in found if one.source.exists() and one.target not in planned]
 
 
 class _Sharing:
-    """Which pictures and raw files of one folder share a name but for the suffix, and whether all of them go."""
+    """Finds the pictures and raw files that differ in their suffix only, and tells whether all of them are moved."""
 
     def __init__(self, directory: Path, going: Iterable[str]) -> None:
         self._directory = directory
@@ -85,7 +87,7 @@ class _Sharing:
         self._names: dict[str, dict[str, list[str]]] = {}
 
     def all_go(self, path: str) -> bool:
-        """Return whether no picture or raw file stays that shares `photo.xmp` with this picture."""
+        """Return whether every picture and raw file that shares `photo.xmp` with this picture is moved."""
         whole = PurePosixPath(path)
         folder = "" if whole.parent == PurePosixPath() else f"{whole.parent}/"
         return all(folder + name in self._going for name in self._in_folder(folder).get(whole.stem, ()))
@@ -102,7 +104,7 @@ class _Sharing:
 
 
 def copy(groups: Sequence[Group]) -> None:
-    """Copy the files with their times; each is whole or not there, and a picture is not there without its sidecars."""
+    """Copy the files with their times. An interrupted copy leaves no partial file and no picture without sidecars."""
     _sweep_targets(groups)
     for group in groups:
         _guarded(_put_all, group, _copy_one)
@@ -115,10 +117,10 @@ def link(groups: Sequence[Group]) -> None:
 
 
 def move(groups: Sequence[Group], undo_file: Path) -> None:
-    """Move the files; each move is written to the undo file, and that to the disk, before it is made.
+    """Move the files; each move is recorded in the undo file, and synced to the disk, before it is made.
 
-    Where a file of a group cannot be moved, the whole group stays. The error then names the undo file, as does the
-    log after Ctrl-C.
+    If one file of a group cannot be moved, the whole group stays. The error, or after Ctrl-C the log, then names the
+    undo file.
     """
     n_moved = 0
     try:
@@ -132,7 +134,7 @@ def move(groups: Sequence[Group], undo_file: Path) -> None:
                 _guarded(_move_all, group)
                 n_moved += len(group)
     except FileExistsError:
-        raise UserError(f"{undo_file} is there already; wait a second and start again") from None
+        raise UserError(f"{undo_file} exists already; wait a second and start again") from None
     except OSError as error:
         reason = f"{undo_file} cannot be written: {error.strerror}; choose another directory"
         raise UserError(reason + _how_to_undo(n_moved, undo_file)) from None
@@ -144,14 +146,15 @@ def move(groups: Sequence[Group], undo_file: Path) -> None:
 
 
 def _how_to_undo(n_moved: int, undo_file: Path) -> str:
-    return f"; {n_moved} files were moved before, --undo={undo_file} takes them back"
+    return f"; {n_moved} files were moved before, --undo={undo_file} moves them back"
 
 
 def undo(undo_file: Path) -> tuple[int, list[str]]:
-    """Move everything that an undo file lists back; return how many, and what could not be because of what is there.
+    """Move the files of an undo file back; return how many were moved, and the places that are occupied.
 
-    Moves that were never made, or were taken back before, are passed over. What was a link becomes that link again,
-    unless the file has been changed since or what the link leads to is gone: then the file itself comes back.
+    Moves that were never made or are already undone are skipped. A file that was a link becomes that link again, unless
+    the file has changed or the target of the link is gone: then the file itself is moved back.
+    Raises UserError if the undo file cannot be read.
     """
     back, in_the_way = 0, []
     moved = _read_undo(undo_file)
@@ -169,7 +172,7 @@ def undo(undo_file: Path) -> tuple[int, list[str]]:
 
 
 def undo_file_in(directory: Path, now: datetime) -> Path:
-    """Return the undo file's place for moves made at that time."""
+    """Return the path of the undo file for moves that start at the time `now`."""
     return directory / f"undo-{now:%Y%m%d-%H%M%S}.jsonl"
 
 
@@ -183,11 +186,11 @@ def _guarded(action: Callable[..., None], group: Group, *arguments: object) -> N
     except OSError as error:
         reason = error.strerror or str(error)
         one = group[0]
-        raise UserError(f"{one.source} -> {one.target}: {reason}; what was done before this file stands") from None
+        raise UserError(f"{one.source} -> {one.target}: {reason}; the files before this one are done") from None
 
 
 def _put_all(group: Group, put: Callable[[Transfer], None]) -> None:
-    """Put every file of the group in its place, or none."""
+    """Apply `put` to every file of the group; after an error, take all of them back."""
     done: list[Transfer] = []
     try:
         for one in group:
@@ -200,7 +203,7 @@ def _put_all(group: Group, put: Callable[[Transfer], None]) -> None:
 
 
 def _move_all(group: Group) -> None:
-    """Give every file of the group its new name and then remove the old ones; after an error all is as before."""
+    """Create every file of the group at its target, then remove the sources; an error restores the group."""
     _put_all(group, _arrive)
     try:
         for one in group:
@@ -212,7 +215,10 @@ def _move_all(group: Group) -> None:
 
 
 def _arrive(one: Transfer) -> None:
-    """Give the file its new name; on another disk by a copy. The old name stays, where both can be."""
+    """Create the file at its target: as the former link, as a copy if it is on another disk, or as a second name.
+
+    The source stays, except on file systems without hard links.
+    """
     if one.link is not None and _leads_to_the_same(one):
         one.target.symlink_to(one.link)
     elif one.source.is_symlink() or one.source.stat().st_dev != one.target.parent.stat().st_dev:
@@ -229,7 +235,7 @@ def _remove_second_names(group: Group) -> None:
 
 
 def _take_back(one: Transfer) -> None:
-    """Leave the file at its old place alone."""
+    """Restore the source of the file and remove the target."""
     if not os.path.lexists(one.source):
         _take_name(one.target, one.source)
     one.target.unlink(missing_ok=True)
@@ -249,26 +255,29 @@ def _link_one(one: Transfer) -> None:
 
 
 def _take_name(file: Path, target: Path) -> None:
-    """Give a file a second name, which fails if the name is taken; by a rename where there are no hard links."""
+    """Give a file a second name, or rename it on file systems without hard links.
+
+    Raises FileExistsError if the name is taken.
+    """
     try:
         os.link(file, target)
     except FileExistsError:
         raise
     except OSError:
         if os.path.lexists(target):
-            raise FileExistsError(17, "something is there already", str(target)) from None
+            raise FileExistsError(17, "the target exists already", str(target)) from None
         file.rename(target)
 
 
 def _are_same(one: Transfer) -> bool:
-    """Return whether both names lead to the same content, as after a kill between a new name and the old one's end."""
+    """Return whether source and target have the same content, as when a move was killed half-way."""
     if one.target.is_symlink() and (one.link is None or str(one.target.readlink()) != one.link):
         return False
     return _has_same_content(one.source, one.target)
 
 
 def _leads_to_the_same(one: Transfer) -> bool:
-    """Return whether the link that is to be made again leads to what the file holds."""
+    """Return whether the link to restore points to the content of the file."""
     assert one.link is not None
     return _has_same_content(one.source, one.target.parent / one.link)
 
@@ -281,7 +290,7 @@ def _has_same_content(one: Path, other: Path) -> bool:
 
 
 def _sweep_targets(groups: Sequence[Group]) -> None:
-    """Remove half-written copies that killed runs have left where these files go."""
+    """Remove the partial copies that killed runs have left in the target folders."""
     for folder in {one.target.parent for group in groups for one in group}:
         sweep(folder)
 
@@ -294,15 +303,15 @@ def _undo_line(one: Transfer, number: int) -> str:
 
 
 def _read_undo(undo_file: Path) -> list[Group]:
-    """Return the moves that take those of a file back, the last one first; a line that a crash tore counts as none."""
+    """Return the moves that undo those of a file, last one first; an incomplete last line is ignored."""
     try:
         lines = undo_file.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines[:-1]]
         moves = [(row.get("group", -1 - i), _way_back(row)) for i, row in enumerate(rows)]
     except OSError as error:
-        raise UserError(f"--undo={undo_file} cannot be read: {error.strerror}; name the undo file of a move") from None
+        raise UserError(f"--undo={undo_file} cannot be read: {error.strerror}; give the undo file of a move") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"--undo={undo_file} is not the undo file of a move; name one") from None
+        raise UserError(f"--undo={undo_file} is not the undo file of a move; give one") from None
     groups = [tuple(move for _, move in group) for _, group in groupby(moves, key=lambda numbered: numbered[0])]
     return groups[::-1]
 

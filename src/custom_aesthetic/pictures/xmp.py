@@ -1,10 +1,11 @@
-"""Stars in XMP: read from a picture or the sidecar beside it, written to sidecars only.
+"""Star ratings in XMP: read from a picture or its sidecar, written to sidecars only.
 
-`xmp:Rating` is 0 ... 5, and -1 for a rejected picture, which counts as 0 here. Two names of sidecars are in use:
-`photo.jpg.xmp` (darktable, digiKam) and `photo.xmp` (Lightroom, Bridge); the first wins, and is the one written.
+`xmp:Rating` is 0 ... 5, or -1 for a rejected picture, which counts as 0 here. Sidecars have one of two names:
+`photo.jpg.xmp` (darktable, digiKam) or `photo.xmp` (Lightroom, Bridge). The first has priority when reading and is the
+one written.
 
-Stars written here carry a second attribute of their own, with the same number. Where it is missing or differs, the
-stars are the user's, and are never replaced.
+`write_stars` also writes the attribute `aesthetic:Rating` with the same number. If that attribute is missing or
+differs, the stars were set by the user and are never replaced.
 """
 
 import re
@@ -25,7 +26,7 @@ _TIFF_XMP = 700
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 
 MOST_BYTES = 16 * 2**20
-"""A longer sidecar is not read."""
+"""A larger sidecar is not read."""
 
 _OURS = re.compile(rb"""aesthetic:Rating\s*=\s*["'](\d)["']""")
 _OUR_NAMESPACE = b"urn:custom-aesthetic-training"
@@ -42,9 +43,9 @@ _NEW_SIDECAR = b"""<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?
 
 
 def read_stars(picture: Path) -> int | None:
-    """Return the stars of a picture, 0 ... 5: from its sidecar, else from the picture itself; None if it has none.
+    """Return the stars of a picture, 0 ... 5, from its sidecar or else from the picture itself; None if it has none.
 
-    UserError for a sidecar that cannot be read.
+    Raises UserError if a sidecar cannot be read.
     """
     for sidecar in (sidecar_of(picture), lightroom_sidecar_of(picture)):
         stars = stars_in(_read_sidecar(sidecar) or b"")
@@ -54,25 +55,26 @@ def read_stars(picture: Path) -> int | None:
 
 
 def stars_in(packet: bytes) -> int | None:
-    """Return the stars that an XMP packet gives, 0 ... 5; None if it gives none."""
+    """Return the stars in an XMP packet, 0 ... 5; None if it has none."""
     found = _RATING.search(packet)
     return None if found is None else round(min(max(float(found[3]), 0), MOST_STARS))
 
 
 def sidecar_of(picture: Path) -> Path:
-    """Return the sidecar's place: the picture's whole name with `.xmp`."""
+    """Return the path of the picture's sidecar: `photo.jpg.xmp` for `photo.jpg`."""
     return picture.with_name(picture.name + ".xmp")
 
 
 def lightroom_sidecar_of(picture: Path) -> Path:
-    """Return the place of the sidecar that pictures of one name share: `.xmp` in place of the picture's suffix."""
+    """Return the path of the sidecar that Lightroom uses: `photo.xmp` for `photo.jpg`, shared with `photo.cr2`."""
     return picture.with_suffix(".xmp")
 
 
 def write_stars(picture: Path, stars: int) -> Path | None:
-    """Write the stars, 0 ... 5, to the picture's sidecar and return it; None if the user has given stars already.
+    """Write the stars, 0 ... 5, to the picture's sidecar and return its path; None if the user has set stars.
 
-    All else in an existing sidecar is kept, and the picture itself is never written to.
+    The rest of an existing sidecar is kept, and the picture itself is not changed. Raises UserError if the sidecar
+    cannot be read or written, or is not XMP.
     """
     assert 0 <= stars <= MOST_STARS
     sidecar = sidecar_of(picture)
@@ -81,13 +83,13 @@ def write_stars(picture: Path, stars: int) -> Path | None:
         return None
     after = _NEW_SIDECAR % (stars, stars) if before is None else _with_stars(before, stars)
     if after is None:
-        raise UserError(f"the sidecar {sidecar} is not XMP that stars can be put in; mend it or move it away")
+        raise UserError(f"the sidecar {sidecar} is not XMP that stars can be written to; repair it or move it away")
     write_atomically(sidecar, after)
     return sidecar
 
 
 def _read_sidecar(sidecar: Path) -> bytes | None:
-    """Return what a sidecar holds, None if it is not there; UserError if it cannot be read."""
+    """Return the content of a sidecar, None if there is no such file; UserError if it cannot be read."""
     if not is_file(sidecar):
         return None
     try:
@@ -97,19 +99,19 @@ def _read_sidecar(sidecar: Path) -> bytes | None:
         raise UserError(f"the sidecar {sidecar} cannot be read: {error.strerror}; check its permissions") from None
     if len(packet) > MOST_BYTES:
         raise UserError(
-            f"the sidecar {sidecar} is larger than {MOST_BYTES // 2**20} MiB, so it is no XMP; move it away"
+            f"the sidecar {sidecar} is larger than {MOST_BYTES // 2**20} MiB, so it is not XMP; move it away"
         )
     return packet
 
 
 def _is_ours(packet: bytes | None) -> bool:
-    """Whether the stars in a sidecar were written here, and not changed since."""
+    """Return whether the stars in a sidecar were written by `write_stars` and not changed since."""
     mark = None if packet is None else _OURS.search(packet)
     return packet is not None and mark is not None and stars_in(packet) == int(mark[1])
 
 
 def _with_stars(packet: bytes, stars: int) -> bytes | None:
-    """Return the packet with our stars replaced, or put into its first description; None if it cannot hold them."""
+    """Return the packet with the stars replaced, or added to its first description; None if that is not possible."""
     after = _put_in(packet, stars)
     return after if after is not None and stars_in(after) == stars and _is_xml(after) else None
 
@@ -133,13 +135,13 @@ def _put_in(packet: bytes, stars: int) -> bytes | None:
 def _is_xml(packet: bytes) -> bool:
     try:
         ElementTree.fromstring(packet)
-    except (ElementTree.ParseError, ValueError, LookupError):  # damage, or an encoding that the parser does not know
+    except (ElementTree.ParseError, ValueError, LookupError):  # LookupError: an unknown encoding
         return False
     return True
 
 
 def _embedded(picture: Path) -> bytes:
-    """Return the XMP packet in a picture; empty if there is none or the picture cannot be read."""
+    """Return the XMP packet in a picture; empty if it has none or cannot be read."""
     Image.init()
     try:
         with Image.open(picture, formats=_FORMATS) as image:
@@ -150,4 +152,4 @@ def _embedded(picture: Path) -> bytes:
         return b""
     if isinstance(packet, str):
         return packet.encode("utf-8", "replace")
-    return packet if isinstance(packet, bytes) else b""  # TIFF's tag may be of any type
+    return packet if isinstance(packet, bytes) else b""  # a TIFF tag may have any type
