@@ -16,11 +16,11 @@ from custom_aesthetic.heads.training_data import TrainingData, standardise
 CPU = torch.device("cpu")
 MIXTURES = (Mixture(0, 3, 2), Mixture(6, 2, 2))
 VARIED = (
-    HeadParameters(7, 5, 3, 0.1, -2.5, 4, 0.3, 0.0, 0.2),
-    HeadParameters(12, 3, 6, 0.0, -2.0, 7, 0.0, 0.4, 0.0),
-    HeadParameters(4, 9, 2, 0.2, -3.0, 30, 0.0, 0.0, 0.0),
-    HeadParameters(10, 10, 4, 0.1, -2.2, 1, 0.5, 0.5, 0.5),
-    HeadParameters(1, 1, 5, 0.1, -2.2, 3, 0.1, 0.1, 0.0),
+    HeadParameters(7, 5, 3, 0.1, -2.5, -3.0, 4, 0.3, 0.0, 0.2),
+    HeadParameters(12, 3, 6, 0.0, -2.0, -3.0, 7, 0.0, 0.4, 0.0),
+    HeadParameters(4, 9, 2, 0.2, -3.0, -3.0, 30, 0.0, 0.0, 0.0),
+    HeadParameters(10, 10, 4, 0.1, -2.2, -3.0, 1, 0.5, 0.5, 0.5),
+    HeadParameters(1, 1, 5, 0.1, -2.2, -3.0, 3, 0.1, 0.1, 0.0),
 )
 
 

@@ -17,6 +17,7 @@ from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, Masks, unpad
 from custom_aesthetic.heads.schedule import Batch, Schedule
 from custom_aesthetic.heads.trained_head import Head, TrainedHead, finish, in_score_units
 from custom_aesthetic.heads.training_data import TrainingData
+from custom_aesthetic.settings.training import PerHeadParameter, Range
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
 """Given a function from rows to outputs (n_rows, n_outputs) in the units of the scores, return how good they are."""
@@ -29,19 +30,13 @@ class DivergedError(Exception):
 
 
 @dataclass(frozen=True)
-class HeadParameters:
-    """What the search varies, one value each; names and meanings as in `settings.SearchSpace`."""
+class HeadParameters(PerHeadParameter[int, float]):
+    """The parameters of one head, all of which must be given."""
 
-    first_layer_size: int
-    second_layer_size: int
-    train_epochs: int
-    warmup_ratio: float
-    log_lr: float
-    batch_size: int
-    input_dropout: float
-    dropout: float
-    output_dropout: float
-    log_weight_lr: float = -3.0
+    def __post_init__(self) -> None:
+        missing = [name for name, value in vars(self).items() if isinstance(value, Range)]
+        if missing:
+            raise TypeError(f"a head needs {', '.join(missing)}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The searched parameters of a head: their ranges, a sound first choice, and what a trial draws."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import optuna
@@ -11,18 +11,7 @@ from optuna.trial import FrozenTrial
 from custom_aesthetic.heads.training import HeadParameters
 from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, SearchSpace
 
-FIRST_TRIAL = HeadParameters(
-    first_layer_size=300,
-    second_layer_size=100,
-    train_epochs=40,
-    warmup_ratio=0.1,
-    log_lr=-2.6,
-    log_weight_lr=-3.0,
-    batch_size=16,
-    input_dropout=0.4,
-    dropout=0.1,
-    output_dropout=0.0,
-)
+FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in fields(SearchSpace)})
 """A sound configuration for some hundred images; brought into the bounds given, it is a study's first trial."""
 
 
@@ -42,8 +31,11 @@ def distribution(name: str, bounds: Range) -> IntDistribution | FloatDistributio
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> HeadParameters:
-    """Return the trial's parameters; those whose range is a point are not searched."""
-    values: dict[str, float] = {}
+    """Return the trial's parameters; those whose range is a point are not searched.
+
+    Those that the head does not use are as in FIRST_TRIAL.
+    """
+    values: dict[str, Any] = {}
     for name, bounds in searched_parameters(space, weighs_states=weighs_states).items():
         if bounds.is_fixed:
             values[name] = bounds.low
@@ -51,7 +43,7 @@ def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> 
             values[name] = trial.suggest_int(name, int(bounds.low), int(bounds.high))
         else:
             values[name] = trial.suggest_float(name, bounds.low, bounds.high)
-    return HeadParameters(**values)  # type: ignore[arg-type]
+    return replace(FIRST_TRIAL, **values)
 
 
 def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:

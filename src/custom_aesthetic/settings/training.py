@@ -3,8 +3,8 @@
 The command line, `--help`, the checks and `arguments-example.txt` all follow from these declarations.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
 
 SPLITS = ("full", "train", "eval")
 METRICS = ("mse", "wmse", "nll", "ab", "spearman", "pearson", "accuracy")
@@ -36,10 +36,14 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     short: str | None = None,
+    first: float | None = None,
 ) -> Any:
-    """Return a dataclass field that carries its help text, choices, bounds (both included) and short option."""
-    bounds = {"help": help, "choices": choices, "low": low, "high": high, "short": short}
-    return field(default=default, metadata=bounds)
+    """Return a dataclass field that carries its help text, choices, bounds (both included) and short option.
+
+    `first` is the value of a searched parameter in the first trial.
+    """
+    declared = {"help": help, "choices": choices, "low": low, "high": high, "short": short, "first": first}
+    return field(default=default, metadata=declared)
 
 
 EXTRACTOR_SEPARATOR = "__"
@@ -210,27 +214,45 @@ class SplitSettings:
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
 
 
+Whole = TypeVar("Whole")
+Real = TypeVar("Real")
+
+
 @dataclass(frozen=True)
-class SearchSpace:
+class PerHeadParameter(Generic[Whole, Real]):
+    """One entry for each parameter of a head: a range in `SearchSpace`, a number in `HeadParameters`.
+
+    This is the only list of them: range, first trial, meaning and bounds stand here.
+    """
+
+    first_layer_size: Whole = setting(Range(10, 1000), "size of the first hidden layer", first=300, low=1)
+    second_layer_size: Whole = setting(Range(10, 1000), "size of the second hidden layer", first=100, low=1)
+    train_epochs: Whole = setting(Range(5, 50), "passes over the training images", first=40, low=1)
+    warmup_ratio: Real = setting(
+        Range(0.0, 0.2), "share of the steps of linear warm-up, then cosine to zero", first=0.1, low=0, high=1
+    )
+    log_lr: Real = setting(Range(-4.5, -2.5), "log10 of AdamW's learning rate", first=-2.6, low=-10, high=1)
+    log_weight_lr: Real = setting(
+        Range(-4.5, -2.5), "the same for the hidden-state weights, only in weight mode", first=-3.0, low=-10, high=1
+    )
+    batch_size: Whole = setting(
+        Range(1, 100), "images a step; for ab and nll an odd value is rounded up", first=16, low=1
+    )
+    input_dropout: Real = setting(
+        Range(0.0, 0.8), "dropout between features and first layer", first=0.4, low=0, high=0.99
+    )
+    dropout: Real = setting(Range(0.0, 0.8), "dropout between the two hidden layers", first=0.1, low=0, high=0.99)
+    output_dropout: Real = setting(
+        Range(0.0, 0.0), "dropout after the second hidden layer", first=0.0, low=0, high=0.99
+    )
+
+
+@dataclass(frozen=True)
+class SearchSpace(PerHeadParameter[Range, Range]):
     """Metaparameters: equal --min_x and --max_x fix x and take it out of the search"""
 
-    first_layer_size: Range = setting(Range(10, 1000), "size of the first hidden layer", low=1)
-    second_layer_size: Range = setting(Range(10, 1000), "size of the second hidden layer", low=1)
-    train_epochs: Range = setting(Range(5, 50), "passes over the training images", low=1)
-    warmup_ratio: Range = setting(
-        Range(0.0, 0.2), "share of the steps of linear warm-up, then cosine to zero", low=0, high=1
-    )
-    log_lr: Range = setting(Range(-4.5, -2.5), "log10 of AdamW's learning rate", low=-10, high=1)
-    log_weight_lr: Range = setting(
-        Range(-4.5, -2.5), "the same for the hidden-state weights, only in weight mode", low=-10, high=1
-    )
-    batch_size: Range = setting(Range(1, 100), "images a step; for ab and nll an odd value is rounded up", low=1)
-    input_dropout: Range = setting(Range(0.0, 0.8), "dropout between features and first layer", low=0, high=0.99)
-    dropout: Range = setting(Range(0.0, 0.8), "dropout between the two hidden layers", low=0, high=0.99)
-    output_dropout: Range = setting(Range(0.0, 0.0), "dropout after the second hidden layer", low=0, high=0.99)
 
-
-INTEGER_PARAMETERS = ("first_layer_size", "second_layer_size", "train_epochs", "batch_size")
+INTEGER_PARAMETERS = tuple(field.name for field in fields(SearchSpace) if isinstance(field.metadata["first"], int))
 """The searched parameters that are whole numbers."""
 
 
