@@ -72,6 +72,19 @@ def test_heads_trained_side_by_side_equal_those_trained_alone(loss_model: str, m
             torch.testing.assert_close(found.predictor.state_dict()[name], value, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
+def test_heads_train_the_same_without_the_private_kernel(
+    monkeypatch: pytest.MonkeyPatch, mixtures: tuple[Mixture, ...]
+) -> None:
+    data = problem(mixtures)
+    jobs = [Job(parameters, seed) for seed, parameters in enumerate(VARIED)]
+    fused = together(data, jobs)
+    monkeypatch.delattr(torch, "_fused_adamw_")
+    for seed, found in together(data, jobs).items():
+        assert isinstance(found, TrainedHead)
+        torch.testing.assert_close(found.outputs, fused[seed].outputs, atol=1e-3, rtol=1e-3)
+
+
 def test_a_head_that_is_stopped_leaves_the_others_as_they_are() -> None:
     data = problem()
 

@@ -20,6 +20,7 @@ PARAMETERS = HeadParameters(
     train_epochs=40,
     warmup_ratio=0.1,
     log_lr=-2.0,
+    log_weight_lr=-3.0,
     batch_size=16,
     input_dropout=0.1,
     dropout=0.1,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from custom_aesthetic.base.torch_private import AdamWState, adamw_step
 from custom_aesthetic.heads import losses
 from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, Masks, unpad
 from custom_aesthetic.heads.schedule import Batch, Schedule
@@ -21,8 +22,6 @@ from custom_aesthetic.settings.training import PerHeadParameter, Range
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
 """Given a function from rows to outputs (n_rows, n_outputs) in the units of the scores, return how good they are."""
-
-ADAMW: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
 
 
 class DivergedError(Exception):
@@ -214,15 +213,20 @@ class _Training:
     def _take_slot(self, slot: int) -> None:
         """Fix what AdamW works on: the layers, and apart from them the hidden-state weights, with their own rate."""
         self.slot = slot
-        buffers = (self.stack.numbers, self.stack.gradients, *self.stack.moments)
         n_plain = self.stack.sizes.n_numbers() - self.sizes.n_mixing
         own = self.job.parameters
         parts = [(10**own.log_lr, 0.01, slice(n_plain)), (10**own.log_weight_lr, 0.0, slice(n_plain, None))]
         self._groups = [
-            (peak, decay, [steps], [[buffer[slot, part]] for buffer in buffers])
-            for (peak, decay, part), steps in zip(parts, self._n_updates, strict=True)
+            (peak, decay, self._adamw_state(part, n_steps))
+            for (peak, decay, part), n_steps in zip(parts, self._n_updates, strict=True)
             if self.sizes.n_mixing or decay
         ]
+
+    def _adamw_state(self, part: slice, n_steps: Tensor) -> AdamWState:
+        means, squares = self.stack.moments
+        buffers = (self.stack.numbers, self.stack.gradients, means, squares)
+        numbers, gradients, means, squares = (buffer[self.slot, part] for buffer in buffers)
+        return AdamWState([numbers], [gradients], [means], [squares], [n_steps])
 
     def move_to(self, slot: int) -> None:
         self.stack.move(self.slot, slot)
@@ -231,12 +235,8 @@ class _Training:
     def update(self) -> None:
         """Do one step of AdamW with the gradients of the slot."""
         factor = self.schedule.learning_rate_factor
-        for peak, decay, steps, (numbers, gradients, first, second) in self._groups:
-            steps[0].add_(1)
-            # What torch.optim.AdamW(fused=True) calls; its own checks take longer than the step of a small head.
-            torch._fused_adamw_(
-                numbers, gradients, first, second, [], steps, lr=peak * factor, weight_decay=decay, **ADAMW
-            )
+        for peak, decay, state in self._groups:
+            adamw_step(state, lr=peak * factor, weight_decay=decay)
 
     def end_epoch(self) -> TrainedHead | Exception | None:
         """Score the head and keep it if it is the best so far; return how the training ended, if it did."""
