@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from custom_aesthetic.heads.model_file import load_model
     from custom_aesthetic.heads.scorer import Scorer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["ImageError", "Scorer", "UserError", "__version__", "load_model"]
 

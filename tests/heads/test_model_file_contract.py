@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 import torch
 
+import custom_aesthetic
 from custom_aesthetic.extractors.protocol import VIEWS
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.heads.model_file import load_model
@@ -82,3 +83,7 @@ def test_the_document_names_every_view_and_key_that_input_depends_on() -> None:
         assert f"`{view}`" in TEXT
     for key in ("feature_extractor_model", "hidden_states_used", "hidden_states_mode", "views", "fp16_features"):
         assert f"| `{key}` |" in TEXT
+
+
+def test_the_package_has_the_version_of_the_project() -> None:
+    assert f'\nversion = "{custom_aesthetic.__version__}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
