@@ -88,7 +88,7 @@ def test_weights_that_do_not_fit_the_configuration_are_an_error(tmp_path, change
 )
 def test_sizes_that_are_no_positive_integers_are_an_error(tmp_path, change):
     (save_aim(tmp_path) / "config.json").write_text(json.dumps({**AIM, **change}))
-    with pytest.raises(UserError, match=r"config\.json holds"):
+    with pytest.raises(UserError, match=r"config\.json has"):
         build_extractor(str(tmp_path), CPU)
 
 

@@ -195,7 +195,7 @@ def test_damaged_weights_are_an_error_that_names_the_file(tmp_path, weights, dam
         {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"version https://git-lfs"}[damage]
     )
     extractor = build_extractor(str(folder), CPU)
-    with pytest.raises(UserError, match=rf"{weights} is damaged or no weights file"):
+    with pytest.raises(UserError, match=rf"{weights} is damaged or not a weights file"):
         extractor.features(torch.randn(1, 3, 28, 28), [0])
 
 
@@ -218,7 +218,7 @@ def test_nothing_but_tensors_is_unpickled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = save_aim(tmp_path, "pytorch_model.bin")
     torch.save({"weight": Trap()}, folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"pytorch_model\.bin is damaged or no weights file"):
+    with pytest.raises(UserError, match=r"pytorch_model\.bin is damaged or not a weights file"):
         build_extractor(str(folder), CPU).features(torch.randn(1, 3, 28, 28), [0])
     assert not (tmp_path / "sprung").exists()
 

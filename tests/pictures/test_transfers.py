@@ -229,7 +229,7 @@ def test_a_target_inside_the_folder_is_refused(folder, inside):
 
 def test_a_target_that_is_a_file_is_refused(folder, tmp_path):
     (tmp_path / "best").write_text("a file")
-    with pytest.raises(UserError, match="no directory"):
+    with pytest.raises(UserError, match="not a directory"):
         plan_transfers(folder, PATHS, tmp_path / "best")
 
 

@@ -1,7 +1,7 @@
 """AIM v1, Apple's autoregressive image models (El-Nouby et al. 2024): the network and its extractor.
 
-Hidden state k is the attention-pooled vector, before the head's linear layer, of the normalised output of the block k
-before the last (0 ... num_blocks - 1). The names of the modules are those of the published checkpoints.
+Hidden state k, 0 ... num_blocks - 1, is the output of the k-th block before the last, normalised and pooled by
+attention, before the linear layer of the head. The modules have the names of the published checkpoints.
 """
 
 import math
@@ -122,7 +122,7 @@ class Aim(nn.Module):
         self.head = Head(config.embed_dim, config.num_heads)
 
     def forward(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
-        """Hidden state -> (images, width); blocks that none of them needs are not computed."""
+        """Return hidden state -> (images, width); blocks after the last one needed are not computed."""
         patches = self.preprocessor["patchifier"](pixels)
         patches = patches + sin_cos_positions(self.config, patches.device).to(patches.dtype)
         blocks = cast(nn.ModuleList, self.trunk["blocks"])
@@ -136,7 +136,7 @@ class Aim(nn.Module):
 
 
 def sin_cos_positions(config: AimConfig, device: torch.device) -> Tensor:
-    """(patches, width) fixed positions: sines and cosines of the column in the first half, of the row in the second."""
+    """Return fixed positions, (patches, width): sines and cosines of the column, then those of the row."""
     side, quarter = config.img_size // config.patch_size, config.embed_dim // 4
     frequencies = 1 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
     angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
@@ -147,12 +147,12 @@ def sin_cos_positions(config: AimConfig, device: torch.device) -> Tensor:
 
 
 def is_aim_config(config: dict) -> bool:
-    """Whether a `config.json` is one of AIM v1, which names no model type."""
+    """Return whether a `config.json` belongs to AIM v1, which has no `model_type`."""
     return "model_type" not in config and all(key in config for key in CONFIG_KEYS)
 
 
 def read_config(checkpoint: Checkpoint) -> AimConfig:
-    """Return the sizes in config.json; UserError where they make no network, or an absurdly large one."""
+    """Return the sizes in config.json; UserError if they are invalid or far too large."""
     check_sizes(checkpoint)
     known = AimConfig.__dataclass_fields__
     values = {key: value for key, value in checkpoint.config.items() if key in known and key != "probe_layers"}
@@ -160,7 +160,7 @@ def read_config(checkpoint: Checkpoint) -> AimConfig:
     if not all(isinstance(value, int) and value > 0 for value in values.values()) or not isinstance(
         probe_layers, list | tuple
     ):
-        raise UserError(f"feature extractor {checkpoint.name}: config.json holds sizes that are no positive integers")
+        raise UserError(f"feature extractor {checkpoint.name}: config.json has sizes that are not positive integers")
     config = AimConfig(**values, probe_layers=tuple(probe_layers))
     if (
         config.embed_dim % config.num_heads
@@ -174,7 +174,7 @@ def read_config(checkpoint: Checkpoint) -> AimConfig:
 
 
 class AimExtractor:
-    """See the module. By default the layers of `probe_layers` (600M: hidden states 9 ... 4) are averaged."""
+    """Extracts features with AIM v1; by default the layers of `probe_layers` are averaged (600M: states 9 ... 4)."""
 
     default_mode = "average"
 
@@ -225,5 +225,5 @@ class AimExtractor:
 
 
 def to_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in `dtype`; counters stay whole numbers."""
+    """Return the tensor in `dtype`; integer tensors are returned unchanged."""
     return tensor.to(dtype) if tensor.is_floating_point() else tensor

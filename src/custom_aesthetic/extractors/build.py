@@ -1,4 +1,4 @@
-"""A name -> its feature extractor: the packaged one, or a checkpoint told by its config.json."""
+"""Build a feature extractor from its name: the packaged one, or a checkpoint identified by its config.json."""
 
 import torch
 
@@ -18,8 +18,8 @@ KINDS = {**CLIP_KINDS, **OTHER_KINDS}
 def build_extractor(name: str, device: torch.device, *, offline: bool = False) -> FeatureExtractor:
     """Return the extractor for `efficientnet-lite0`, a local folder or a hub name; no weights are loaded yet.
 
-    On a CPU it computes in float32. On an accelerator it computes in the checkpoint's own precision. `offline` never
-    asks a hub. UserError within 15 seconds if the checkpoint is out of reach, or of no known kind.
+    It computes in float32 on a CPU and in the checkpoint's precision on an accelerator. With `offline` the hub is never
+    asked. Raises UserError if the checkpoint is of an unknown kind or, within 15 seconds, if it cannot be reached.
     """
     if name == NAME:
         return PackagedExtractor(device)
@@ -29,17 +29,16 @@ def build_extractor(name: str, device: torch.device, *, offline: bool = False) -
     model_type = checkpoint.config.get("model_type")
     if model_type not in KINDS:
         raise UserError(
-            f"feature extractor {name}: its config.json names model type {model_type!r}; known are AIM v1 and "
+            f"feature extractor {name}: its config.json has model type {model_type!r}; supported are AIM v1 and "
             f"{', '.join(sorted(KINDS))}; {CHOICES}"
         )
     return Tower(checkpoint, KINDS[model_type], device)
 
 
 def build_extractors(names: str, device: torch.device, offline: bool = False) -> list[FeatureExtractor]:
-    """Return the extractors of a comma-separated list, in its order; a comma at its end is allowed.
+    """Return the extractors of a comma-separated list, in its order; a trailing comma is allowed.
 
-    UserError for a list that no model file could name again: a name twice, or `__` in a name, which separates the
-    names there.
+    Raises UserError if a name is given twice, or contains `__`, which separates the names in a model file.
     """
     parts = [part.strip() for part in names.strip().removesuffix(",").split(",")]
     option = f"--feature_extractor_model={names}"
@@ -51,11 +50,11 @@ def build_extractors(names: str, device: torch.device, offline: bool = False) ->
         if EXTRACTOR_SEPARATOR in part:
             raise UserError(
                 f"{option}: {part} contains {EXTRACTOR_SEPARATOR}, which separates the names in a model file; rename "
-                "the folder, or give it by a link without it"
+                "the folder, or give a link to it that has another name"
             )
     return [build_extractor(part, device, offline=offline) for part in parts]
 
 
 def asks_a_hub(name: str) -> bool:
-    """Return whether an extractor of this name is looked for on a hub, if it is not in the hub's cache."""
+    """Return whether this extractor is looked up on a hub if the hub's cache does not have it."""
     return name != NAME and not named_folder(name).is_dir() and not is_path(name)

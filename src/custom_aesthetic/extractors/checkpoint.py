@@ -1,4 +1,4 @@
-"""A checkpoint by name: a local folder or a repository on the hub, its small files, its weights and its fingerprint."""
+"""Open a checkpoint by name, a local folder or a hub repository: its configuration, weights and fingerprint."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from custom_aesthetic.base.errors import UserError
 
 HUB_ANSWER_SECONDS = 5.0
-"""How long one question to the hub may wait for an answer."""
+"""Timeout of one request to the hub."""
 
 HUB_DEADLINE_SECONDS = 12.0
-"""After this a small file counts as out of reach, whatever a name server or a proxy is still waiting for."""
+"""Time after which a small file counts as unreachable, even if a name server or proxy is still waiting."""
 
 CHOICES = (
     "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, "
@@ -25,10 +25,10 @@ CHOICES = (
 )
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""Where weights may lie, in order of preference; an index names several files."""
+"""Names of weight files, in order of preference; an index lists several files."""
 
 MOST_JSON_BYTES = 16 * 2**20
-"""A larger configuration or list of weight files is not read."""
+"""A larger configuration or index of weight files is not read."""
 
 MOST_NAME_LETTERS = 1000
 
@@ -42,24 +42,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose configuration has been read; its weights may still lie on the hub."""
+    """A checkpoint whose configuration has been read; its weights may not be downloaded yet."""
 
     name: str
     folder: Path | None
-    """The local folder, None for one from the hub."""
+    """The local folder; None for a hub repository."""
     commit: str | None
-    """The hub's commit, None for a local folder."""
+    """The commit of the hub repository; None for a local folder."""
     config: dict[str, Any]
     online: bool = False
-    """Whether the hub has answered; if not, only what lies in the hub's cache is there."""
+    """Whether the hub has answered; if not, only files in the hub's cache are used."""
     offline: bool = False
-    """Whether the hub must never be asked, for other checkpoints that this one needs either."""
+    """Whether the hub must never be asked, also for other checkpoints that this one needs."""
 
 
 def open_checkpoint(name: str, *, offline: bool = False) -> Checkpoint:
-    """Read the configuration of a local folder or of a hub repository; UserError if there is none.
+    """Return the checkpoint of a local folder or hub repository; UserError if there is none.
 
-    With `offline` no hub is asked, now or later for this checkpoint: it is a folder or lies in the hub's cache.
+    With `offline` the hub is never asked for this checkpoint, now or later: only folders and the hub's cache are used.
     """
     folder = named_folder(name)
     if folder.is_dir():
@@ -74,7 +74,7 @@ def open_checkpoint(name: str, *, offline: bool = False) -> Checkpoint:
 
 
 def named_folder(name: str) -> Path:
-    """Return the folder that a name may stand for; UserError for a name that no system could hold."""
+    """Return the name as a path; UserError if it cannot be the name of a folder or a model."""
     try:
         if len(name) > MOST_NAME_LETTERS:
             raise ValueError
@@ -82,22 +82,22 @@ def named_folder(name: str) -> Path:
         if not folder.exists() and not name.isprintable():
             raise ValueError
     except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "no possible name of a folder or a model"
+        reason = getattr(error, "strerror", None) or "this cannot be the name of a folder or a model"
         raise UserError(f"feature extractor {name[:80]!r}: {reason}; {CHOICES}") from None
     return folder
 
 
 def optional_json(checkpoint: Checkpoint, filename: str) -> dict[str, Any] | None:
-    """Return the content of one of the checkpoint's small files, None if it has no such file.
+    """Return the content of a small JSON file of the checkpoint, None if it has no such file.
 
-    Where the hub is out of reach, what is not in its cache counts as not there.
+    If the hub cannot be reached, a file that is not in its cache counts as missing.
     """
     path = _file(checkpoint, filename, hurry=True)
     return None if path is None else _read_json(path, checkpoint.name)
 
 
 def weights_files(checkpoint: Checkpoint) -> list[Path]:
-    """Return the checkpoint's weight files on this machine, downloading them where need be (this may take long)."""
+    """Return the checkpoint's weight files on this machine, after downloading them if needed (this may take long)."""
     for filename in WEIGHTS:
         path = _file(checkpoint, filename, hurry=False)
         if path is None:
@@ -108,16 +108,18 @@ def weights_files(checkpoint: Checkpoint) -> list[Path]:
         paths = [_file(checkpoint, shard, hurry=False) for shard in shards]
         missing = [shard for shard, shard_path in zip(shards, paths, strict=True) if shard_path is None]
         if missing or not shards:
-            raise UserError(f"feature extractor {checkpoint.name}: {filename} names {missing or 'no files'}, not there")
+            raise UserError(
+                f"feature extractor {checkpoint.name}: {filename} names {missing or 'no files'}, which are missing"
+            )
         return [shard_path for shard_path in paths if shard_path is not None]
     raise UserError(
-        f"feature extractor {checkpoint.name}: none of {', '.join(WEIGHTS)} can be had"
+        f"feature extractor {checkpoint.name}: none of {', '.join(WEIGHTS)} was found"
         f"{'' if checkpoint.folder or checkpoint.online else ' (the hub is out of reach)'}; {CHOICES}"
     )
 
 
 def _shard_names(index: dict[str, Any], filename: str, name: str) -> list[str]:
-    """Return the weight files that an index names; UserError unless they are names of files of the checkpoint."""
+    """Return the weight files that an index lists; UserError unless all of them are inside the checkpoint's folder."""
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise UserError(f"feature extractor {name}: the weight_map of {filename} names no files; get the file again")
@@ -135,9 +137,9 @@ def _shard_names(index: dict[str, Any], filename: str, name: str) -> list[str]:
 def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
     """Return text that changes whenever the weights or the configuration change.
 
-    For a hub repository it is the commit. For a local folder it is the hash of `config.json` and, for each weight file,
-    its size and the hash of its beginning (which holds a safetensors header), its end and 64 samples of 64 KiB spread
-    over it; a file of up to 4 MiB is hashed whole. Times and the folder's place do not matter.
+    For a hub repository it is the commit. For a local folder it is a hash of `config.json` and, for each weight file,
+    of its size and of 64 samples of 64 KiB spread over it, including its beginning (with the safetensors header) and
+    end. A file of up to 4 MiB is hashed completely. File times and the place of the folder do not matter.
     """
     if checkpoint.commit is not None:
         return f"commit={checkpoint.commit}"
@@ -160,14 +162,14 @@ def _hash_samples(path: Path, update: Callable[[bytes], None]) -> None:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name that is no existing folder was meant as one: hub names are `name` or `owner/name`."""
+    """Return whether the name is meant as a path: hub names have the form `name` or `owner/name`."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name) is None or Path(name).exists()
 
 
 def _file_in(folder: Path, filename: str, name: str) -> Path | None:
     """Return a file of a local checkpoint, None if it has none; UserError for a link that leads out of the folder.
 
-    The one exception is a folder of the hub's cache, whose files are links to its blobs.
+    Links to blobs are allowed in a folder of the hub's cache, which consists of such links.
     """
     path = folder / filename
     if not path.is_file():
@@ -187,27 +189,27 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         if path.stat().st_size > MOST_JSON_BYTES:
             raise ValueError(f"it is larger than {MOST_JSON_BYTES // 2**20} MiB")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        json.dumps(content)  # nothing in it is nested too deep for what follows
+        json.dumps(content)  # raises RecursionError now rather than later
     except RecursionError:
         raise UserError(f"feature extractor {name}: {path.name} is nested too deep; get the file again") from None
     except (ValueError, OSError) as error:
         raise UserError(f"feature extractor {name}: cannot read {path.name} ({error}); get the file again") from error
     if not isinstance(content, dict):
-        raise UserError(f"feature extractor {name}: {path.name} is no JSON object; get the file again")
+        raise UserError(f"feature extractor {name}: {path.name} is not a JSON object; get the file again")
     return content
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
-    """Return the configuration; UserError where the parts that all kinds of checkpoints share are of another type."""
+    """Return the configuration; UserError if `vision_config` or `model_type` has the wrong type."""
     config = _read_json(path, name)
-    for key, kind, called in (("vision_config", dict, "object"), ("model_type", str, "text")):
+    for key, kind, called in (("vision_config", dict, "an object"), ("model_type", str, "text")):
         if config.get(key) is not None and not isinstance(config[key], kind):
-            raise UserError(f"feature extractor {name}: {key} of config.json is no {called}; get the file again")
+            raise UserError(f"feature extractor {name}: {key} of config.json is not {called}; get the file again")
     return config
 
 
 def _open_cached(name: str) -> Checkpoint:
-    """Open what the hub's cache on this machine holds."""
+    """Return the checkpoint from the hub's cache on this machine; UserError if it is not there."""
     cached = _cached(name, "config.json", None)
     if cached is None:
         raise UserError(
@@ -244,7 +246,7 @@ def _open_hub(name: str) -> Checkpoint:
 
 
 def _hub_config(name: str) -> tuple[str, Path]:
-    """The newest commit of a hub repository and its config.json."""
+    """Return the newest commit of a hub repository and its config.json."""
     from huggingface_hub import hf_hub_download
 
     commit = _hub_commit(name)
@@ -255,7 +257,7 @@ def _hub_config(name: str) -> tuple[str, Path]:
 
 
 def _hub_commit(name: str) -> str:
-    """The newest commit of a hub repository, by one question without retries."""
+    """Return the newest commit of a hub repository, with one request and no retries."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -268,7 +270,10 @@ def _hub_commit(name: str) -> str:
 
 
 def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
-    """One file of the checkpoint on this machine, None if it has none; a small one is not waited for for long."""
+    """Return one file of the checkpoint on this machine, None if it has no such file.
+
+    The file is downloaded if needed. `hurry` limits the time for that to HUB_DEADLINE_SECONDS.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -295,7 +300,7 @@ def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
 
 
 def _cached(name: str, filename: str, commit: str | None) -> Path | None:
-    """The file in the hub's cache on this machine; `commit` None stands for the newest downloaded."""
+    """Return the file in the hub's cache here, None if it is not there; `commit` None is the newest downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, filename, revision=commit)
@@ -303,7 +308,7 @@ def _cached(name: str, filename: str, commit: str | None) -> Path | None:
 
 
 def _is_hub_trouble(error: Exception) -> bool:
-    """Whether the network, the hub or the name is to blame, and not this program."""
+    """Return whether an error is caused by the network, the hub or the name, rather than by a bug."""
     from huggingface_hub.errors import HfHubHTTPError
 
     http_errors = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
@@ -311,15 +316,16 @@ def _is_hub_trouble(error: Exception) -> bool:
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what `call` returns, or raise its error, or TimeoutError after `seconds`; it is then left to end by
-    itself.
+    """Return the result of `call` or raise its error; TimeoutError after `seconds`.
+
+    After a timeout the call goes on in its thread and its result is ignored.
     """
     answers: queue.Queue[tuple[Result | None, Exception | None]] = queue.Queue()
 
     def run() -> None:
         try:
             answers.put((call(), None))
-        except Exception as error:  # handed over to the waiting thread, which raises it
+        except Exception as error:  # raised again in the waiting thread
             answers.put((None, error))
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,7 +1,7 @@
-"""CLIP: full checkpoints (`CLIPModel`, of which only the vision part is read) and vision-only ones.
+"""CLIP: full checkpoints (`CLIPModel`, of which only the vision part is read) and vision-only checkpoints.
 
-Hidden state k is the class token of `hidden_states[-1-k]` through `post_layernorm` and `visual_projection`; k = 0
-equals the model's own `image_embeds` (transformers, `CLIPVisionModelWithProjection.forward`).
+Hidden state k is the class token of `hidden_states[-1-k]` after `post_layernorm` and `visual_projection`; k = 0 equals
+the model's `image_embeds` (transformers, `CLIPVisionModelWithProjection.forward`).
 """
 
 from typing import Any
@@ -13,8 +13,10 @@ from custom_aesthetic.extractors.tower import TowerKind, from_tensors
 
 
 def load_clip(config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
-    """The tower with its projection, whose length is read off the weights: full and vision-only configurations keep it
-    in different places, and not always both right.
+    """Return the tower with its projection, and the names of missing weights.
+
+    The size of the projection is taken from the weights, because full and vision-only configurations store it in
+    different places and not always correctly.
     """
     from transformers.models.clip.configuration_clip import CLIPVisionConfig
     from transformers.models.clip.modeling_clip import CLIPVisionModelWithProjection

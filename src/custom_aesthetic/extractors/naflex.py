@@ -1,9 +1,8 @@
-"""SigLIP 2 NaFlex: a picture of any shape becomes a sequence of patches, carried through as one (3, height, width)
-tensor.
+"""SigLIP 2 NaFlex: turn a picture of any shape into a sequence of patches in one (3, height, width) tensor.
 
-The transform gives (3, P, P * (n_patches + 1)): the patches from left to right, P x P pixels each, unused ones zero,
-and at the right end one more that holds the number of rows of patches (channel 0) and of columns (channel 1). So
-pictures of different shapes can share a batch, as the model's own processor does it with a mask.
+The transform returns (3, P, P * (n_patches + 1)): the patches from left to right, P x P pixels each, with zeros for
+unused ones, and at the right end one more patch that contains the number of rows of patches (channel 0) and of columns
+(channel 1). This lets pictures of different shapes share a batch, as the model's processor does with a mask.
 """
 
 import math
@@ -22,7 +21,7 @@ from custom_aesthetic.extractors.transforms import HALF_MEAN, HALF_STD, without_
 
 @dataclass(frozen=True)
 class NaflexTransform:
-    """Resize to at most `n_patches` patches, keeping the shape nearly, as Siglip2ImageProcessor does."""
+    """Resize to at most `n_patches` patches, nearly keeping the shape, as Siglip2ImageProcessor does."""
 
     patch_size: int = 16
     n_patches: int = 256
@@ -33,7 +32,7 @@ class NaflexTransform:
 
     @property
     def target_size(self) -> int:
-        """Pixels of the side of a square picture; the longer side of others is longer than this."""
+        """Side of a square picture in pixels; other pictures have a longer side."""
         return math.isqrt(self.n_patches) * self.patch_size
 
     @property
@@ -41,8 +40,9 @@ class NaflexTransform:
         return f"naflex {self}"
 
     def __call__(self, image: Image.Image, view: str = "centre") -> Tensor:
-        """(3, patch_size, patch_size * (n_patches + 1)) float32; `whole` squeezes to a square, a corner is 7/8 of each
-        side.
+        """Return (3, patch_size, patch_size * (n_patches + 1)) float32 for an upright RGB picture.
+
+        The view `whole` squeezes the picture to a square; a corner is 7/8 of each side.
         """
         kind, flip = without_mirror(view)
         if kind == "whole":
@@ -66,8 +66,10 @@ class NaflexTransform:
         return strip
 
     def patches(self, strips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return for a batch of strips what the model takes: (images, n_patches, P * P * 3) pixels, (images, n_patches)
-        mask of the patches in use, and (images, 2) rows and columns.
+        """Return the inputs of the model for a batch of strips.
+
+        These are the pixels, (images, n_patches, P * P * 3), the mask of the patches in use, (images, n_patches), and
+        the rows and columns, (images, 2).
         """
         side = self.patch_size
         shapes = strips[:, :2, 0, -1].round().long()
@@ -77,7 +79,7 @@ class NaflexTransform:
 
 
 def corner_of(image: Image.Image, corner: int) -> Image.Image:
-    """The part of the picture at a corner, 7/8 of each side."""
+    """Return the part of the picture at a corner, 7/8 of each side."""
     width, height = math.ceil(image.width * 7 / 8), math.ceil(image.height * 7 / 8)
     left = image.width - width if corner % 2 else 0
     top = image.height - height if corner >= 2 else 0
@@ -85,11 +87,10 @@ def corner_of(image: Image.Image, corner: int) -> Image.Image:
 
 
 def patch_grid(height: int, width: int, patch_size: int, n_patches: int) -> tuple[int, int]:
-    """(rows, columns) of patches of the largest picture of this shape within `n_patches`; each side is rounded up to
-    whole patches.
+    """Return (rows, columns) of patches of the largest picture of this shape that has at most `n_patches`.
 
-    The scale is found by halving an interval, with the ends and the precision of transformers' Siglip2ImageProcessor,
-    so that both round alike.
+    Each side is rounded up to whole patches. The scale is found by bisection, with the limits and precision of
+    transformers' Siglip2ImageProcessor, so that the rounding is the same.
     """
     precision = 1e-5
     low, high = precision / 10, 100.0
@@ -109,7 +110,10 @@ def patch_grid(height: int, width: int, patch_size: int, n_patches: int) -> tupl
 
 
 def naflex_transform(config: dict[str, Any], name: str) -> NaflexTransform:
-    """Return the transform for a Siglip2ImageProcessor's settings; where they are silent its defaults hold."""
+    """Return the transform for the settings of a Siglip2ImageProcessor; missing settings have its defaults.
+
+    Raises UserError for settings that are invalid or not supported.
+    """
     keys = {
         "patch_size": "patch_size",
         "max_num_patches": "n_patches",

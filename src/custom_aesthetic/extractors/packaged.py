@@ -1,4 +1,4 @@
-"""`efficientnet-lite0`: ImageNet weights that ship inside a package, so nothing is downloaded."""
+"""`efficientnet-lite0`, whose ImageNet weights are part of an installed package, so nothing is downloaded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +20,17 @@ TRANSFORM = Transform(crop=(224, 224), resize=256, mean=(127.0,) * 3, std=(128.0
 
 
 class PackagedExtractor:
-    """Hidden state 0 is the global average of the last feature map (1280 numbers); hidden state k, 1 ... 16, is the
-    global average of the output of the k-th block from the end (320, 192, ... 16 numbers). Lengths differ, so several
-    can only be joined.
+    """Extracts features with EfficientNet-Lite0.
+
+    Hidden state 0 is the global average of the last feature map (1280 numbers). Hidden state k, 1 ... 16, is the global
+    average of the output of the k-th block from the end (320, 192, ... 16 numbers). The widths differ, so several
+    hidden states can only be joined.
     """
 
     name = NAME
     n_hidden_states = N_BLOCKS + 1
     default_hidden_states: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
-    """Measured best on photographs for two tastes: see docs/log.md."""
+    """The best on photographs for two judges, as measured in docs/log.md."""
     default_mode = "join"
     target_size = TRANSFORM.target_size
     features_thread_safe = True

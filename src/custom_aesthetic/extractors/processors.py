@@ -1,9 +1,8 @@
-"""The image processor that a transformers checkpoint names, read from its JSON and carried out without torchvision.
+"""Apply the image processor of a transformers checkpoint, as described by its JSON file, without torchvision.
 
-transformers 5 has Pillow versions of most of its processors (`CLIPImageProcessorPil` and others); what
-`processor_transform` makes gives the same numbers, without importing transformers, and can be asked for other views.
-DINOv3's exists for torchvision only. Siglip2ImageProcessor, which cuts a picture of any shape into patches, is in
-`naflex`.
+transformers 5 has Pillow versions of most processors (`CLIPImageProcessorPil` and others), but the one of DINOv3 needs
+torchvision. The transform made here gives the same numbers without importing transformers, and supports other views.
+Siglip2ImageProcessor, which cuts a picture of any shape into patches, is in `naflex`.
 """
 
 import logging
@@ -51,21 +50,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 DEFAULTS["BitImageProcessor"] = DEFAULTS["CLIPImageProcessor"]
-"""What each processor does where the checkpoint's file is silent (their class attributes in transformers)."""
+"""Default settings of each processor (its class attributes in transformers)."""
 
 ORIGINALS = {
     "ChrisGoringe/vitH16": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     "ChrisGoringe/vit-large-p14-vision-fp16": "openai/clip-vit-large-patch14",
     "ChrisGoringe/bigG-vision-fp16": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
 }
-"""Checkpoints whose repository may lack the processor's file, and the ones they were made from."""
+"""Checkpoints whose repository may lack the processor file -> the checkpoints that they were made from."""
 
 
 def processor_config(checkpoint: Checkpoint, default_type: str, image_size: int) -> dict[str, Any]:
-    """Return the checkpoint's image processor settings, every one spelt out.
+    """Return the complete settings of the checkpoint's image processor.
 
-    Where the checkpoint has no such file it is its original's; failing that, and said in the log, the defaults of
-    `default_type` at `image_size` pixels.
+    If the checkpoint has no such file, the settings are those of the checkpoint that it was made from, or else, which
+    is logged, the defaults of `default_type` at `image_size` pixels.
     """
     config = _stored_config(checkpoint)
     if config is None and checkpoint.folder is None and checkpoint.name in ORIGINALS:
@@ -79,11 +78,11 @@ def processor_config(checkpoint: Checkpoint, default_type: str, image_size: int)
 
 
 def processor_transform(config: dict[str, Any], name: str) -> Transform:
-    """Return the transform that `processor_config` describes; UserError if it asks for what is not understood here."""
+    """Return the transform for the result of `processor_config`; UserError for settings that are not supported."""
     kind = config["image_processor_type"]
     if kind not in DEFAULTS:
         raise UserError(
-            f"feature extractor {name}: image processor {kind} is unknown; known are {', '.join(sorted(DEFAULTS))}"
+            f"feature extractor {name}: image processor {kind} is not known; choose from {', '.join(sorted(DEFAULTS))}"
         )
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if config.get(step) is False:
@@ -116,12 +115,12 @@ def processor_transform(config: dict[str, Any], name: str) -> Transform:
 
 
 def _stored_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The processor's settings as the checkpoint keeps them: a file of their own, or part of the whole processor's."""
+    """Return the processor settings from their own file or from the combined processor file; None if missing."""
     config = optional_json(checkpoint, "preprocessor_config.json")
     if config is None:
         config = (optional_json(checkpoint, "processor_config.json") or {}).get("image_processor")
     if config is not None and not isinstance(config, dict):
-        raise UserError(f"feature extractor {checkpoint.name}: its image processor's settings are no object")
+        raise UserError(f"feature extractor {checkpoint.name}: its image processor's settings are not a JSON object")
     return config
 
 
@@ -140,7 +139,7 @@ def _resized_defaults(kind: str, image_size: int) -> dict[str, Any]:
 
 
 def _size(size: Any, *, square: bool, name: str) -> int | tuple[int, int]:
-    """(height, width), or the shorter side's pixels; a bare number is a square or the shorter side."""
+    """Return (height, width), or the shorter side in pixels; a single number is a square or the shorter side."""
     if _is_side(size):
         return (size, size) if square else size
     known = {key: value for key, value in size.items() if value is not None} if isinstance(size, dict) else {}

@@ -1,4 +1,4 @@
-"""Bounds on what a checkpoint from a stranger may ask for, checked before anything of that size is made."""
+"""Limits on the sizes in a checkpoint's configuration, checked before anything of that size is allocated."""
 
 import math
 from typing import Any
@@ -23,17 +23,17 @@ MOST = {
 
 MOST_PATCHES = 65_536
 SPARE_NUMBERS = 10_000_000
-"""So many numbers more than the weights hold may a network have; they would be reported as missing."""
+"""How many numbers a network may have beyond those in the weights; they are reported as missing."""
 
 NOT_SIZES = (
     *("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation"),
     *("_experts_implementation", "use_kernels", "quantization_config", "auto_map", "trust_remote_code"),
 )
-"""Keys of a configuration that make transformers load other code, from the hub too: they are never passed on."""
+"""Configuration keys that make transformers load other code, even from the hub; they are never passed on."""
 
 
 def check_sizes(checkpoint: Checkpoint) -> None:
-    """UserError for a size in config.json, or in its vision part, that no published checkpoint comes near."""
+    """Raise UserError for a size in config.json, or in its vision part, far above those of published checkpoints."""
     vision = checkpoint.config.get("vision_config") or {}
     for config in (checkpoint.config, vision):
         for key, most in MOST.items():
@@ -50,16 +50,16 @@ def check_sizes(checkpoint: Checkpoint) -> None:
 
 def _check(name: str, key: str, value: Any, most: int) -> None:
     values = value if isinstance(value, list | tuple) and 1 <= len(value) <= 2 else [value]
-    said = f"feature extractor {name}: config.json holds {key} {str(value)[:40]}"
+    said = f"feature extractor {name}: config.json has {key} {str(value)[:40]}"
     for one in values:
         if isinstance(one, bool) or not isinstance(one, int) or one < 0:
-            raise UserError(f"{said}, which is no positive integer")
+            raise UserError(f"{said}, which is not a positive integer")
         if one > most:
             raise UserError(f"{said}, more than {most}; get the checkpoint again")
 
 
 def without_code(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration, and its vision part, without what would make transformers load other code."""
+    """Return the configuration, and its vision part, without the keys that make transformers load other code."""
     kept = {key: value for key, value in config.items() if key not in NOT_SIZES}
     if isinstance(kept.get("vision_config"), dict):
         kept["vision_config"] = without_code(kept["vision_config"])
@@ -67,7 +67,7 @@ def without_code(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_fits(skeleton: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """ValueError if a network, made on the device `meta`, is far larger than the weights that are to fill it."""
+    """Raise ValueError if a network, made on the device `meta`, is much larger than its weights."""
     wanted = sum(parameter.numel() for parameter in skeleton.parameters())
     held = sum(tensor.numel() for tensor in tensors.values())
     if wanted > held + SPARE_NUMBERS:
@@ -75,7 +75,7 @@ def check_fits(skeleton: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def check_numbers(config: dict[str, Any], name: str) -> None:
-    """UserError unless what the processor says of mean, deviation, scale and filter, if anything, are such numbers."""
+    """Raise UserError if the processor has invalid values for mean, standard deviation, scale or resampling filter."""
     fine = (
         all(_is_numbers(config[key], 3) for key in ("image_mean", "image_std") if key in config)
         and (all(config["image_std"]) if "image_std" in config else True)
@@ -85,7 +85,7 @@ def check_numbers(config: dict[str, Any], name: str) -> None:
     if not fine:
         raise UserError(
             f"feature extractor {name}: image_mean, image_std, rescale_factor or resample of its image processor are "
-            "not the numbers that they should be; get the file again"
+            "not valid numbers; get the file again"
         )
 
 

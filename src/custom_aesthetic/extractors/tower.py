@@ -1,8 +1,8 @@
-"""The extractor around a vision tower of transformers; what differs between the model types is a `TowerKind`.
+"""The extractor for vision towers of transformers; a `TowerKind` describes each model type.
 
-For every kind hidden state k is `hidden_states[-1-k]` of the tower (the output of the block k before the last; k =
-number of blocks is the embedding of the patches), taken through what the model itself does to its last hidden state, so
-that k = 0 is the model's own pooled output. All hidden states come from one forward pass.
+Hidden state k is `hidden_states[-1-k]` of the tower (the output of the k-th block before the last; k = number of blocks
+is the patch embedding), processed as the model processes its last hidden state, so k = 0 is the model's pooled output.
+All hidden states come from one forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from custom_aesthetic.extractors.transforms import Transform
 from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
 
 NOT_VISION = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
-"""Beginnings of the names of tensors that no vision tower needs: they are never read into memory."""
+"""Prefixes of the names of tensors that no vision tower needs; they are not read into memory."""
 
 CONFIG_ERRORS = (
     RuntimeError,
@@ -35,31 +35,32 @@ CONFIG_ERRORS = (
     IndexError,
     MemoryError,
 )
-"""What transformers raises on configurations that are damaged or do not fit the weights."""
+"""Errors of transformers for configurations that are damaged or do not fit the weights."""
 
 NOT_WEIGHTS = ("position_ids",)
-"""Ends of the names of tensors that older checkpoints hold and the classes make themselves."""
+"""Suffixes of the names of tensors that older checkpoints contain but the classes create themselves."""
 
 
 @dataclass(frozen=True)
 class TowerKind:
-    """What differs between the model types."""
+    """The properties of one model type."""
 
     n_blocks: int
-    """`num_hidden_layers` where config.json is silent: the default of the transformers configuration class."""
+    """`num_hidden_layers` if config.json lacks it: the default of the transformers configuration class."""
 
     processor: str
-    """The image processor where the checkpoint names none."""
+    """The image processor if the checkpoint names none."""
 
     load: Callable[[dict[str, Any], dict[str, Tensor], torch.dtype], tuple[nn.Module, set[str]]]
-    """config.json, tensors, precision -> the model and the names of the weights that the tensors lack."""
+    """Load function: config.json, tensors, precision -> the model and the names of missing weights."""
 
     pool: Callable[[Any, Tensor, Tensor | None], Tensor]
-    """Model, a hidden state (images, tokens, width), mask of the tokens in use -> (images, features)."""
+    """Pooling function: model, a hidden state (images, tokens, width), mask of the tokens in use -> (images, features).
+    """
 
 
 class Tower:
-    """A checkpoint of one of the kinds; by default its own output (hidden state 0) alone is used."""
+    """Extracts features with a checkpoint of one of the kinds; by default its final output, hidden state 0."""
 
     default_hidden_states: tuple[int, ...] = (0,)
     default_mode = "join"
@@ -126,11 +127,11 @@ def _transform(checkpoint: Checkpoint, kind: TowerKind) -> Transform | NaflexTra
 
 
 def _whole_number(checkpoint: Checkpoint, key: str, default: int) -> int:
-    """A size out of the vision part of config.json."""
+    """Return a size from the vision part of config.json; UserError if it is not a positive integer."""
     value = (checkpoint.config.get("vision_config") or checkpoint.config).get(key, default)
     if not isinstance(value, int) or value < 1:
         raise UserError(
-            f"feature extractor {checkpoint.name}: config.json has {key} {value!r}, which is no positive integer"
+            f"feature extractor {checkpoint.name}: config.json has {key} {value!r}, which is not a positive integer"
         )
     return value
 
@@ -138,7 +139,7 @@ def _whole_number(checkpoint: Checkpoint, key: str, default: int) -> int:
 def from_tensors(
     model_class: Any, config: Any, tensors: dict[str, Tensor], dtype: torch.dtype
 ) -> tuple[nn.Module, set[str]]:
-    """Return a transformers model that holds `tensors`, and the names of those it would have needed besides."""
+    """Return a transformers model with these tensors, and the names of the tensors that it lacks."""
     from transformers.utils import logging as transformers_logging
 
     with torch.device("meta"):

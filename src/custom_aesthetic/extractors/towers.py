@@ -9,9 +9,9 @@
 | DINOv3 ViT                           | `norm(h)`, its class token                   | `DINOv3ViTModel`           |
 | AIMv2                                | `head(rms_norm(h))`, attention pooling       | `Aimv2VisionModel`         |
 
-Feature 0 is each class's own `pooler_output`. SigLIP and AIMv2 checkpoints without a pooling head (`use_head` off) have
-no output of their own; there a feature is the mean over the normalised patches. Fixed-resolution SigLIP 2 checkpoints
-name their model type `siglip`.
+Feature 0 is the `pooler_output` of each class. SigLIP and AIMv2 checkpoints without a pooling head (`use_head` off)
+have no such output; there a feature is the mean over the normalised patches. Fixed-resolution SigLIP 2 checkpoints have
+the model type `siglip`.
 """
 
 import importlib
@@ -29,8 +29,9 @@ Load = Callable[[dict[str, Any], dict[str, Tensor], torch.dtype], tuple[nn.Modul
 
 
 def loader(module: str, model_class: str, config_class: str) -> Load:
-    """Return a function that makes the class of `transformers.models.<module>` hold the tensors; of a configuration of
-    image and text it takes the image part.
+    """Return a function that loads tensors into a class of `transformers.models.<module>`.
+
+    Of a configuration for image and text it uses the image part.
     """
 
     def load(config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[nn.Module, set[str]]:

@@ -1,4 +1,4 @@
-"""Upright RGB picture -> the pixels a network wants: resize, crop and scale on Pillow, and every view of it."""
+"""Turn an upright RGB picture into the input of a network: resize, crop and scale with Pillow, for every view."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -16,34 +16,33 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 HALF_MEAN = HALF_STD = (0.5, 0.5, 0.5)
 
 MOST_RESIZED = 16
-"""A resized picture larger than this many crops is never made whole, only the part that is cut out of it: a picture of
-1 x 20,000 pixels would fill the memory."""
+"""A resized picture larger than this many crops is not made as a whole, only the part that is cropped: a picture of 1 x
+20,000 pixels would fill the memory.
+"""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize, centre crop, scale and normalise, as the checkpoint's own image processor does it."""
+    """Resize, crop, scale and normalise, as the checkpoint's image processor does."""
 
     crop: tuple[int, int]
-    """(height, width) of the pixels the network gets."""
+    """(height, width) in pixels of the network's input."""
 
     resize: int | tuple[int, int]
-    """Pixels of the shorter side after a resize that keeps the shape, or (height, width) to squeeze into."""
+    """Shorter side in pixels after a resize that keeps the shape, or (height, width) to squeeze into."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 1 / 255
-    """0 ... 255 is multiplied by this before mean and standard deviation."""
+    """Factor for the values 0 ... 255, applied before mean and standard deviation."""
 
     resample: int = Image.Resampling.BICUBIC
     float_resize: bool = False
-    """Scale first and resize the floats afterwards, bilinear with antialiasing (DINOv3), so nothing is rounded to 8
-    bits.
-    """
+    """Scale first and then resize as floats, bilinear with antialiasing (DINOv3), which avoids rounding to 8 bits."""
 
     @property
     def target_size(self) -> int:
-        """Pixels of the shorter side after the resize."""
+        """Shorter side in pixels after the resize."""
         return self.resize if isinstance(self.resize, int) else min(self.resize)
 
     @property
@@ -67,20 +66,21 @@ class Transform:
 
     @cached_property
     def _levels(self) -> np.ndarray:
-        """(3, 256) float32: what each 8-bit level of each channel becomes."""
+        """The value of each 8-bit level in each channel, (3, 256) float32."""
         scaled = (np.arange(256, dtype=np.float64) * self.scale).astype(np.float32)
         mean, std = np.array(self.mean, np.float32)[:, None], np.array(self.std, np.float32)[:, None]
         return ((scaled - mean) / std).astype(np.float32)
 
     def _resize_to(self, image: Image.Image) -> tuple[int, int]:
-        """(height, width) after the resize."""
+        """Return (height, width) after the resize."""
         if not isinstance(self.resize, int):
             return self.resize
         return shorter_side_to(image, self.resize)
 
     def _corner_resize_to(self, image: Image.Image) -> tuple[int, int]:
-        """(height, width) from which corners are cropped: where the picture is squeezed to the crop's own size there
-        would be nothing to leave out, so 8/7 of it is taken.
+        """Return (height, width) of the resized picture from which corners are cropped.
+
+        If the resize squeezes the picture to the size of the crop, 8/7 of that size is used, so that corners differ.
         """
         height, width = self._resize_to(image)
         if (height, width) == self.crop and not isinstance(self.resize, int):
@@ -88,7 +88,7 @@ class Transform:
         return height, width
 
     def _cut(self, image: Image.Image, size: tuple[int, int], place: tuple[int, int]) -> Tensor:
-        """(3, crop height, crop width) float32, normalised: the picture resized to `size`, cut out at (top, left)."""
+        """Return the picture resized to `size`, cropped at (top, left) and normalised: (3, height, width) float32."""
         (height, width), (top, left), (crop_height, crop_width) = size, place, self.crop
         if self.float_resize:
             return self._resized_floats(image, size)[:, top : top + crop_height, left : left + crop_width]
@@ -110,23 +110,23 @@ class Transform:
 
 
 def without_mirror(view: str) -> tuple[str, bool]:
-    """Return what is cut out of the picture (`centre`, `whole`, `corner_0` ...) and whether it is then flipped."""
+    """Return the crop of a view (`centre`, `whole`, `corner_0` ...) and whether it is then flipped."""
     if view not in VIEWS:
         raise ValueError(f"view {view!r} is none of {', '.join(VIEWS)}")
     return {"mirror": ("centre", True), "mirror_whole": ("whole", True)}.get(view, (view, False))
 
 
 def shorter_side_to(image: Image.Image, size: int) -> tuple[int, int]:
-    """(height, width) that makes the shorter side `size` and keeps the shape; the longer side is rounded down."""
+    """Return (height, width) with the shorter side `size` and the same shape; the longer side is rounded down."""
     width, height = image.size
     return (int(size * height / width), size) if width <= height else (size, int(size * width / height))
 
 
 def centre_place(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
-    """(top, left) of the middle; an odd difference leaves the extra row or column at the end."""
+    """Return (top, left) of a centre crop; an odd difference leaves the extra row or column at the end."""
     return (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
 
 
 def corner_place(size: tuple[int, int], crop: tuple[int, int], corner: int) -> tuple[int, int]:
-    """(top, left) of the crop at a corner: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
+    """Return (top, left) of the crop at a corner: 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
     return (size[0] - crop[0] if corner >= 2 else 0), (size[1] - crop[1] if corner % 2 else 0)

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint's weight files, never unpickling more than tensors; and the precision to compute in."""
+"""Load the tensors of a checkpoint, unpickling nothing but tensors, and choose the precision to compute in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,10 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_tensors(checkpoint: Checkpoint, keep: Callable[[str], bool]) -> dict[str, Tensor]:
-    """Return the checkpoint's tensors whose names `keep` accepts; the others are not read into memory."""
+    """Return the checkpoint's tensors whose names `keep` accepts; the others are not read into memory.
+
+    Raises UserError if a file is damaged.
+    """
     tensors: dict[str, Tensor] = {}
     for path in weights_files(checkpoint):
         try:
@@ -22,7 +25,7 @@ def load_tensors(checkpoint: Checkpoint, keep: Callable[[str], bool]) -> dict[st
         except Exception as error:  # what is raised depends on the format and the damage
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"feature extractor {checkpoint.name}: {path.name} is damaged or no weights file ({reason}); "
+                f"feature extractor {checkpoint.name}: {path.name} is damaged or not a weights file ({reason}); "
                 "get the file again"
             ) from error
     return tensors
@@ -41,16 +44,16 @@ def _load_bin(path: Path, keep: Callable[[str], bool]) -> dict[str, Tensor]:
     room = path.stat().st_size
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise ValueError(f"{name} is no plain tensor")
-        if tensor.numel() * tensor.element_size() > room:  # a few numbers repeated without end
+            raise ValueError(f"{name} is not a plain tensor")
+        if tensor.numel() * tensor.element_size() > room:  # a tensor with zero strides repeats a few numbers
             raise ValueError(f"{name} is larger than the file")
     return tensors
 
 
 def precision(config: dict, device: torch.device) -> str:
-    """Return `float32`, `float16`, `bfloat16` or, where only the weights can tell, `stored`.
+    """Return `float32`, `float16`, `bfloat16`, or `stored` if the precision is only known from the weights.
 
-    A CPU always computes in float32. An accelerator computes in the checkpoint's own precision.
+    It is always float32 on a CPU, and the checkpoint's precision on an accelerator.
     """
     if device.type == "cpu":
         return "float32"
@@ -60,7 +63,7 @@ def precision(config: dict, device: torch.device) -> str:
 
 
 def compute_dtype(wanted: str, tensors: dict[str, Tensor]) -> torch.dtype:
-    """Return the dtype for what `precision` says; `stored` is that of the most of the weights."""
+    """Return the dtype for the result of `precision`; `stored` stands for the dtype of most weights."""
     if wanted != "stored":
         return DTYPES[wanted]
     counts = {dtype: sum(t.numel() for t in tensors.values() if t.dtype == dtype) for dtype in DTYPES.values()}
@@ -68,7 +71,7 @@ def compute_dtype(wanted: str, tensors: dict[str, Tensor]) -> torch.dtype:
 
 
 def check_hidden_states(name: str, hidden_states: list[int], n_hidden_states: int) -> None:
-    """UserError unless every hidden state asked for is there."""
+    """Raise UserError if a hidden state does not exist."""
     outside = [k for k in hidden_states if not 0 <= k < n_hidden_states]
     if outside:
         raise UserError(
