@@ -31,7 +31,7 @@ from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.baselines import fit_baselines
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores
 from custom_aesthetic.scores.splits import assign_splits
-from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Target, search
 from custom_aesthetic.search.space import FIRST_TRIAL
 from custom_aesthetic.settings.training import (
@@ -154,14 +154,14 @@ def run_program(program: Program, table: ScoreTable, task: Task) -> Array:
     problem = make_problem(table, task.rich, head_input, scoring, SplitSettings(folds=program.folds), CPU)
     written: list[BestModel] = []
 
-    def make_file(model: BestModel) -> bytes:
+    def make_files(model: BestModel) -> ModelFiles:
         written.append(model)
-        return b""
+        return ModelFiles(b"", b"")
 
     with tempfile.TemporaryDirectory() as folder:
         settings = SearchSettings(trials=program.trials, ensemble=program.ensemble, model_seed=task.seed)
         where = StudySettings(database="", workers="1")
-        search(problem, program.space, settings, where, Target(Path(folder) / "model", make_file))
+        search(problem, program.space, settings, where, Target(Path(folder) / "model", make_files))
     return written[-1].outputs[:, 0].double().numpy()
 
 

@@ -28,7 +28,7 @@ from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_problem
 from custom_aesthetic.heads.model_file import model_bytes
 from custom_aesthetic.heads.training import HeadParameters, Job, train_jobs
-from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Target, search
 from custom_aesthetic.search.sampling import make_sampler
 from custom_aesthetic.search.space import first_parameters, suggest
@@ -60,7 +60,7 @@ def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Ten
         settings = FeatureSettings("efficientnet-lite0", hidden_states_used=((0,),))
         scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
         scoring = ScoringSettings(metric_for_scoring="spearman")
-        problem = make_problem(scored.table, features, head_input, scoring, SplitSettings(), device)
+        problem = make_problem(scored.table, features, head_input, scoring, SplitSettings(folds=1), device)
         return problem, (head_input.values - problem.data.feature_mean) / problem.data.feature_scale
 
 
@@ -304,17 +304,17 @@ def time_to_score(problem: Problem, wanted: float, pruner: str, n_workers: int, 
         reached: list[float] = []
         start = time.perf_counter()
 
-        def make_file(model: BestModel) -> bytes:
+        def make_files(model: BestModel) -> ModelFiles:
             value = model.trials[0].value
             if value is not None and value >= wanted:
                 reached.append(time.perf_counter() - start)
                 raise ReachedError
-            return model_bytes(model.predictor, model.origin)
+            return ModelFiles(model_bytes(model.predictor, model.origin))
 
-        settings = SearchSettings(trials=200, sampler=sampler, pruner=pruner)
+        settings = SearchSettings(trials=200, sampler=sampler, pruner=pruner, ensemble=1)
         where = StudySettings(database=database, workers=str(n_workers))
         with contextlib.suppress(ReachedError):
-            search(problem, SearchSpace(), settings, where, Target(Path(folder) / "model.safetensors", make_file))
+            search(problem, SearchSpace(), settings, where, Target(Path(folder) / "model.safetensors", make_files))
     return reached[0] if reached else None
 
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from custom_aesthetic.heads.model_file import model_bytes
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
-from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Found, Target, search
 from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
@@ -34,8 +34,8 @@ def small_problem(metric: str = "spearman", loss_model: str = "mse", **identity:
     return Problem(data, Judge(SCORES.double().numpy(), rows, 3.0), scoring, identity=known)
 
 
-def make_file(model: BestModel) -> bytes:
-    return model_bytes(model.predictor, model.origin)
+def make_files(model: BestModel) -> ModelFiles:
+    return ModelFiles(model_bytes(model.predictor, model.origin))
 
 
 def run_search(folder: Path, trials: int, **options: Any) -> tuple[FrozenTrial, ...]:
@@ -58,7 +58,7 @@ def find(
     return search(
         problem or small_problem(),
         space,
-        SearchSettings(trials=trials, **{"sampler": "random", **options}),
+        SearchSettings(trials=trials, **{"sampler": "random", "ensemble": 1, **options}),
         StudySettings(**{**where, **own}),
-        Target(folder / "model.safetensors", make_file, ("--trials=3",), note),
+        Target(folder / "model.safetensors", make_files, ("--trials=3",), note),
     )

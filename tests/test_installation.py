@@ -26,7 +26,7 @@ IMPORTED_AS = {
 }
 """Distribution -> the name of its import, where hyphens for underscores do not give it."""
 
-ASKED_FOR_BY_NAME = {"psycopg2", "pymysql", "grpc", "google", "huggingface_hub", "pyarrow"}
+ASKED_FOR_BY_NAME = {"threadpoolctl", "psycopg2", "pymysql", "grpc", "google", "huggingface_hub", "pyarrow"}
 """Imports that a message asks for where they are needed, or that one of the declared packages always brings."""
 
 

@@ -38,6 +38,7 @@ def test_a_training_leaves_a_report_and_a_study_that_says_where_the_model_is(
         "--model_seed=1",
         "--sampler=random",
         "--set_for_scoring=train",
+        "--ensemble=1",
     ]
     small = ["--max_first_layer_size=12", "--max_second_layer_size=12", "--max_train_epochs=6"]
     script.run([*run, *small, "--trials=3"])

@@ -1,10 +1,25 @@
 """What a training says at its end beyond the statistics lines."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from scipy.special import expit
 
-from custom_aesthetic.quality.closing import Judged, baseline_lines, ceiling_line, closing_lines
-from custom_aesthetic.scores.choice_log import make_choice
+from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.baselines import fit_baselines
+from custom_aesthetic.quality.closing import (
+    Judged,
+    baseline_lines,
+    ceiling_line,
+    closing_lines,
+    find_ceiling,
+    find_out,
+    statistics_lines,
+)
+from custom_aesthetic.quality.verdict import verdict
+from custom_aesthetic.scores.choice_log import Comparison, make_choice
 from custom_aesthetic.scores.score_files import ScoreTable
 
 N_IMAGES = 120
@@ -21,59 +36,119 @@ def judged(split: list[str], *, folded: bool = False, noise: float = 0.1, sigma:
     return Judged(table, predictions, features.astype(np.float32), sigmas, folded)
 
 
+def spearman_of(table: ScoreTable, choices: Sequence[Comparison] = ()) -> float:
+    ceiling = find_ceiling(table, choices)
+    assert ceiling is not None
+    assert f"spearman {ceiling.spearman.value:.3f}" in ceiling_line(ceiling)
+    return ceiling.spearman.value
+
+
 def split_of(**shares: int) -> list[str]:
     return [name for name, count in shares.items() for _ in range(count)]
 
 
-def test_the_test_set_is_believed_before_the_eval_set() -> None:
-    both = judged(split_of(train=60, eval=30, test=30))
-    assert both.believed is not None
-    assert both.believed[0] == "Test"
-    assert both.believed[1].tolist() == list(range(90, 120))
-    only_eval = judged(split_of(train=80, eval=40)).believed
-    assert only_eval is not None
-    assert only_eval[0] == "Eval"
+def folded(noise: float = 0.1) -> Judged:
+    """A model that knows every score by heart, and out of fold predicts with some noise."""
+    known = judged(split_of(train=80, eval=40), folded=True, noise=0.0)
+    rows = np.arange(N_IMAGES)
+    folds = [(rows[rows % 4 != fold], rows[rows % 4 == fold]) for fold in range(4)]
+    unseen = known.scores + np.random.default_rng(1).normal(0, noise, N_IMAGES)
+    return replace(known, out_of_fold=unseen, folds=folds)
 
 
-def test_a_model_that_has_seen_the_eval_set_is_not_judged_by_it() -> None:
+def test_the_test_set_is_believed_before_the_eval_set_unless_it_is_tiny() -> None:
+    both = judged(split_of(train=60, eval=30, test=30)).believed
+    assert both is not None
+    assert both.name == "Test"
+    assert both.rows.tolist() == list(range(90, 120))
+    for split in (split_of(train=80, eval=40), split_of(train=70, eval=40, test=10)):
+        only_eval = judged(split).believed
+        assert only_eval is not None
+        assert only_eval.name == "Eval"
+
+
+def test_pictures_that_were_learnt_from_are_judged_out_of_fold_alone() -> None:
+    model = folded(noise=2.0)
+    found = find_out(model)
+    assert found.believed is not None and found.share is not None
+    assert found.believed.name == "Out of fold"
+    assert len(found.believed.rows) == N_IMAGES
+    assert 0.6 < found.share.low < found.share.value < found.share.high < 0.9, "by heart it would be 1"
+    (line,) = statistics_lines(model)
+    assert line.startswith("Out of fold :   120 images")
+    assert not any("AB 100" in line for line in closing_lines(found))
+
+
+def test_without_out_of_fold_predictions_a_model_that_has_seen_all_is_not_judged() -> None:
     seen = judged(split_of(train=80, eval=40), folded=True)
     assert seen.believed is None
     assert seen.learnt.tolist() == list(range(120))
-    (line,) = baseline_lines(seen)
-    assert "--fraction_for_test" in line
+    (line,) = baseline_lines(find_out(seen))
+    assert "learnt from every picture" in line
+    assert "not enough pictures" in verdict(find_out(seen), richer="")
+
+
+def test_baselines_are_judged_by_the_same_folds_as_the_model() -> None:
+    model = folded()
+    found = find_out(model)
+    assert list(found.baselines) == ["ridge", "SVR", "kernel ridge"]
+    learnt, left_out = model.folds[2]
+    expected = fit_baselines(model.features, model.scores, learnt)["SVR"][left_out]
+    np.testing.assert_allclose(found.baselines["SVR"][left_out], expected)
 
 
 def test_a_good_model_earns_its_keep_and_a_bad_one_is_told_what_to_do() -> None:
-    good, bad = (list(baseline_lines(judged(split_of(train=60, eval=60), noise=noise))) for noise in (0.1, 20.0))
-    assert [line.split(" :")[0] for line in good[:-1]] == [
-        f"Eval, {name}" for name in ("mean score", "ridge", "SVR", "kernel ridge")
-    ]
-    assert "no baseline is significantly better" in good[-1]
+    good, bad = (
+        list(baseline_lines(find_out(judged(split_of(train=60, eval=60), noise=noise)))) for noise in (0.1, 20.0)
+    )
+    assert [line.split(" :")[0] for line in good[:-1]] == [f"Eval, {name}" for name in ("ridge", "SVR", "kernel ridge")]
+    assert "no simple method is clearly better" in good[-1]
     assert "is better than the model" in bad[-1]
     assert "--trials" in bad[-1]
 
 
 def test_intervals_hold_the_figure_and_sigma_is_checked() -> None:
-    lines = list(closing_lines(judged(split_of(train=60, eval=60), noise=1.0, sigma=0.1)))
+    lines = list(closing_lines(find_out(judged(split_of(train=60, eval=60), noise=1.0, sigma=0.1))))
     assert lines[0].startswith("Eval 95 % intervals: spearman 0.")
     low, high = (float(part) for part in lines[0].split("spearman ")[1].split(",")[0].split(" ... "))
     assert 0.5 < low < high < 1
     assert "within one sigma" in lines[1]
     assert "too small" in lines[1]
-    assert "held-out Spearman of ridge" in lines[-1]
+    assert not any("nan" in line for line in lines)
+
+
+def test_the_verdict_is_three_sentences_less_what_choosing_adds() -> None:
+    model = folded(noise=2.0)
+    words = verdict(find_out(model, flattery=0.02), richer="do more")
+    share = metrics.ab(model.scores, folded(noise=2.0).out_of_fold)
+    assert f"the model picks the one you would {100 * (share - 0.02):.0f} times in 100 (95 % interval " in words
+    assert "a simple method on the same features (" in words.lower()
+    assert len(re.findall(r"[.](?: |$)", words)) <= 3
+    assert "Next, " in words
+
+
+def test_a_test_set_is_not_corrected_for_a_choice_that_it_took_no_part_in() -> None:
+    model = judged(split_of(train=60, eval=30, test=30), noise=2.0)
+    assert find_out(model, flattery=0.1).share == find_out(model).share
+
+
+def test_the_verdict_names_the_limit_of_noisy_scores_and_the_simple_method_that_is_better() -> None:
+    noisy = folded(noise=0.1)
+    sure = replace(noisy, table=noisy.table.with_column("score_sigma", [2.0] * N_IMAGES))
+    words = verdict(find_out(sure), richer="")
+    assert "a perfect model would reach" in words.lower()
+    assert "comparing the same pictures more often" in words
+    assert "more --trials" in verdict(find_out(folded(noise=30.0)), richer="")
 
 
 def test_the_ceiling_falls_with_the_noise_of_the_scores() -> None:
     table = judged(split_of(train=120)).table
-    assert ceiling_line(table) == ""
-    few, many = (
-        float(ceiling_line(table.with_column("score_sigma", [sigma] * N_IMAGES)).split("spearman ")[1].split(",")[0])
-        for sigma in (2.0, 0.2)
-    )
+    assert find_ceiling(table) is None
+    few, many = (spearman_of(table.with_column("score_sigma", [sigma] * N_IMAGES)) for sigma in (2.0, 0.2))
     assert few < many <= 1
     ratings = table.with_column("score_sd", ["2.0"] * N_IMAGES).with_column("comparisons", [100] * N_IMAGES)
-    assert "perfect model" in ceiling_line(ratings)
-    assert ceiling_line(table.with_column("comparisons", [20] * N_IMAGES)) == "", "the judge may be of any consistency"
+    assert spearman_of(ratings) < 1
+    assert find_ceiling(table.with_column("comparisons", [20] * N_IMAGES)) is None, "of scores on an unknown scale"
 
 
 def test_the_raw_log_of_choices_tells_the_ceiling_too() -> None:
@@ -88,7 +163,7 @@ def test_the_raw_log_of_choices_tells_the_ceiling_too() -> None:
             for pair, won in zip(pairs, wins, strict=True)
         ]
         elsewhere = make_choice("gone.png", ["0.png"], seconds=1, drawn="random")
-        return float(ceiling_line(table, [*choices, *elsewhere]).split("spearman ")[1].split(",")[0])
+        return spearman_of(table, [*choices, *elsewhere])
 
     assert ceiling(300) < ceiling(6000) < 1
-    assert ceiling_line(table, make_choice("gone.png", ["0.png"], seconds=1, drawn="random")) == ""
+    assert find_ceiling(table, make_choice("gone.png", ["0.png"], seconds=1, drawn="random")) is None

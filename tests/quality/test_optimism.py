@@ -60,6 +60,23 @@ def test_the_correction_is_near_what_new_images_say() -> None:
     assert np.mean(corrected) == pytest.approx(np.mean(real), abs=0.03)
 
 
+def test_the_flattery_of_the_share_of_pairs_is_near_what_new_images_say() -> None:
+    generator = np.random.default_rng(1)
+    corrected, real, flattered = [], [], []
+    for seed in range(15):
+        scores = generator.normal(size=1060)
+        heads = scores + generator.uniform(1.2, 1.4, size=(40, 1)) * generator.normal(size=(40, 1060))
+        result = optimism(Choice("mse", scores[:60], 0.0), trials(heads[:, :60]), n_kept=2, seed=seed)
+        assert result is not None
+        best = np.argsort(np.square(heads[:, :60] - scores[:60]).mean(1))[:2]
+        mean = heads[best].mean(0)
+        flattered.append(metrics.ab(scores[:60], mean[:60]))
+        corrected.append(flattered[-1] - result.ab_flattery)
+        real.append(metrics.ab(scores[60:], mean[60:]))
+    assert np.mean(flattered) > np.mean(real) + 0.01
+    assert np.mean(corrected) == pytest.approx(np.mean(real), abs=0.015)
+
+
 def test_where_nothing_was_chosen_or_nothing_can_be_told_it_is_none() -> None:
     scores = np.arange(30.0)
     choice = Choice("spearman", scores, 0.0)

@@ -26,13 +26,14 @@ from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
+from custom_aesthetic.quality.optimism import unpack_outputs
 from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search.run import divide_work
 from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
 from custom_aesthetic.search.study import Claims
 from custom_aesthetic.search.succession import Wanted, open_study
-from custom_aesthetic.search.trials import Problem, recorded_parameters, retrain
+from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain
 from custom_aesthetic.settings.training import Range, SearchSpace
 from tests.problems import RAW, SCORES, SPACE, find, run_search, small_problem
 
@@ -320,12 +321,27 @@ class Undecided(Judge):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_optimism_of_a_search_is_told_from_all_its_trials_or_not_at_all(tmp_path: Path, workers: str) -> None:
-    found = find(tmp_path, 6, workers=workers)
-    assert found.optimism is not None
-    assert found.optimism.n_trials == 6
-    assert found.optimism.chosen == pytest.approx(found.trials[0].value)
-    assert find(tmp_path, 8, workers=workers).optimism is None
+def test_the_optimism_of_a_search_stays_when_it_is_run_again_or_goes_on(tmp_path: Path, workers: str) -> None:
+    first = find(tmp_path, 6, workers=workers).optimism
+    assert first is not None
+    assert first.n_trials == 6
+    assert find(tmp_path, 6).optimism == first, "nothing was run"
+    more = find(tmp_path, 8, workers=workers)
+    assert more.optimism is not None
+    assert more.optimism.n_trials == 8
+    assert more.optimism.chosen == more.trials[0].value
+
+
+def test_kept_outputs_are_those_of_the_trial_but_for_rounding(tmp_path: Path) -> None:
+    problem = small_problem()
+    rows = problem.rows_that_choose
+    run_search(tmp_path, 2, problem=problem)
+    for trial in trials_in(tmp_path):
+        kept = unpack_outputs(trial.system_attrs[OUTPUTS], problem.judge.scores[rows])
+        again = retrain(problem, recorded_parameters(trial), int(trial.user_attrs["seed"])).outputs.numpy()[rows]
+        assert kept is not None
+        torch.testing.assert_close(torch.from_numpy(kept).float(), torch.from_numpy(again), rtol=2e-3, atol=2e-3)
+        assert "outputs" not in trial.user_attrs, "the dashboard shows them"
 
 
 def test_an_undefined_metric_fails_the_trial_with_its_reason(tmp_path: Path) -> None:

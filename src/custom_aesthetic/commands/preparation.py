@@ -33,11 +33,21 @@ from custom_aesthetic.scores.image_splits import (
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores
 from custom_aesthetic.scores.splits import NAMES
 from custom_aesthetic.search.trials import Problem
-from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
+from custom_aesthetic.settings.training import (
+    FeatureSettings,
+    ImageSettings,
+    ScoringSettings,
+    SplitSettings,
+    TrainingArguments,
+)
 
 log = logging.getLogger(__name__)
 
 FEWEST_IMAGES = 4
+
+AUTO_FOLDS = 4
+MOST_FOR_AUTO_FOLDS = 5000
+"""Scored images beyond which `--folds=auto` is 1: a part of so many judges well enough, in a quarter of the time."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,8 @@ class ScoredImages:
 def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredImages:
     """Return the scored images and their split, which is not settled before there are features; nothing is written.
 
-    Scored images that do not exist are left out and named. UserError if fewer than four remain, or if the train or
-    the eval set is empty.
+    Scored images that do not exist are left out and named. UserError if fewer than four remain, if all scores are
+    equal, or if the train or the eval set is empty.
     """
     directory = Path(images.directory)
     file = find_score_file(directory, images.scores)
@@ -67,6 +77,11 @@ def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredIma
     if missing:
         log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
     table = keep_rows(table, set(missing), f"scored images of {file} found in {directory}")
+    if np.ptp(np.asarray(table.scores)) == 0:
+        raise UserError(
+            f"all {len(table)} scores in {file} are equal, so there is no taste to learn; give better pictures higher "
+            "scores"
+        )
     known = known_split(table, directory / images.split, split)
     return ScoredImages(directory, with_split(table, known, split), known)
 
@@ -99,21 +114,54 @@ def load_head_input(
     )
 
 
+def settle_folds(arguments: TrainingArguments, table: ScoreTable) -> TrainingArguments:
+    """Return the arguments with `--folds=auto` replaced by a number; say which, and why.
+
+    UserError where the folds that were asked for do not go with other arguments.
+    """
+    if arguments.split.folds != "auto":
+        check_folds(arguments.split, arguments.scoring)
+        return arguments
+    reason = _against_folds(arguments, table)
+    if reason:
+        log.info("--folds=auto is 1 here, because %s", reason)
+    else:
+        log.info("every picture is judged by heads that have not seen it, in %d folds (--folds=auto)", AUTO_FOLDS)
+    return replace(arguments, split=replace(arguments.split, folds=1 if reason else AUTO_FOLDS))
+
+
+def _against_folds(arguments: TrainingArguments, table: ScoreTable) -> str:
+    """Return why `auto` does not make folds; nothing where it does."""
+    split, plain = arguments.split, SplitSettings()
+    if any(table.columns.get("split", ())):
+        return "the score file has a column split"
+    if arguments.images.split != ImageSettings("").split or split.fraction_for_eval != plain.fraction_for_eval:
+        return "a split is asked for"
+    if arguments.scoring.set_for_scoring != "eval":
+        return f"--set_for_scoring={arguments.scoring.set_for_scoring} is given"
+    return f"more than {MOST_FOR_AUTO_FOLDS:,} pictures are scored" if len(table) > MOST_FOR_AUTO_FOLDS else ""
+
+
 def check_folds(split: SplitSettings, scoring: ScoringSettings) -> None:
-    """Raise UserError where the set for scoring and the folds contradict each other."""
-    if split.folds > 1 and scoring.set_for_scoring != "eval":
+    """Raise UserError where the folds contradict the set for scoring."""
+    if split.n_folds > 1 and scoring.set_for_scoring != "eval":
         raise UserError(
             f"--folds={split.folds} scores each image by a head that has not seen it, which --set_for_scoring="
             f"{scoring.set_for_scoring} contradicts; leave one of them away"
         )
 
 
-def make_judge(table: ScoreTable, scoring: ScoringSettings) -> Judge:
-    """Return what judges the heads; UserError where the loss or the metric cannot be had from these scores."""
+def make_judge(table: ScoreTable, scoring: ScoringSettings, *, folded: bool = False) -> Judge:
+    """Return what judges the heads; UserError where the loss or the metric cannot be computed from these scores.
+
+    With folds (`folded`) all sets are train and eval together.
+    """
     scores = np.asarray(table.scores, dtype=np.float64)
     split = np.asarray(table.columns["split"])
     rows = {name: np.flatnonzero(split == name) for name in ("train", "eval")}
     rows["full"] = np.flatnonzero(split != "test")
+    if folded:
+        rows = dict.fromkeys(rows, rows["full"])
     divider = float(np.median(scores[rows["full"]])) if scoring.accuracy_divider is None else scoring.accuracy_divider
     judge = Judge(scores, rows, divider, _weights(table, scoring))
     check_scores(
@@ -134,8 +182,8 @@ def make_problem(
     split: SplitSettings,
     device: torch.device,
 ) -> Problem:
-    """Return what every trial works on; UserError where the loss or the metric cannot be had from these scores."""
-    judge = make_judge(table, scoring)
+    """Return what every trial works on; UserError if the loss or the metric cannot be computed from these scores."""
+    judge = make_judge(table, scoring, folded=split.n_folds > 1)
     identity = identify(table, features, head_input, scoring, judge)
 
     def data_of(train_rows: NDArray[np.int64]) -> TrainingData:
@@ -148,16 +196,16 @@ def make_problem(
             mixtures=head_input.mixtures,
         )
 
-    if split.folds == 1:
+    if split.n_folds == 1:
         return Problem(data_of(judge.rows["train"]), judge, scoring, identity=identity)
     fitted = judge.rows["full"]
     folds = _folds(table, fitted, split, near_duplicates(table, split, features.values))
     return Problem(
         data_of(fitted),
-        replace(judge, rows=dict.fromkeys(judge.rows, fitted)),
+        judge,
         scoring,
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
-        identity=identity | {"folds": f"{split.folds} by seed {split.eval_pick_seed}"},
+        identity=identity | {"folds": f"{split.n_folds} by seed {split.eval_pick_seed}"},
     )
 
 
@@ -165,11 +213,11 @@ def _folds(
     table: ScoreTable, rows: NDArray[np.int64], split: SplitSettings, groups: Mapping[str, str]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return the folds with near-duplicates together; apart where too few images stand apart for so many folds."""
-    folds = make_folds(table.paths, rows, split.folds, seed=split.eval_pick_seed, groups=groups)
-    if len(folds) == split.folds:
+    folds = make_folds(table.paths, rows, split.n_folds, seed=split.eval_pick_seed, groups=groups)
+    if len(folds) == split.n_folds:
         return folds
     log.warning("near-duplicates leave %d folds only: folds are made image by image", len(folds))
-    return make_folds(table.paths, rows, split.folds, seed=split.eval_pick_seed)
+    return make_folds(table.paths, rows, split.n_folds, seed=split.eval_pick_seed)
 
 
 def identify(

@@ -7,16 +7,28 @@ from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.search.study import FrozenTrial
 from custom_aesthetic.search.trials import recorded_parameters
 
+ONLY_WITH_WEIGHTS = "log_weight_lr"
 
-def describe_trial(trial: FrozenTrial) -> Iterator[str]:
-    """Yield the lines: parameters, one a line; a table of metrics by set; epoch, time and seed."""
+
+def describe_trial(trial: FrozenTrial, *, verbose: bool = True, folded: bool = False) -> Iterator[str]:
+    """Yield the lines: parameters, one a line; a table of metrics by set; with `verbose` epoch, time and seed.
+
+    Parameters that the trial does not use are shown with `verbose` only. With folds the set `eval` is called out of
+    fold, and the others are what the heads say of pictures that they have learnt from.
+    """
     for name, value in vars(recorded_parameters(trial)).items():
-        yield f"  {name:18} {value:.5g}"
-    yield f"  {'metric':18} " + " ".join(f"{name:>9}" for name in SETS)
+        if verbose or name != ONLY_WITH_WEIGHTS or name in trial.params:
+            yield f"  {name:18} {value:.5g}"
+    names = (
+        dict(zip(SETS, ("learnt from", "out of fold", ""), strict=True)) if folded else {name: name for name in SETS}
+    )
+    sets = [name for name in SETS if names[name]]
+    yield f"  {'metric':18} " + " ".join(f"{names[name]:>11}" for name in sets)
     for metric in HIGHER_IS_BETTER:
-        values = [trial.user_attrs.get(f"{name}_{metric}") for name in SETS]
+        values = [trial.user_attrs.get(f"{name}_{metric}") for name in sets]
         if any(value is not None for value in values):
-            cells = (f"{'undefined' if value is None else format(value, '.4f'):>9}" for value in values)
+            cells = (f"{'undefined' if value is None else format(value, '.4f'):>11}" for value in values)
             yield f"  {metric:18} " + " ".join(cells)
     attributes = trial.user_attrs
-    yield f"  best epoch {attributes['best_epoch']}, {attributes['seconds']} s, seed {attributes['seed']}"
+    if verbose:
+        yield f"  best epoch {attributes['best_epoch']}, {attributes['seconds']} s, seed {attributes['seed']}"

@@ -1,10 +1,10 @@
-"""What simple methods make of the same features and split: the mean score, ridge, support-vector and kernel regression.
+"""What simple methods make of the same features and split: ridge, support-vector and kernel regression.
 
 They show whether a search earns its keep. Hyper-parameters are chosen inside the training images, by leaving out
 parts of them; the other images are never looked at.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,20 +43,35 @@ def fit_baselines(features: Array, scores: Array, train_rows: Rows, *, seed: int
     """Return the predictions (n_images,) of each baseline, by its name, in the units of the scores.
 
     `features` are (n_images, n_features) in any units; columns constant in training are left out. With more than
-    MOST_TRAINING_IMAGES training images all but the mean learn from a random part of that size. Where nothing can be
-    learnt (too few training images, constant scores or features) there is the mean alone.
+    MOST_TRAINING_IMAGES training images they learn from a random part of that size. Where nothing can be learnt (too
+    few training images, constant scores or features) there are none.
     """
-    predictions = {"mean score": np.full(len(features), float(np.mean(scores[train_rows])))}
     rows = np.random.default_rng(seed).permutation(train_rows)[:MOST_TRAINING_IMAGES]
     data = _Standardised.of(features, scores, rows)
     if len(rows) < FEWEST_TRAINING_IMAGES or data.columns.size == 0 or np.ptp(scores[rows]) == 0:
-        return predictions
+        return {}
     predictors = {
         "ridge": _fit_kernel_ridge(data, _linear),
         "SVR": _fit_svr(data),
         "kernel ridge": _fit_kernel_ridge(data, _gaussian),
     }
-    return predictions | {name: data.in_score_units(predict, features) for name, predict in predictors.items()}
+    return {name: data.in_score_units(predict, features) for name, predict in predictors.items()}
+
+
+def out_of_fold_baselines(
+    features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]], *, seed: int = 0
+) -> dict[str, Array]:
+    """Return what each baseline says of the images that each fold leaves out, (n_images,); nan for the others.
+
+    `folds` are (rows that train, rows left out), those that judge the model. Only baselines that every fold can fit.
+    """
+    found = [fit_baselines(features, scores, learnt, seed=seed) for learnt, _ in folds]
+    names = [name for name in found[0] if all(name in own for own in found)] if found else []
+    predictions = {name: np.full(len(scores), np.nan) for name in names}
+    for own, (_, left_out) in zip(found, folds, strict=True):
+        for name in names:
+            predictions[name][left_out] = own[name][left_out]
+    return predictions
 
 
 def fit_ridge(features: Array, scores: Array, train_rows: Rows) -> Callable[[Array], Array]:
@@ -93,13 +108,13 @@ def advice(scores: Array, predictions: Array, baselines: Mapping[str, Array], *,
     """Return the sentence that says whether the model earns its keep, and what to do where it does not."""
     found = better_baseline(scores, predictions, baselines, seed=seed)
     if found is None:
-        return f"no baseline is significantly better than the model on these {len(scores)} images"
+        return f"no simple method is clearly better than the model on these {len(scores)} images"
     name, interval = found
     ends = f"{interval.low:+.4f} ... {interval.high:+.4f}"
     return (
         f"{name} is better than the model: Spearman {interval.value:+.4f} ({ends}) on these {len(scores)} images; "
-        "the search has not found a good head yet: run more --trials, average several by --ensemble=8, "
-        "allow more --max_train_epochs, and see that the metric that it improves is the one wanted"
+        "the search has not found a good head yet: run more --trials, allow more --max_train_epochs, and see that the "
+        "metric that it improves is the one wanted"
     )
 
 

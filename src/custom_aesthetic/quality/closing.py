@@ -1,27 +1,39 @@
-"""What a training says at its end of its figures: how sure they are, what simpler methods and more pictures bring."""
+"""What a training finds out about its model: how good it is, how sure that is, what else would do, what to do next."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.quality.baselines import advice, fit_baselines
+from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
 from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
-from custom_aesthetic.quality.learning_curve import learning_curve
-from custom_aesthetic.quality.noise_ceiling import (
-    Ceiling,
-    ceiling_of_comparisons,
-    noise_ceiling,
-    rating_sigmas,
-)
+from custom_aesthetic.quality.learning_curve import LearningCurve, learning_curve
+from custom_aesthetic.quality.noise_ceiling import Ceiling, ceiling_of_comparisons, noise_ceiling, rating_sigmas
 from custom_aesthetic.quality.sigma_coverage import coverage
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.score_files import ScoreTable
 
 Rows = NDArray[np.int64]
+
+FEWEST_TEST_IMAGES = 20
+"""With fewer images in the test set, out-of-fold predictions of all the others say more."""
+
+FEW_IMAGES = 2000
+"""Up to so many, matrices are so small that several threads only wait for each other."""
+
+
+class Believed(NamedTuple):
+    """Images to judge a model by, and what it says of them without having learnt from them."""
+
+    name: str
+    rows: Rows
+    predictions: Array
+    """(n_rows,)"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,10 @@ class Judged:
     """Whether the model learnt from the eval images too, as with folds."""
     comparisons: Sequence[Comparison] = ()
     """The choices that the scores come from, where they are known."""
+    out_of_fold: Array | None = None
+    """(n_images,): what heads that never saw an image say of it; nan where there is no such prediction."""
+    folds: Sequence[tuple[Rows, Rows]] = ()
+    """The rows that train and those left out, by which `out_of_fold` came about."""
 
     @property
     def scores(self) -> Array:
@@ -53,28 +69,119 @@ class Judged:
         return self.rows("train", "eval") if self.folded else self.rows("train")
 
     @property
-    def believed(self) -> tuple[str, Rows] | None:
-        """The images to believe and their name: those of the test set, else of eval if the model has not seen it."""
-        for name in ("test",) if self.folded else ("test", "eval"):
-            rows = self.rows(name)
-            if len(rows) >= 2:
-                return name.capitalize(), rows
-        return None
+    def believed(self) -> Believed | None:
+        """The images to believe: the test set if it is large enough, else out of fold, else eval without folds."""
+        test = self.rows("test")
+        if len(test) >= FEWEST_TEST_IMAGES:
+            return Believed("Test", test, self.predictions[test])
+        unseen = self._out_of_fold() if self.folded else self._eval()
+        if unseen is not None:
+            return unseen
+        return Believed("Test", test, self.predictions[test]) if len(test) >= 2 else None
+
+    def _out_of_fold(self) -> Believed | None:
+        if self.out_of_fold is None:
+            return None
+        rows = np.intersect1d(self.learnt, np.flatnonzero(np.isfinite(self.out_of_fold)))
+        return Believed("Out of fold", rows, self.out_of_fold[rows]) if len(rows) >= 2 else None
+
+    def _eval(self) -> Believed | None:
+        rows = self.rows("eval")
+        return Believed("Eval", rows, self.predictions[rows]) if len(rows) >= 2 else None
 
 
-def closing_lines(judged: Judged) -> Iterator[str]:
-    """Yield the lines, those that take longest last."""
-    if judged.believed is not None:
-        name, rows = judged.believed
-        yield from confidence_lines(name, judged.scores[rows], judged.predictions[rows])
-        if judged.sigmas is not None:
-            found = coverage(judged.scores[rows], judged.predictions[rows], judged.sigmas[rows])
-            yield f"{name} sigma: {found}: {found.verdict}"
-        yield from baseline_lines(judged)
-    ceiling = ceiling_line(judged.table, judged.comparisons)
-    if ceiling:
-        yield ceiling
-    yield str(learning_curve(judged.features, judged.scores, judged.rows("train", "eval")))
+@dataclass(frozen=True)
+class Findings:
+    """All that the closing lines and the verdict say."""
+
+    judged: Judged
+    believed: Believed | None
+    share: Interval | None
+    """Share of pairs in the right order on the images to believe, less what choosing among trials adds."""
+    spearman: Interval | None
+    flattery: float
+    """What was taken off the share, 0...1."""
+    ceiling: Ceiling | None
+    curve: LearningCurve
+    baselines: Mapping[str, Array] = field(default_factory=dict)
+    """Name -> predictions (n_rows,) for the images to believe, by methods that did not learn from them either."""
+
+
+def find_out(judged: Judged, *, flattery: float = 0.0) -> Findings:
+    """Return the findings; takes seconds.
+
+    `flattery` (0...1) is how much choosing among trials adds to the share of pairs in the right order on the images
+    that chose; it does not touch a test set.
+    """
+    with threadpool_limits(limits=1 if len(judged.table) <= FEW_IMAGES else None):
+        return _find_out(judged, judged.believed, flattery)
+
+
+def _find_out(judged: Judged, believed: Believed | None, flattery: float) -> Findings:
+    share = spearman = None
+    if believed is None or believed.name == "Test":
+        flattery = 0.0
+    if believed is not None:
+        scores = judged.scores[believed.rows]
+        share = Interval(*(end - flattery for end in ab_interval(scores, believed.predictions)))
+        spearman = spearman_interval(scores, believed.predictions)
+    return Findings(
+        judged,
+        believed,
+        share,
+        spearman,
+        flattery,
+        find_ceiling(judged.table, judged.comparisons),
+        learning_curve(judged.features, judged.scores, judged.rows("train", "eval")),
+        _baselines(judged, believed),
+    )
+
+
+def _baselines(judged: Judged, believed: Believed | None) -> dict[str, Array]:
+    """Return the baselines' predictions for the images to believe; out of fold they learn by the same folds."""
+    if believed is None:
+        return {}
+    if believed.name == "Out of fold":
+        found = out_of_fold_baselines(judged.features, judged.scores, judged.folds)
+    else:
+        found = fit_baselines(judged.features, judged.scores, judged.learnt)
+    return {name: own[believed.rows] for name, own in found.items() if np.isfinite(own[believed.rows]).all()}
+
+
+def statistics_lines(judged: Judged) -> Iterator[str]:
+    """Yield the statistics of what is judged out of fold and of Test; without folds of Train, Eval, Full and Test."""
+    scores = judged.scores
+    if judged.folded and judged.out_of_fold is not None:
+        unseen = judged._out_of_fold()
+        if unseen is not None:
+            yield statistics_line("Out of fold", scores[unseen.rows], unseen.predictions)
+        sets: dict[str, tuple[str, ...]] = {}
+    else:
+        sets = {"Train": ("train",), "Eval": ("eval",), "Full": ("train", "eval")}
+    for title, names in {**sets, "Test": ("test",)}.items():
+        rows = judged.rows(*names)
+        if len(rows):
+            yield statistics_line(title, scores[rows], judged.predictions[rows])
+    if not judged.folded:
+        yield "the model has learnt from Train, and so from a part of Full: believe Eval, or Test where there is one"
+
+
+def closing_lines(found: Findings) -> Iterator[str]:
+    """Yield how sure the figures are, what simple methods reach, the noise ceiling, and what more scores bring."""
+    judged, believed = found.judged, found.believed
+    if believed is not None and found.spearman is not None:
+        yield from confidence_lines(believed.name, judged.scores[believed.rows], believed.predictions)
+        if found.flattery:
+            yield (
+                f"these pictures also chose the best trials, which adds about {100 * found.flattery:.1f} % to AB; the "
+                "verdict has taken it off"
+            )
+        if judged.sigmas is not None and believed.name != "Out of fold":
+            covered = coverage(judged.scores[believed.rows], believed.predictions, judged.sigmas[believed.rows])
+            yield f"{believed.name} sigma: {covered}: {covered.verdict}"
+    yield from baseline_lines(found)
+    if found.ceiling is not None:
+        yield ceiling_line(found.ceiling)
 
 
 def confidence_lines(name: str, scores: Array, predictions: Array) -> Iterator[str]:
@@ -90,21 +197,32 @@ def _interval(interval: Interval) -> str:
     return f"{interval.low:.3f} ... {interval.high:.3f}"
 
 
-def baseline_lines(judged: Judged) -> Iterator[str]:
+def baseline_lines(found: Findings) -> Iterator[str]:
     """Yield a statistics line for each baseline, and whether the model earns its keep, on the images to believe."""
-    if judged.believed is None:
-        yield "baselines: every image has taught the model something; keep some apart by --fraction_for_test"
+    judged, believed = found.judged, found.believed
+    if believed is None:
+        yield (
+            "simple methods cannot be compared: the model has learnt from every picture; train it again, which keeps "
+            "out-of-fold predictions, or keep some pictures apart by --fraction_for_test"
+        )
         return
-    name, rows = judged.believed
-    baselines = fit_baselines(judged.features, judged.scores, judged.learnt)
-    for method, predictions in baselines.items():
-        yield statistics_line(f"{name}, {method}", judged.scores[rows], predictions[rows])
-    found: Mapping[str, Array] = {method: predictions[rows] for method, predictions in baselines.items()}
-    yield advice(judged.scores[rows], judged.predictions[rows], found)
+    scores = judged.scores[believed.rows]
+    for method, predictions in found.baselines.items():
+        yield statistics_line(f"{believed.name}, {method}", scores, predictions)
+    if found.baselines:
+        yield advice(scores, believed.predictions, found.baselines)
 
 
-def ceiling_line(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> str:
-    """Return what even a perfect model would reach on these scores, or nothing where that is not known.
+def ceiling_line(ceiling: Ceiling) -> str:
+    """Return what even a perfect model would reach, as a line."""
+    return (
+        f"noise ceiling: the scores are uncertain themselves; a perfect model would reach about spearman "
+        f"{ceiling.spearman.value:.3f}, AB {100 * ceiling.ab.value:.1f} % on them"
+    )
+
+
+def find_ceiling(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> Ceiling | None:
+    """Return what even a perfect model would reach on these scores; None where their uncertainty is not known.
 
     It is known from `score_sd` with `comparisons`, the number of ratings; from the choices themselves; or from a column
     `score_sigma`. The number of comparisons alone says nothing of how consistent the judge was.
@@ -116,20 +234,10 @@ def ceiling_line(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> s
         if name in table.columns
     }
     if {"score_sd", "comparisons"} <= columns.keys():
-        sigmas = rating_sigmas(columns["score_sd"], columns["comparisons"])
-        ceiling = noise_ceiling(scores, sigmas, posterior=False)
-    elif comparisons:
-        ceiling = _ceiling_of_choices(table, comparisons)
-    elif "score_sigma" in columns:
-        ceiling = noise_ceiling(scores, columns["score_sigma"], posterior=True)
-    else:
-        return ""
-    if ceiling is None:
-        return ""
-    return (
-        f"noise ceiling: the scores are uncertain themselves; a perfect model would reach about spearman "
-        f"{ceiling.spearman.value:.3f}, AB {100 * ceiling.ab.value:.1f} % on them"
-    )
+        return noise_ceiling(scores, rating_sigmas(columns["score_sd"], columns["comparisons"]), posterior=False)
+    if comparisons:
+        return _ceiling_of_choices(table, comparisons)
+    return noise_ceiling(scores, columns["score_sigma"], posterior=True) if "score_sigma" in columns else None
 
 
 def _ceiling_of_choices(table: ScoreTable, comparisons: Sequence[Comparison]) -> Ceiling | None:

@@ -46,12 +46,29 @@ class LearningCurve:
         if not self.sizes:
             return f"too few scored pictures to tell what more would bring (at least {FEWEST_IMAGES} are needed)"
         measured = ", ".join(f"{rho:.3f} from {n}" for n, rho in zip(self.sizes, self.spearmans, strict=True))
-        told = [f"{extra} more: {_told(gain)}" for extra, gain in self.gains.items()]
-        return f"held-out Spearman of ridge: {measured} pictures; {'; '.join(told)}"
+        return (
+            "what more scores bring is measured by a simpler model than yours (ridge), which learns from parts of your "
+            f"pictures and is judged by the rest; its Spearman: {measured} pictures"
+        )
+
+    def gain_in_ab(self, extra: int, spearman: float) -> Interval | None:
+        """Return what `extra` more scores add to the share of pairs in the right order, 0...1.
+
+        It is the gain in Spearman, added to the Spearman of the model that asks; None where it cannot be told.
+        """
+        gain = self.gains.get(extra)
+        if gain is None or not math.isfinite(spearman):
+            return None
+        return Interval(*(_ab_of(spearman + own) - _ab_of(spearman) for own in gain))
 
 
-def _told(gain: Interval | None) -> str:
-    return "cannot tell" if gain is None else f"{gain.value:+.3f} ({gain.low:+.3f} ... {gain.high:+.3f})"
+def _ab_of(spearman: float) -> float:
+    """Return the share of pairs in the right order that goes with a Spearman, for scores of a normal distribution.
+
+    Both follow from Pearson's correlation there (Kruskal, Ordinal measures of association, 1958).
+    """
+    pearson = 2 * math.sin(math.pi * min(max(spearman, -1.0), 1.0) / 6)
+    return 0.5 + math.asin(pearson) / math.pi
 
 
 def learning_curve(

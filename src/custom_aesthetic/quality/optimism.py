@@ -1,11 +1,14 @@
 """How much a search flatters itself: the best of many trials is best partly by luck on the images that chose it."""
 
+import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
+from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Counts, draw_counts, resampled_ab, resampled_pearson, resampled_spearman
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE
 
@@ -14,6 +17,8 @@ MOST_IMAGES = 2000
 """Images by which trials are chosen, beyond which the choice flatters too little to be worth the time."""
 
 N_RESAMPLES = 100
+
+MOST_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Optimism:
     chosen: float
     corrected: float
     n_trials: int
+    ab_flattery: float = 0.0
+    """By how much the choice raises the share of pairs that the model orders right, 0...1, on those images."""
 
     def __str__(self) -> str:
         return (
@@ -42,8 +49,10 @@ class Choice:
     weights: Array | None = None
 
 
-def optimism(choice: Choice, outputs: Sequence[Array], *, seed: int = 0) -> Optimism | None:
+def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed: int = 0) -> Optimism | None:
     """Return the optimism of having chosen the best of trials with these outputs, (n_images, n_outputs) each.
+
+    Figures are those of the best trial alone, `ab_flattery` that of the mean of the best `n_kept`.
 
     The choice is repeated on resamples of the images, and each time the trial chosen is judged by the images that were
     not drawn (Tsamardinos, Greasidou and Borboudakis, Bootstrapping the out-of-sample predictions for efficient and
@@ -67,7 +76,37 @@ def optimism(choice: Choice, outputs: Sequence[Array], *, seed: int = 0) -> Opti
     worth = left_out[winners, np.arange(N_RESAMPLES)]
     if not np.isfinite(worth).any():
         return None
-    return Optimism(choice.metric, sign * float(np.nanmax(alone)), sign * float(np.nanmean(worth)), len(outputs))
+    return Optimism(
+        choice.metric,
+        sign * float(np.nanmax(alone)),
+        sign * float(np.nanmean(worth)),
+        len(outputs),
+        _ab_flattery(choice.scores, outputs, alone, drawn, counts, n_kept),
+    )
+
+
+def _ab_flattery(
+    scores: Array, outputs: Sequence[Array], alone: Array, drawn: Array, counts: Counts, n_kept: int
+) -> float:
+    """Return by how much the AB of the mean of the best trials is above that of trials chosen by other images.
+
+    On the images that a resample leaves out the final choice, which they took part in, is compared with the choice of
+    the resample, which they took no part in: paired, so that how hard these images are does not blur the difference.
+    `alone` (n_trials,) and `drawn` (n_trials, n_resamples) are the trials' figures, higher being better.
+    """
+    every = np.stack([own[:, 0] for own in outputs])
+    final = every[_best(alone, n_kept)].mean(0)
+    gaps = []
+    for resample, figures in zip(counts, drawn.T, strict=True):
+        out = resample == 0
+        chosen = every[_best(figures, n_kept)][:, out].mean(0)
+        gaps.append(metrics.ab(scores[out], final[out]) - metrics.ab(scores[out], chosen))
+    defined = [gap for gap in gaps if np.isfinite(gap)]
+    return max(0.0, float(np.mean(defined))) if defined else 0.0
+
+
+def _best(figures: Array, n_kept: int) -> NDArray[np.int64]:
+    return np.argsort(-np.nan_to_num(figures, nan=-np.inf), kind="stable")[:n_kept]
 
 
 def _figure(choice: Choice) -> Callable[[Array, Counts], Array]:
@@ -98,3 +137,32 @@ def _by_image(choice: Choice, outputs: Array) -> Array:
             agree = (choice.scores >= choice.divider) == (outputs[:, 0] >= choice.divider)
             return agree.astype(np.float64)
     raise ValueError(f"no such metric: {choice.metric}")
+
+
+def pack_outputs(outputs: Array, scores: Array) -> str:
+    """Return a trial's outputs (n_images, n_outputs) as text, in half precision and units of the scores' deviation.
+
+    So the study can keep them, and any later run on any machine can compute the optimism: at most 11,000 characters
+    for MOST_IMAGES images. `scores` (n_images,) are those of the same images.
+    """
+    mean, deviation = _units(scores)
+    scaled = outputs / deviation
+    scaled[:, 0] -= mean / deviation
+    return base64.b64encode(np.clip(scaled, -MOST_HALF, MOST_HALF).astype("<f2").tobytes()).decode()
+
+
+def unpack_outputs(text: str, scores: Array) -> Array | None:
+    """Return the outputs (n_images, n_outputs) in a text of `pack_outputs`; None where it is of other images."""
+    found = np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float64)
+    if len(scores) == 0 or len(found) not in (len(scores), 2 * len(scores)):
+        return None
+    mean, deviation = _units(scores)
+    outputs = found.reshape(len(scores), -1) * deviation
+    outputs[:, 0] += mean
+    return outputs
+
+
+def _units(scores: Array) -> tuple[float, float]:
+    """Return mean and deviation of the scores, which make outputs into numbers that half precision holds well."""
+    deviation = float(np.std(scores))
+    return float(np.mean(scores)), deviation if deviation > 0 else 1.0

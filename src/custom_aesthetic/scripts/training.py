@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from custom_aesthetic.base.extras import require
-from custom_aesthetic.settings.arguments import parse_arguments, shown_lines
+from custom_aesthetic.settings.arguments import differing_lines, parse_arguments, shown_lines
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import TrainingArguments
 
@@ -14,7 +14,8 @@ log = logging.getLogger("custom_aesthetic.training_script")
 def run(argv: Sequence[str]) -> None:
     """Train as the arguments say; raises UserError for what the user can mend."""
     arguments, _ = parse_arguments(TrainingArguments, argv, description="Train an aesthetic predictor.")
-    log.info("%s", "\n".join(shown_lines(arguments)))
+    lines = shown_lines(arguments) if arguments.output.verbose else differing_lines(arguments)
+    log.info("%s", "\n".join(lines))
     if arguments.output.report is not None:
         require("matplotlib", "report", "--report")
     from custom_aesthetic.commands.early_checks import check_scored_images

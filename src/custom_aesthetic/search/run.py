@@ -17,7 +17,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.base.processes import folder_prefix, sweep_folders
 from custom_aesthetic.quality.optimism import Optimism
-from custom_aesthetic.search.best_models import BestModels, MakeFile
+from custom_aesthetic.search.best_models import BestModels, MakeFiles
 from custom_aesthetic.search.cost import costly_trial, say_time
 from custom_aesthetic.search.optuna_private import storage_of, writable
 from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
@@ -45,7 +45,7 @@ class Found:
     trials: tuple[FrozenTrial, ...]
     """Those whose heads the model file holds, best first."""
     optimism: Optimism | None
-    """None where it cannot be told, as where some of the trials were run before or elsewhere."""
+    """None where it cannot be computed, as from a single trial or from an older study."""
     study: str = ""
     """The name of the study: the one asked for, or its successor."""
 
@@ -55,7 +55,7 @@ class Target:
     """The model file of a search, and what goes with the study."""
 
     file: Path
-    make_file: MakeFile
+    make_files: MakeFiles
     arguments: tuple[str, ...] = ()
     """The arguments in force, as lines; kept with the study."""
     note: str = ""
@@ -98,7 +98,7 @@ def search(
                 problem,
                 n_heads=settings.ensemble,
                 file=target.file,
-                make_file=target.make_file,
+                make_files=target.make_files,
                 shared=is_server(database),
             )
             start = _start_within(study, starting_point(space, weighs_states=bool(problem.data.mixtures)))

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import optuna
-import torch
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 from torch import Tensor
@@ -18,13 +17,16 @@ from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, 
 from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
-from custom_aesthetic.quality.optimism import MOST_IMAGES
+from custom_aesthetic.quality.optimism import MOST_IMAGES, pack_outputs
 from custom_aesthetic.search.optuna_private import parameters_in_one_go, trial_id, write_attributes
 from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import suggest
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, heartbeats
 from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
+
+OUTPUTS = "aesthetic:outputs"
+"""System attribute of a trial: its outputs for the images that choose, as text of `quality.optimism.pack_outputs`."""
 
 WAIT_SECONDS = 0.3
 """Between two questions whether there is a trial to run."""
@@ -82,8 +84,6 @@ class Ended:
     value: float | None
     failure: str | None = None
     head: TrainedHead | None = None
-    outputs: Tensor | None = None
-    """(n_images, n_outputs) of the images that chose, by which the optimism of the search is told."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +247,11 @@ class _Run:
         match outcome:
             case TrainedHead():
                 self._record({**self.problem.measure_all(outcome), "best_epoch": outcome.epoch})
+                self._keep_outputs(outcome)
                 patiently(study.tell, self.trial, outcome.score, skip_if_finished=True)
                 best = [trial.number for trial in complete_trials(study)[:n_kept]]
                 head = outcome if self.trial.number in best else None
-                outputs = self._outputs_that_chose(outcome)
-                return Ended(self.trial.number, TrialState.COMPLETE, outcome.score, head=head, outputs=outputs)
+                return Ended(self.trial.number, TrialState.COMPLETE, outcome.score, head=head)
             case optuna.TrialPruned():
                 self._record({})
                 patiently(study.tell, self.trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -265,9 +265,12 @@ class _Run:
                 return None
         raise outcome
 
-    def _outputs_that_chose(self, head: TrainedHead) -> Tensor | None:
+    def _keep_outputs(self, head: TrainedHead) -> None:
+        """Keep what the head says of the images that choose, where the dashboard does not show it."""
         rows = self.problem.rows_that_choose
-        return head.outputs[torch.from_numpy(rows)] if len(rows) <= MOST_IMAGES else None
+        if len(rows) <= MOST_IMAGES:
+            text = pack_outputs(head.outputs.double().numpy()[rows], self.problem.judge.scores[rows])
+            patiently(self.trial.storage.set_trial_system_attr, trial_id(self.trial), OUTPUTS, text)
 
     def _record(self, attributes: dict[str, float | str]) -> None:
         """Keep the attributes with the trial, and with them all that it can be repeated from."""

@@ -104,6 +104,17 @@ def as_lines(settings: Any) -> list[str]:
     return lines
 
 
+def differing_lines(settings: Any) -> list[str]:
+    """Return `shown_lines` without the settings that have their defaults."""
+    defaults = {
+        line
+        for group in setting_groups(type(settings)).values()
+        for field in dataclasses.fields(group)
+        for line in _field_lines(field, field.default)
+    }
+    return [line for line in shown_lines(settings) if line not in defaults]
+
+
 def shown_lines(settings: Any) -> list[str]:
     """Return `as_lines` for screens and studies, without the passwords in URLs."""
     return [shown_argument(line) for line in as_lines(settings)]
@@ -248,11 +259,25 @@ def _lists_reader(option: str) -> Any:
     return convert
 
 
+def _number_or(option: str, words: tuple[str, ...]) -> Any:
+    def convert(text: str) -> int | str:
+        try:
+            return text if text in words else int(text)
+        except ValueError:
+            called = f"a whole number or {' or '.join(words)}"
+            raise argparse.ArgumentTypeError(f"{option}={printable(text, 60)} is not {called}") from None
+
+    return convert
+
+
 def _converter(option: str, hint: Any, choices: Sequence[str]) -> Any:
     if choices:
         return _choice_reader(option, choices)
     if HiddenStates in typing.get_args(hint):
         return _lists_reader(option)
+    words = [word for part in typing.get_args(hint) for word in typing.get_args(part) if isinstance(word, str)]
+    if words:
+        return _number_or(option, tuple(words))
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if typing.get_args(hint) else [hint]
     kind = hint if typing.get_origin(hint) is tuple else kinds[0]
     if typing.get_origin(kind) is tuple:
@@ -279,7 +304,8 @@ def _value_of(field: dataclasses.Field, given: dict[str, Any]) -> Any:
         return Range(field.default.low if low is None else low, field.default.high if high is None else high)
     value = given[field.name]
     if value is None:
-        return field.default
+        others, instead = field.metadata["yields_to"]
+        return instead if any(given[name] is not None for name in others) else field.default
     return tuple(value) if isinstance(value, list) else value
 
 

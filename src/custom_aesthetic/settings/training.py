@@ -4,7 +4,7 @@ The command line, `--help`, the checks and `arguments-example.txt` all follow fr
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 SPLITS = ("full", "train", "eval")
 METRICS = ("mse", "wmse", "nll", "ab", "spearman", "pearson", "accuracy")
@@ -37,13 +37,15 @@ def setting(
     high: float | None = None,
     short: str | None = None,
     first: float | None = None,
+    yields_to: tuple[tuple[str, ...], Any] = ((), None),
 ) -> Any:
     """Return a dataclass field that carries its help text, choices, bounds (both included) and short option.
 
-    `first` is the value of a searched parameter in the first trial.
+    `first` is the value of a searched parameter in the first trial. `yields_to` names other settings and a value:
+    where one of them is given and this one is not, it has that value.
     """
-    declared = {"help": help, "choices": choices, "low": low, "high": high, "short": short, "first": first}
-    return field(default=default, metadata=declared)
+    declared = {"help": help, "choices": choices, "low": low, "high": high, "short": short}
+    return field(default=default, metadata={**declared, "first": first, "yields_to": yields_to})
 
 
 EXTRACTOR_SEPARATOR = "__"
@@ -79,9 +81,16 @@ class OutputSettings:
         "model.safetensors", "where the trained model goes, relative to the directory or absolute", short="-m"
     )
     savefile: str | None = setting(
-        None, "CSV of score, model_score, split (and every other column of the score file)", short="-s"
+        None,
+        "CSV of score, model_score, out_of_fold_score (with folds), split and every other column of the score file; "
+        "relative to the directory or absolute",
+        short="-s",
     )
-    report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails, written at the end")
+    report: str | None = setting(
+        None,
+        "an HTML page of statistics, charts and thumbnails, written at the end; relative to the current directory",
+    )
+    verbose: bool = setting(False, "also print all arguments, p-values, seeds and unused parameters")
 
 
 @dataclass(frozen=True)
@@ -198,11 +207,14 @@ class SplitSettings:
     fraction_for_test: float = setting(
         0.0, "share kept apart for the closing statistics: it never chooses anything", low=0, high=1
     )
-    folds: int = setting(
-        1,
-        "1 = a trial is scored on the eval set; K = by K-fold cross-validation over train and eval together, the heads "
-        "of all folds being averaged",
+    folds: int | Literal["auto"] = setting(
+        "auto",
+        "K = a trial is judged by K-fold cross-validation over train and eval together, and the model averages the "
+        "folds' heads; 1 = by the eval set, which the model never learns from. auto = 4 where nothing is said of a "
+        "split (no split column, no --split, --fraction_for_eval or --set_for_scoring) and up to 5,000 images are "
+        "scored, else 1",
         low=1,
+        yields_to=(("split", "fraction_for_eval", "set_for_scoring"), 1),
     )
     eval_pick_seed: int = setting(42, "seed of that choice")
     group_duplicates: str = setting(
@@ -212,6 +224,12 @@ class SplitSettings:
         choices=("on", "off"),
     )
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
+
+    @property
+    def n_folds(self) -> int:
+        """The folds, once `auto` is settled."""
+        assert self.folds != "auto", "folds are settled when the score file has been read"
+        return self.folds
 
 
 Whole = TypeVar("Whole")
@@ -279,7 +297,7 @@ class SearchSettings:
         "on the folds done so far",
         choices=("none", "median", "hyperband"),
     )
-    ensemble: int = setting(1, "average the best N heads into the one model file", low=1)
+    ensemble: int = setting(4, "average the best N heads into the one model file; 1 = the best alone", low=1)
     model_seed: int | None = setting(
         None,
         "seeds initialisation, shuffling, dropout and the sampler: same seed, same machine, same result",

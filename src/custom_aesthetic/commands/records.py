@@ -1,0 +1,90 @@
+"""What a training writes of itself: the model file with its metadata, its out-of-fold predictions, the study's note."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from custom_aesthetic.commands.preparation import ScoredImages, describe
+from custom_aesthetic.features.hidden_states import HeadInput, arrange
+from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.heads.domain import find_domain, to_text
+from custom_aesthetic.heads.learnt_pictures import learnt_metadata
+from custom_aesthetic.heads.model_file import input_metadata, model_bytes
+from custom_aesthetic.heads.predictor import fold_mixtures
+from custom_aesthetic.scores.out_of_fold import FINGERPRINT, fingerprint, out_of_fold_bytes
+from custom_aesthetic.search.best_models import BestModel, MakeFiles, ModelFiles
+from custom_aesthetic.search.study import PROCESS
+from custom_aesthetic.settings.arguments import shown_lines
+from custom_aesthetic.settings.training import TrainingArguments
+
+OF_THE_MACHINE = (PROCESS, "seconds")
+"""Left out of the model file: the machine's name and its speed."""
+
+
+def file_maker(
+    arguments: TrainingArguments, scored: ScoredImages, features: FeatureTable, head_input: HeadInput
+) -> MakeFiles:
+    """Return the function that makes the model file, and with folds its out-of-fold predictions, of a model."""
+    table, folded = scored.table, arguments.split.n_folds > 1
+    domain = find_domain(arrange(features, head_input.modes).float().numpy())
+    known = {} if domain is None else {"domain": to_text(domain)}
+    known |= learnt_metadata(features.values.numpy(), table.columns["split"], folded=folded)
+    taught = np.flatnonzero(np.asarray(table.columns["split"]) != "test")
+
+    def make_files(model: BestModel) -> ModelFiles:
+        out_of_fold, tie = None, {}
+        if folded:
+            paths, scores = [table.paths[row] for row in taught], np.asarray(table.scores)[taught]
+            out_of_fold = out_of_fold_bytes(paths, scores, model.outputs[taught, 0].numpy())
+            tie = {FINGERPRINT: fingerprint(out_of_fold)}
+        metadata = _metadata(arguments, features, head_input, model) | known | tie
+        return ModelFiles(model_bytes(fold_mixtures(model.predictor, head_input.fixed), metadata), out_of_fold)
+
+    return make_files
+
+
+def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Mapping[str, str]) -> str:
+    """Return what the dashboard shows of the study, in Markdown."""
+    command = "\n".join(shown_lines(arguments))
+    return (
+        f"Pictures in `{arguments.images.directory}`: {describe(scored.table)}\n\n"
+        f"Features: {identity['features']}\n\n"
+        f"Loss {arguments.scoring.loss_model}; the search improves {arguments.scoring.metric} "
+        f"{_judged_on(arguments)}\n\n"
+        f"Model: `{scored.directory / arguments.output.model}`\n\n"
+        f"Arguments of `aesthetic_predictor_training.py`:\n\n```\n{command}\n```\n"
+    )
+
+
+def _judged_on(arguments: TrainingArguments) -> str:
+    if arguments.split.n_folds > 1:
+        return f"out of fold, in {arguments.split.n_folds} folds"
+    return f"on the {arguments.scoring.set_for_scoring} set"
+
+
+def _metadata(
+    arguments: TrainingArguments, features: FeatureTable, head_input: HeadInput, model: BestModel
+) -> dict[str, str]:
+    """Return what the model file says of itself; all strings."""
+    predictions = model.outputs[:, 0]
+    trial = model.trials[0]
+    extractors = list(dict.fromkeys(block.extractor for block in features.blocks))
+    states = [[block.hidden_state for block in features.blocks if block.extractor == name] for name in extractors]
+    known_input = input_metadata(
+        extractors, states, head_input.modes, arguments.features.views, fp16=arguments.features.fp16_features
+    )
+    found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
+    known = {**trial.user_attrs, **model.metrics, **trial.params}
+    parameters = {key: str(value) for key, value in known.items() if key not in OF_THE_MACHINE}
+    return {
+        **known_input,
+        "folds": str(arguments.split.n_folds),
+        "n_images": str(len(predictions)),
+        "mean_predicted_score": str(float(predictions.mean())),
+        "stdev_predicted_score": str(float(predictions.std())),
+        "loss_model": arguments.scoring.loss_model,
+        "metric_for_scoring": arguments.scoring.metric,
+        **model.origin,
+        **parameters,
+        **found,
+    }

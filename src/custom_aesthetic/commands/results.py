@@ -1,0 +1,129 @@
+"""What a training says and writes at its end: the verdict, the figures behind it, the savefile and the report."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands.judged_pictures import short_floats
+from custom_aesthetic.commands.preparation import ScoredImages
+from custom_aesthetic.commands.run_report import write_run_report
+from custom_aesthetic.commands.trial_description import describe_trial
+from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.heads.fold_training import Fold
+from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.prediction import model_input, predict_features
+from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
+from custom_aesthetic.quality.verdict import verdict
+from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
+from custom_aesthetic.scores.out_of_fold import COLUMN, read_out_of_fold
+from custom_aesthetic.scores.score_files import ScoreTable, write_csv
+from custom_aesthetic.search.run import Found
+from custom_aesthetic.search.storage import opened_study
+from custom_aesthetic.settings.training import FeatureSettings, OutputSettings, StudySettings, TrainingArguments
+
+log = logging.getLogger(__name__)
+
+RICHER_VIEWS = "centre,whole,mirror,mirror_whole"
+
+
+def show_results(
+    arguments: TrainingArguments, found: Found, scored: ScoredImages, features: FeatureTable, folds: Sequence[Fold]
+) -> None:
+    """Print the results of a search, and write the files that are asked for."""
+    model_file = scored.directory / arguments.output.model
+    judged = judge_model(model_file, scored, features, folds)
+    print_results(arguments, found, judged)
+    log.info("model written to %s", model_file)
+    write_files(arguments.output, replace(arguments.study, name=found.study), scored, features, judged)
+
+
+def judge_model(model_file: Path, scored: ScoredImages, features: FeatureTable, folds: Sequence[Fold]) -> Judged:
+    """Return what the model file, and the predictions beside it, say of the scored images, and nothing else."""
+    model = load_model(model_file)
+    values = model_input(model, features)
+    said = predict_features(model, values)
+    by_folds = read_out_of_fold(model_file) if model.folded else {}
+    return Judged(
+        scored.table,
+        said.scores,
+        values.float().numpy(),
+        said.sigmas,
+        model.folded,
+        choices_in(scored.directory),
+        np.array([by_folds.get(path, np.nan) for path in scored.table.paths]) if by_folds else None,
+        [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in folds],
+    )
+
+
+def choices_in(directory: Path) -> list[Comparison]:
+    """Return the choices of the A/B scorer's log beside the pictures; none where there is no such log."""
+    file = directory / LOG_NAME
+    with contextlib.suppress(UserError):
+        return ComparisonLog(file).choices()
+    log.warning("%s is not a log of comparisons, and is not looked at", file)
+    return []
+
+
+def print_results(arguments: TrainingArguments, found: Found, judged: Judged) -> None:
+    """Print the verdict first, then the figures behind it, last the best trial."""
+    chose_by_train = arguments.scoring.set_for_scoring == "train"
+    flattery = 0.0 if found.optimism is None or chose_by_train else found.optimism.ab_flattery
+    findings = find_out(judged, flattery=flattery)
+    log.info("\n%s\n", verdict(findings, richer=how_to_enrich(arguments.features)))
+    for line in (*statistics_lines(judged), *closing_lines(findings)):
+        log.info("%s", line)
+    verbose = arguments.output.verbose
+    if verbose:
+        log.info("%s", findings.curve)
+    if found.optimism is not None:
+        log.info("%s", found.optimism)
+    best = found.trials[0]
+    where = "out of fold" if judged.folded else f"on the {arguments.scoring.set_for_scoring} set"
+    log.info(
+        "best trial %d of study %s: %s %.4f %s",
+        best.number,
+        found.study,
+        arguments.scoring.metric,
+        best.value,
+        where,
+    )
+    if len(found.trials) > 1:
+        log.info("the model averages the heads of trials %s", ", ".join(str(trial.number) for trial in found.trials))
+    for line in describe_trial(best, verbose=verbose, folded=judged.folded):
+        log.info("%s", line)
+
+
+def how_to_enrich(features: FeatureSettings) -> str:
+    """Return advice on richer features."""
+    if len(features.views) == 1:
+        return f"show each picture in several ways by --views={RICHER_VIEWS}"
+    return "try another --feature_extractor_model"
+
+
+def write_files(
+    output: OutputSettings, study: StudySettings, scored: ScoredImages, features: FeatureTable, judged: Judged
+) -> None:
+    """Write the savefile and the report, where they are asked for."""
+    if output.savefile is not None:
+        write_savefile(scored.directory / output.savefile, judged)
+    if output.report is not None:
+        kept = opened_study(study.database, study.name) if study.database else contextlib.nullcontext()
+        with kept as opened:
+            write_run_report(Path(output.report), opened, scored, features, scored.directory / output.model)
+
+
+def write_savefile(file: Path, judged: Judged) -> None:
+    """Write score, model_score, out_of_fold_score, split and every other column of the score file as CSV."""
+    table = judged.table
+    columns = {"score": table.scores, "model_score": short_floats(judged.predictions).tolist()}
+    if judged.out_of_fold is not None:
+        columns[COLUMN] = judged.out_of_fold.tolist()
+    columns["split"] = table.columns["split"]
+    others = {name: values for name, values in table.columns.items() if name not in (*columns, COLUMN)}
+    write_csv(file, ScoreTable(table.paths, {**columns, **others}))
+    log.info("scores written to %s", file)
