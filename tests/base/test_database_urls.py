@@ -52,8 +52,11 @@ def test_no_letter_of_a_password_is_in_the_message_of_a_database_that_cannot_be_
 
     monkeypatch.setattr("custom_aesthetic.search.storage.RDBStorage", refuse)
     monkeypatch.setattr("custom_aesthetic.search.storage.callback_option", lambda: "callback")
+    opened: set[str] = set()  # the URLs of one process, which its messages are cleared of: here each is the first
+    monkeypatch.setattr("custom_aesthetic.search.storage._opened", opened)
     for password in passwords(100):
         for written in (password, quote(password, safe="")):
+            opened.clear()
             with pytest.raises(UserError) as error:
                 open_storage(shape.format(written))
             assert not shows_part(str(error.value)), shape.format(written)
