@@ -35,8 +35,8 @@ from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Target, search
 from custom_aesthetic.search.space import FIRST_TRIAL
 from custom_aesthetic.settings.training import (
+    ObjectiveSettings,
     Range,
-    ScoringSettings,
     SearchSettings,
     SearchSpace,
     SplitSettings,
@@ -149,9 +149,9 @@ def run_task(task: Task) -> list[Result]:
 
 def run_program(program: Program, table: ScoreTable, task: Task) -> Array:
     """Return the program's predictions (n_images,), as its model file would give them."""
-    scoring = ScoringSettings(metric_for_scoring="spearman")
+    objective = ObjectiveSettings(metric_for_scoring="spearman")
     head_input = HeadInput(task.rich.values, ("join",))
-    problem = make_problem(table, task.rich, head_input, scoring, SplitSettings(folds=program.folds), CPU)
+    problem = make_problem(table, task.rich, head_input, objective, SplitSettings(folds=program.folds), CPU)
     written: list[BestModel] = []
 
     def make_files(model: BestModel) -> ModelFiles:

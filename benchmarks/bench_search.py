@@ -36,7 +36,7 @@ from custom_aesthetic.search.trials import Problem, retrain
 from custom_aesthetic.settings.training import (
     FeatureSettings,
     ImageSettings,
-    ScoringSettings,
+    ObjectiveSettings,
     SearchSettings,
     SearchSpace,
     SplitSettings,
@@ -59,8 +59,8 @@ def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Ten
         scored = load_scored_images(images, SplitSettings())
         settings = FeatureSettings("efficientnet-lite0", hidden_states_used=((0,),))
         scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
-        scoring = ScoringSettings(metric_for_scoring="spearman")
-        problem = make_problem(scored.table, features, head_input, scoring, SplitSettings(folds=1), device)
+        objective = ObjectiveSettings(metric_for_scoring="spearman")
+        problem = make_problem(scored.table, features, head_input, objective, SplitSettings(folds=1), device)
         return problem, (head_input.values - problem.data.feature_mean) / problem.data.feature_scale
 
 

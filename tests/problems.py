@@ -13,7 +13,7 @@ from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Found, Target, search
 from custom_aesthetic.search.trials import Problem
-from custom_aesthetic.settings.training import Range, ScoringSettings, SearchSettings, SearchSpace, StudySettings
+from custom_aesthetic.settings.training import ObjectiveSettings, Range, SearchSettings, SearchSpace, StudySettings
 
 SPACE = SearchSpace(
     first_layer_size=Range(8, 16),
@@ -29,9 +29,9 @@ def small_problem(metric: str = "spearman", loss_model: str = "mse", **identity:
     """Return forty images whose score is one of five features, and noise."""
     rows = {"train": np.arange(30), "eval": np.arange(30, 40), "full": np.arange(40)}
     data = standardise(RAW, SCORES, torch.arange(30), device=torch.device("cpu"))
-    scoring = ScoringSettings(metric_for_scoring=metric, loss_model=loss_model, calculate_ab=True)
+    objective = ObjectiveSettings(metric_for_scoring=metric, loss_model=loss_model, calculate_ab=True)
     known = {"images": "a" * 64, "scores": "b" * 64, "features": "colours", "metric_for_scoring": metric, **identity}
-    return Problem(data, Judge(SCORES.double().numpy(), rows, 3.0), scoring, identity=known)
+    return Problem(data, Judge(SCORES.double().numpy(), rows, 3.0), objective, identity=known)
 
 
 def make_files(model: BestModel) -> ModelFiles:

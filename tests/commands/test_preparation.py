@@ -12,7 +12,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
 from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_judge, make_problem
 from custom_aesthetic.scores.splits import read_split_file
-from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ScoringSettings, SplitSettings
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ObjectiveSettings, SplitSettings
 from tests.mean_colour import MeanColour
 
 CPU = torch.device("cpu")
@@ -149,7 +149,7 @@ def test_several_extractors_lie_side_by_side(colour_pictures: Path) -> None:
 def test_the_problem_has_the_training_images_standardised(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), ALONE, CPU)
-    problem = make_problem(scored.table, features, head_input, ScoringSettings(), SplitSettings(folds=1), CPU)
+    problem = make_problem(scored.table, features, head_input, ObjectiveSettings(), SplitSettings(folds=1), CPU)
     train = problem.data.train_rows
     assert torch.allclose(problem.data.features[train].mean(0), torch.zeros(3), atol=1e-6)
     assert float(problem.data.scores[train].std(correction=0)) == pytest.approx(1, abs=1e-5)
@@ -160,8 +160,8 @@ def test_the_problem_has_the_training_images_standardised(colour_pictures: Path)
 def test_weights_are_scaled_to_mean_one_where_asked(colour_pictures: Path) -> None:
     write_scores(colour_pictures, "relative_path,score,weight", ",4")
     table = load(colour_pictures).table
-    judge = make_judge(table, ScoringSettings(loss_model="wmse"))
-    normalised = make_judge(table, ScoringSettings(loss_model="wmse", normalise_weights=True))
+    judge = make_judge(table, ObjectiveSettings(loss_model="wmse"))
+    normalised = make_judge(table, ObjectiveSettings(loss_model="wmse", normalise_weights=True))
     assert (judge.weights == 4).all()
     assert normalised.weights is not None
     assert (normalised.weights == 1).all()
@@ -172,7 +172,7 @@ def test_a_missing_or_negative_weight_is_named(colour_pictures: Path, weight: st
     write_scores(colour_pictures, "relative_path,score,weight", f",{weight}")
     table = load(colour_pictures).table
     with pytest.raises(UserError, match=r"the weight of cold/00\.png"):
-        make_judge(table, ScoringSettings(loss_model="wmse"))
+        make_judge(table, ObjectiveSettings(loss_model="wmse"))
 
 
 def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -
     scored = load(colour_pictures, fraction_for_test=0.25)
     split = list(scored.table.columns["split"])
     assert [split.count(name) for name in ("train", "eval", "test")] == [12, 6, 6]
-    judge = make_judge(scored.table, ScoringSettings())
+    judge = make_judge(scored.table, ObjectiveSettings())
     apart = {row for row, name in enumerate(split) if name == "test"}
     assert not any(apart & set(rows.tolist()) for rows in judge.rows.values())
     assert len(judge.rows["full"]) == 18
@@ -222,11 +222,11 @@ def test_near_duplicates_are_left_out_together_by_the_folds(
     write_scores(colour_pictures)
     split = SplitSettings(folds=4)
     scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), split, CPU)
-    problem = make_problem(scored.table, features, head_input, ScoringSettings(), split, CPU)
+    problem = make_problem(scored.table, features, head_input, ObjectiveSettings(), split, CPU)
     assert len(problem.folds) == 4
     assert "image by image" in caplog.text, "neighbours in colour are all alike"
 
     alike = dict.fromkeys(scored.table.paths[:5], scored.table.paths[0])
     monkeypatch.setattr(preparation, "near_duplicates", lambda *_: alike)
-    problem = make_problem(scored.table, features, head_input, ScoringSettings(), split, CPU)
+    problem = make_problem(scored.table, features, head_input, ObjectiveSettings(), split, CPU)
     assert sorted(len(set(range(5)) & set(fold.left_out.tolist())) for fold in problem.folds) == [0, 0, 0, 5]

@@ -22,7 +22,7 @@ def test_what_is_attached_is_the_problem_that_was_shared(tmp_path: Path, dtype: 
     assert torch.equal(found.data.features, data.features)
     assert torch.equal(found.folds[0].data.features, -data.features[:, :3])
     assert torch.equal(found.data.scores, problem.data.scores)
-    assert found.scoring == problem.scoring
+    assert found.objective == problem.objective
     assert found.identity == problem.identity
 
 

@@ -36,7 +36,7 @@ from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import (
     FeatureSettings,
     ImageSettings,
-    ScoringSettings,
+    ObjectiveSettings,
     SplitSettings,
     TrainingArguments,
 )
@@ -120,7 +120,7 @@ def settle_folds(arguments: TrainingArguments, table: ScoreTable) -> TrainingArg
     UserError where the folds that were asked for do not go with other arguments.
     """
     if arguments.split.folds != "auto":
-        check_folds(arguments.split, arguments.scoring)
+        check_folds(arguments.split, arguments.objective)
         return arguments
     reason = _against_folds(arguments, table)
     if reason:
@@ -137,21 +137,21 @@ def _against_folds(arguments: TrainingArguments, table: ScoreTable) -> str:
         return "the score file has a column split"
     if arguments.images.split != ImageSettings("").split or split.fraction_for_eval != plain.fraction_for_eval:
         return "a split is asked for"
-    if arguments.scoring.set_for_scoring != "eval":
-        return f"--set_for_scoring={arguments.scoring.set_for_scoring} is given"
+    if arguments.objective.set_for_scoring != "eval":
+        return f"--set_for_scoring={arguments.objective.set_for_scoring} is given"
     return f"more than {MOST_FOR_AUTO_FOLDS:,} pictures are scored" if len(table) > MOST_FOR_AUTO_FOLDS else ""
 
 
-def check_folds(split: SplitSettings, scoring: ScoringSettings) -> None:
-    """Raise UserError where the folds contradict the set for scoring."""
-    if split.n_folds > 1 and scoring.set_for_scoring != "eval":
+def check_folds(split: SplitSettings, objective: ObjectiveSettings) -> None:
+    """Raise UserError where the folds contradict the set for objective."""
+    if split.n_folds > 1 and objective.set_for_scoring != "eval":
         raise UserError(
             f"--folds={split.folds} scores each image by a head that has not seen it, which --set_for_scoring="
-            f"{scoring.set_for_scoring} contradicts; leave one of them away"
+            f"{objective.set_for_scoring} contradicts; leave one of them away"
         )
 
 
-def make_judge(table: ScoreTable, scoring: ScoringSettings, *, folded: bool = False) -> Judge:
+def make_judge(table: ScoreTable, objective: ObjectiveSettings, *, folded: bool = False) -> Judge:
     """Return what judges the heads; UserError where the loss or the metric cannot be computed from these scores.
 
     With folds (`folded`) all sets are train and eval together.
@@ -162,14 +162,15 @@ def make_judge(table: ScoreTable, scoring: ScoringSettings, *, folded: bool = Fa
     rows["full"] = np.flatnonzero(split != "test")
     if folded:
         rows = dict.fromkeys(rows, rows["full"])
-    divider = float(np.median(scores[rows["full"]])) if scoring.accuracy_divider is None else scoring.accuracy_divider
-    judge = Judge(scores, rows, divider, _weights(table, scoring))
+    divider = objective.accuracy_divider
+    divider = float(np.median(scores[rows["full"]])) if divider is None else divider
+    judge = Judge(scores, rows, divider, _weights(table, objective))
     check_scores(
         judge,
-        loss_model=scoring.loss_model,
-        metric=scoring.metric,
-        set_for_scoring=scoring.set_for_scoring,
-        wanted=scoring.metrics,
+        loss_model=objective.loss_model,
+        metric=objective.metric,
+        set_for_scoring=objective.set_for_scoring,
+        wanted=objective.metrics,
     )
     return judge
 
@@ -178,13 +179,13 @@ def make_problem(
     table: ScoreTable,
     features: FeatureTable,
     head_input: HeadInput,
-    scoring: ScoringSettings,
+    objective: ObjectiveSettings,
     split: SplitSettings,
     device: torch.device,
 ) -> Problem:
     """Return what every trial works on; UserError if the loss or the metric cannot be computed from these scores."""
-    judge = make_judge(table, scoring, folded=split.n_folds > 1)
-    identity = identify(table, features, head_input, scoring, judge)
+    judge = make_judge(table, objective, folded=split.n_folds > 1)
+    identity = identify(table, features, head_input, objective, judge)
 
     def data_of(train_rows: NDArray[np.int64]) -> TrainingData:
         return standardise(
@@ -197,13 +198,13 @@ def make_problem(
         )
 
     if split.n_folds == 1:
-        return Problem(data_of(judge.rows["train"]), judge, scoring, identity=identity)
+        return Problem(data_of(judge.rows["train"]), judge, objective, identity=identity)
     fitted = judge.rows["full"]
     folds = _folds(table, fitted, split, near_duplicates(table, split, features.values))
     return Problem(
         data_of(fitted),
         judge,
-        scoring,
+        objective,
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
         identity=identity | {"folds": f"{split.n_folds} by seed {split.eval_pick_seed}"},
     )
@@ -221,7 +222,7 @@ def _folds(
 
 
 def identify(
-    table: ScoreTable, features: FeatureTable, head_input: HeadInput, scoring: ScoringSettings, judge: Judge
+    table: ScoreTable, features: FeatureTable, head_input: HeadInput, objective: ObjectiveSettings, judge: Judge
 ) -> dict[str, str]:
     """Return what the scores of a study depend on, by name: readable, or as hashes."""
     blocks = [f"{block.extractor} {block.hidden_state} {block.view}".strip() for block in features.blocks]
@@ -232,13 +233,13 @@ def identify(
         "scores": _digest([repr(float(score)) for score in table.scores]),
         "split": _digest(table.columns["split"]),
         "features": "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]),
-        "loss_model": scoring.loss_model,
-        "metric_for_scoring": scoring.metric,
-        "set_for_scoring": scoring.set_for_scoring,
+        "loss_model": objective.loss_model,
+        "metric_for_scoring": objective.metric,
+        "set_for_scoring": objective.set_for_scoring,
     }
     if judge.weights is not None:
         identity["weights"] = _digest([repr(float(weight)) for weight in judge.weights])
-    if scoring.metric == "accuracy":
+    if objective.metric == "accuracy":
         identity["accuracy_divider"] = repr(judge.divider)
     return identity
 
@@ -247,14 +248,14 @@ def _digest(items: Sequence[str]) -> str:
     return hashlib.sha256(hashable("\0".join(items))).hexdigest()
 
 
-def _weights(table: ScoreTable, scoring: ScoringSettings) -> Array | None:
-    if "wmse" not in scoring.metrics or "weight" not in table.columns:
+def _weights(table: ScoreTable, objective: ObjectiveSettings) -> Array | None:
+    if "wmse" not in objective.metrics or "weight" not in table.columns:
         return None
     weights = np.asarray(table.columns["weight"], dtype=np.float64)
     bad = [path for path, weight in zip(table.paths, weights, strict=True) if not weight >= 0]
     if bad or not weights.any():
         raise UserError(f"the weight of {name_some(bad or list(table.paths))} is missing or not above 0; give each one")
-    return weights / weights.mean() if scoring.normalise_weights else weights
+    return weights / weights.mean() if objective.normalise_weights else weights
 
 
 def describe(table: ScoreTable) -> str:

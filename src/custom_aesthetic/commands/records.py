@@ -49,7 +49,7 @@ def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Map
     return (
         f"Pictures in `{arguments.images.directory}`: {describe(scored.table)}\n\n"
         f"Features: {identity['features']}\n\n"
-        f"Loss {arguments.scoring.loss_model}; the search improves {arguments.scoring.metric} "
+        f"Loss {arguments.objective.loss_model}; the search improves {arguments.objective.metric} "
         f"{_judged_on(arguments)}\n\n"
         f"Model: `{scored.directory / arguments.output.model}`\n\n"
         f"Arguments of `aesthetic_predictor_training.py`:\n\n```\n{command}\n```\n"
@@ -59,7 +59,7 @@ def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Map
 def _judged_on(arguments: TrainingArguments) -> str:
     if arguments.split.n_folds > 1:
         return f"out of fold, in {arguments.split.n_folds} folds"
-    return f"on the {arguments.scoring.set_for_scoring} set"
+    return f"on the {arguments.objective.set_for_scoring} set"
 
 
 def _metadata(
@@ -82,8 +82,8 @@ def _metadata(
         "n_images": str(len(predictions)),
         "mean_predicted_score": str(float(predictions.mean())),
         "stdev_predicted_score": str(float(predictions.std())),
-        "loss_model": arguments.scoring.loss_model,
-        "metric_for_scoring": arguments.scoring.metric,
+        "loss_model": arguments.objective.loss_model,
+        "metric_for_scoring": arguments.objective.metric,
         **model.origin,
         **parameters,
         **found,

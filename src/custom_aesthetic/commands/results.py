@@ -71,7 +71,7 @@ def choices_in(directory: Path) -> list[Comparison]:
 
 def print_results(arguments: TrainingArguments, found: Found, judged: Judged) -> None:
     """Print the verdict first, then the figures behind it, last the best trial."""
-    chose_by_train = arguments.scoring.set_for_scoring == "train"
+    chose_by_train = arguments.objective.set_for_scoring == "train"
     flattery = 0.0 if found.optimism is None or chose_by_train else found.optimism.ab_flattery
     findings = find_out(judged, flattery=flattery)
     log.info("\n%s\n", verdict(findings, richer=how_to_enrich(arguments.features)))
@@ -83,12 +83,12 @@ def print_results(arguments: TrainingArguments, found: Found, judged: Judged) ->
     if found.optimism is not None:
         log.info("%s", found.optimism)
     best = found.trials[0]
-    where = "out of fold" if judged.folded else f"on the {arguments.scoring.set_for_scoring} set"
+    where = "out of fold" if judged.folded else f"on the {arguments.objective.set_for_scoring} set"
     log.info(
         "best trial %d of study %s: %s %.4f %s",
         best.number,
         found.study,
-        arguments.scoring.metric,
+        arguments.objective.metric,
         best.value,
         where,
     )

@@ -32,7 +32,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     divide_work(arguments.study.workers, device)  # refuses a wrong number before any work
     scored = load_scored_images(arguments.images, arguments.split)
     arguments = settle_folds(arguments, scored.table)
-    make_judge(scored.table, arguments.scoring, folded=arguments.split.n_folds > 1)  # refuses before any work too
+    make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # refuses before any work too
     scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device)
     log.info("%s", describe(scored.table))
     if arguments.search.trials == 0:
@@ -40,7 +40,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
         log.info("features are cached; --trials=0, so no search")
         return
 
-    problem = make_problem(scored.table, features, head_input, arguments.scoring, arguments.split, device)
+    problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device)
     target = Target(
         scored.directory / arguments.output.model,
         file_maker(arguments, scored, features, head_input),

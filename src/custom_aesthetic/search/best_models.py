@@ -110,7 +110,7 @@ class BestModels:
         if len(outputs) < len(trials):
             return None
         weights = None if judge.weights is None else judge.weights[rows]
-        choice = Choice(self.problem.scoring.metric, scores, judge.divider, weights)
+        choice = Choice(self.problem.objective.metric, scores, judge.divider, weights)
         found = optimism(choice, outputs, n_kept=self.n_heads)
         best = trials[0].value if trials else None
         if found is None or best is None:

@@ -46,7 +46,7 @@ def _seconds_a_step(problem: Problem, space: SearchSpace) -> float:
     train(
         replace(problem.data, train_rows=rows),
         parameters,
-        loss_model=problem.scoring.loss_model,
+        loss_model=problem.objective.loss_model,
         seed=0,
         evaluate=lambda outputs_of: 0.0,
         higher_is_better=True,

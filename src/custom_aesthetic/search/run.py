@@ -92,7 +92,7 @@ def search(
             )
             study = open_study(storage, wanted, where.database)
             target.begin()
-            _describe(study, target, f"{problem.scoring.set_for_scoring}_{problem.scoring.metric}")
+            _describe(study, target, f"{problem.objective.set_for_scoring}_{problem.objective.metric}")
             models = BestModels(
                 study,
                 problem,

@@ -23,7 +23,7 @@ from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import suggest
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, heartbeats
-from custom_aesthetic.settings.training import ScoringSettings, SearchSpace
+from custom_aesthetic.settings.training import ObjectiveSettings, SearchSpace
 
 OUTPUTS = "aesthetic:outputs"
 """System attribute of a trial: its outputs for the images that choose, as text of `quality.optimism.pack_outputs`."""
@@ -38,7 +38,7 @@ class Problem:
 
     data: TrainingData
     judge: Judge
-    scoring: ScoringSettings
+    objective: ObjectiveSettings
     folds: tuple[Fold, ...] = ()
     """The folds by which a trial is judged; none where the eval set judges it."""
     identity: dict[str, str] = field(default_factory=dict)
@@ -46,32 +46,32 @@ class Problem:
 
     @property
     def higher_is_better(self) -> bool:
-        return HIGHER_IS_BETTER[self.scoring.metric]
+        return HIGHER_IS_BETTER[self.objective.metric]
 
     @property
     def rows_that_choose(self) -> NDArray[np.int64]:
         """The images by whose metric trials are told apart."""
-        return self.judge.rows[self.scoring.set_for_scoring]
+        return self.judge.rows[self.objective.set_for_scoring]
 
     @property
     def aim(self) -> Aim:
-        return Aim(self.scoring.loss_model, self.evaluate, self.higher_is_better)
+        return Aim(self.objective.loss_model, self.evaluate, self.higher_is_better)
 
     def evaluate(self, outputs_of: Callable) -> float:
-        return self.judge.measure(self.scoring.metric, self.scoring.set_for_scoring, outputs_of)
+        return self.judge.measure(self.objective.metric, self.objective.set_for_scoring, outputs_of)
 
     def evaluate_rows(self, rows: NDArray[np.int64], outputs: Tensor) -> float:
         """Return the metric that the search improves, on these of the images alone."""
-        name = self.scoring.set_for_scoring
+        name = self.objective.set_for_scoring
         judge = replace(self.judge, rows={**self.judge.rows, name: rows, "train": rows})
-        return judge.measure(self.scoring.metric, name, lambda chosen: outputs[chosen])
+        return judge.measure(self.objective.metric, name, lambda chosen: outputs[chosen])
 
     def measure_all(self, head: TrainedHead) -> dict[str, float]:
         """Return the metrics of a head by name (`eval_ab`, ...)."""
-        values = self.judge.measure_all(self.scoring.metrics, head.outputs.double().numpy())
+        values = self.judge.measure_all(self.objective.metrics, head.outputs.double().numpy())
         if head.seen_outputs is None:
             return values
-        seen = self.judge.measure_all(self.scoring.metrics, head.seen_outputs.double().numpy())
+        seen = self.judge.measure_all(self.objective.metrics, head.seen_outputs.double().numpy())
         return {name: (values if name.startswith("eval_") else seen)[name] for name in values if name in seen}
 
 
@@ -243,7 +243,7 @@ class _Run:
     def end(self, study: optuna.Study, outcome: TrainedHead | Exception, n_kept: int) -> Ended | None:
         """Record the outcome; return what ended, or None where the search was stopped instead."""
         if isinstance(outcome, TrainedHead) and outcome.score != outcome.score:
-            outcome = DivergedError(f"{self.problem.scoring.metric} is undefined for what the head predicts")
+            outcome = DivergedError(f"{self.problem.objective.metric} is undefined for what the head predicts")
         match outcome:
             case TrainedHead():
                 self._record({**self.problem.measure_all(outcome), "best_epoch": outcome.epoch})

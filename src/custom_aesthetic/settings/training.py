@@ -161,7 +161,7 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True)
-class ScoringSettings:
+class ObjectiveSettings:
     """Training constants: loss and metrics"""
 
     loss_model: str = setting(
@@ -194,7 +194,7 @@ class ScoringSettings:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric kept with a trial: the loss's own, the scoring metric, and those asked for."""
+        """Every metric kept with a trial: the loss's own, the one that the search improves, and those asked for."""
         asked = {name for name in METRICS if getattr(self, f"calculate_{name}")}
         return tuple(name for name in METRICS if name in asked | {self.loss_model, self.metric})
 
@@ -315,7 +315,7 @@ class TrainingArguments:
     study: StudySettings
     device: DeviceSettings
     features: FeatureSettings
-    scoring: ScoringSettings
+    objective: ObjectiveSettings
     split: SplitSettings
     space: SearchSpace
     search: SearchSettings
