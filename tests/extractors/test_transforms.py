@@ -155,7 +155,7 @@ def test_the_defaults_are_those_of_the_transformers_classes():
 @pytest.mark.parametrize("shape", [(320, 256), (256, 321), (1000, 90), (16, 16), (3, 700), (224, 224)], ids=str)
 def test_naflex_patches_are_exactly_those_of_the_siglip2_processor(shape):
     picture = make_picture(*shape)
-    expected = pillow_processor("Siglip2ImageProcessor")(images=picture, return_tensors="pt")
+    expected = pillow_processor("Siglip2ImageProcessor")()(images=picture, return_tensors="pt")
     transform = naflex_transform({}, "x")
     strip = transform(picture)
     assert strip.shape == (3, 16, 16 * 257)
