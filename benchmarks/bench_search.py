@@ -226,7 +226,7 @@ def time_population(problem: Problem, sets: Sequence[HeadParameters], n_at_once:
     largest = (max(own.first_layer_size for own in sets), max(own.second_layer_size for own in sets))
     jobs = [Job(parameters, SEED + index) for index, parameters in enumerate(sets)]
     start = time.perf_counter()
-    for _, outcome in train_jobs(problem.data, jobs, problem.aim, n_at_once=n_at_once, layers=largest):
+    for _, outcome in train_jobs(problem.data, jobs, problem.goal, n_at_once=n_at_once, layers=largest):
         assert not isinstance(outcome, Exception)
     return Timing(time.perf_counter() - start, total_steps(problem, sets))
 

@@ -121,3 +121,12 @@ def test_a_script_imports_nothing_heavy_before_it_runs(script: Path) -> None:
 def test_the_map_names_every_package_in_order() -> None:
     rows = [line for line in (ROOT / "docs" / "map.md").read_text(encoding="utf-8").splitlines() if "| `" in line]
     assert [row.split("`")[1] for row in rows] == list(ORDER)
+
+
+def test_a_class_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for file in SOURCES:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(place(file))
+    assert not {name: found for name, found in places.items() if len(found) > 1}

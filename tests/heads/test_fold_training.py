@@ -10,7 +10,7 @@ from torch import Tensor
 
 from custom_aesthetic.heads.fold_training import Fold, train_folds
 from custom_aesthetic.heads.predictor import predict
-from custom_aesthetic.heads.training import Aim, DivergedError, train
+from custom_aesthetic.heads.training import DivergedError, Goal, train
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.scores.folds import make_folds
 from tests.heads.test_training import CPU, PARAMETERS
@@ -37,16 +37,16 @@ def correlation(outputs: Tensor, scores: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([outputs[kept, 0], scores[kept]]))[0, 1])
 
 
-def aim_for(scores: Tensor) -> Aim:
+def goal_for(scores: Tensor) -> Goal:
     def evaluate(outputs_of: Callable[[Tensor], Tensor]) -> float:
         return correlation(outputs_of(torch.arange(N_IMAGES)), scores)
 
-    return Aim("mse", evaluate, higher_is_better=True)
+    return Goal("mse", evaluate, higher_is_better=True)
 
 
 def test_what_cannot_be_known_is_not_found_out_of_fold() -> None:
     folds, _, scores = pure_noise()
-    head = train_folds(folds, PARAMETERS, aim_for(scores), seed=1)
+    head = train_folds(folds, PARAMETERS, goal_for(scores), seed=1)
     assert head.seen_outputs is not None
     assert correlation(head.seen_outputs, scores) > 0.9
     assert abs(head.score) < 0.4
@@ -55,7 +55,7 @@ def test_what_cannot_be_known_is_not_found_out_of_fold() -> None:
 
 def test_each_image_is_judged_by_the_head_that_left_it_out() -> None:
     folds, _, scores = pure_noise()
-    head = train_folds(folds, PARAMETERS, aim_for(scores), seed=1)
+    head = train_folds(folds, PARAMETERS, goal_for(scores), seed=1)
     for index, fold in enumerate(folds):
         alone = train(
             fold.data,
@@ -71,7 +71,7 @@ def test_each_image_is_judged_by_the_head_that_left_it_out() -> None:
 
 def test_the_predictor_is_the_mean_of_the_folds_heads() -> None:
     folds, features, scores = pure_noise()
-    head = train_folds(folds, PARAMETERS, aim_for(scores), seed=1)
+    head = train_folds(folds, PARAMETERS, goal_for(scores), seed=1)
     apart = slice(N_IMAGES - N_KEPT_APART, None)
     torch.testing.assert_close(predict(head.predictor, features)[apart], head.outputs[apart], atol=1e-4, rtol=1e-4)
     assert head.predictor.layers == (3 * PARAMETERS.first_layer_size, 3 * PARAMETERS.second_layer_size)
@@ -80,4 +80,4 @@ def test_the_predictor_is_the_mean_of_the_folds_heads() -> None:
 def test_a_fold_that_diverges_ends_the_trial() -> None:
     folds, _, scores = pure_noise()
     with pytest.raises(DivergedError):
-        train_folds(folds, replace(PARAMETERS, log_lr=30.0), aim_for(scores), seed=1)
+        train_folds(folds, replace(PARAMETERS, log_lr=30.0), goal_for(scores), seed=1)

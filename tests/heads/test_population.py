@@ -10,7 +10,7 @@ from custom_aesthetic.features.hidden_states import Mixture
 from custom_aesthetic.heads import losses
 from custom_aesthetic.heads.schedule import Schedule
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
+from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 
 CPU = torch.device("cpu")
@@ -32,25 +32,25 @@ def problem(mixtures: tuple[Mixture, ...] = ()) -> TrainingData:
     return standardise(features, scores, torch.arange(17), device=CPU, weights=weights, mixtures=mixtures)
 
 
-def aim(data: TrainingData, loss_model: str = "mse") -> Aim:
+def goal(data: TrainingData, loss_model: str = "mse") -> Goal:
     scores = data.scores * data.score_scale + data.score_mean
     rows = torch.arange(17, 24)
 
     def evaluate(outputs_of) -> float:
         return float((outputs_of(rows)[:, 0] - scores[rows]).square().mean())
 
-    return Aim(loss_model, evaluate, False)
+    return Goal(loss_model, evaluate, False)
 
 
 def alone(data: TrainingData, job: Job, loss_model: str = "mse") -> TrainedHead:
-    own = aim(data, loss_model)
+    own = goal(data, loss_model)
     return train(
         data, job.parameters, loss_model=loss_model, seed=job.seed, evaluate=own.evaluate, higher_is_better=False
     )
 
 
 def together(data: TrainingData, jobs: list[Job], loss_model: str = "mse", n_at_once: int = 3):
-    outcomes = train_jobs(data, jobs, aim(data, loss_model), n_at_once=n_at_once, layers=(12, 10))
+    outcomes = train_jobs(data, jobs, goal(data, loss_model), n_at_once=n_at_once, layers=(12, 10))
     return {job.seed: outcome for job, outcome in outcomes}
 
 
@@ -118,7 +118,7 @@ def test_the_next_job_is_asked_for_when_a_place_is_free() -> None:
             asked.append(seed)
             yield Job(parameters, seed)
 
-    outcomes = train_jobs(data, jobs(), aim(data), n_at_once=2, layers=(12, 10))
+    outcomes = train_jobs(data, jobs(), goal(data), n_at_once=2, layers=(12, 10))
     first, _ = next(outcomes)
     assert asked == [0, 1]
     assert first.seed in asked
@@ -157,7 +157,7 @@ def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mix
 
     data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
     found: list[Tensor] = []
-    own = aim(data, loss_model)
+    own = goal(data, loss_model)
     train(
         data, parameters, loss_model=loss_model, seed=seed, higher_is_better=False,
         evaluate=lambda outputs_of: found.append(outputs_of(torch.arange(24))) or own.evaluate(outputs_of),

@@ -1,4 +1,4 @@
-"""A scoring session without its page: choices, undo, scores, restarts, two at once."""
+"""A labelling session without its page: choices, undo, scores, restarts, two at once."""
 
 import itertools
 import json

@@ -279,7 +279,7 @@ def test_what_a_fold_reports_is_the_metric_on_the_images_left_out_so_far() -> No
         reported.append((n_done, rows.tolist(), problem.evaluate_rows(rows, outputs)))
 
     parameters = suggest(optuna.trial.FixedTrial(vars(FIRST_TRIAL)), SearchSpace(), weighs_states=False)  # type: ignore[arg-type]
-    head = train_folds(problem.folds, parameters, problem.aim, seed=3, on_fold=note)
+    head = train_folds(problem.folds, parameters, problem.goal, seed=3, on_fold=note)
     assert [n_done for n_done, _, _ in reported] == [1, 2, 3, 4]
     assert reported[1][1] == [row for row in range(40) if row % 4 < 2]
     expected = scipy.stats.spearmanr(SCORES[reported[1][1]], head.outputs[reported[1][1], 0]).statistic

@@ -143,7 +143,7 @@ def _against_folds(arguments: TrainingArguments, table: ScoreTable) -> str:
 
 
 def check_folds(split: SplitSettings, objective: ObjectiveSettings) -> None:
-    """Raise UserError where the folds contradict the set for objective."""
+    """Raise UserError where the folds contradict --set_for_scoring."""
     if split.n_folds > 1 and objective.set_for_scoring != "eval":
         raise UserError(
             f"--folds={split.folds} scores each image by a head that has not seen it, which --set_for_scoring="

@@ -10,7 +10,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.labelling.score_files import ScoreFiles, open_score_files
-from custom_aesthetic.labelling.session import Plan, Session, with_names
+from custom_aesthetic.labelling.session import PairPlan, Session, with_names
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
@@ -151,7 +151,7 @@ def _stars_of(picture: Path) -> int | None:
         return None
 
 
-def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses: Guesses) -> Plan:
+def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses: Guesses) -> PairPlan:
     """Return the plan: each picture's guess is its starting score, or else its stars, or else the model's score."""
     earlier = {} if files.start is None else dict(zip(files.start.paths, files.start.scores, strict=True))
     here = set(paths)
@@ -166,7 +166,7 @@ def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses:
         unknown = np.tile(features.mean(axis=0), (len(everyone) - len(paths), 1))
         features = np.concatenate([features, unknown])
     scale, shift = to_units(start)
-    return Plan(tuple(everyone), len(paths), starting_prior(guess, features), scale, shift)
+    return PairPlan(tuple(everyone), len(paths), starting_prior(guess, features), scale, shift)
 
 
 def describe(session: Session) -> str:

@@ -88,7 +88,7 @@ class Patchifier(nn.Module):
         return self.norm(self.proj(pixels).flatten(2).transpose(1, 2))
 
 
-class Head(nn.Module):
+class AttentionPool(nn.Module):
     """One learnt query attends to the patches: (images, patches, width) -> (images, width)."""
 
     def __init__(self, width: int, n_heads: int) -> None:
@@ -119,7 +119,7 @@ class Aim(nn.Module):
                 "post_trunk_norm": nn.LayerNorm(config.embed_dim, eps=EPS),
             }
         )
-        self.head = Head(config.embed_dim, config.num_heads)
+        self.head = AttentionPool(config.embed_dim, config.num_heads)
 
     def forward(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         """Return hidden state -> (images, width); blocks after the last one needed are not computed."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, train
+from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, train
 from custom_aesthetic.heads.training_data import TrainingData
 
 Rows = NDArray[np.int64]
@@ -28,7 +28,7 @@ class Fold:
 def train_folds(
     folds: Sequence[Fold],
     parameters: HeadParameters,
-    aim: Aim,
+    goal: Goal,
     *,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
@@ -49,10 +49,10 @@ def train_folds(
             train(
                 fold.data,
                 parameters,
-                loss_model=aim.loss_model,
+                loss_model=goal.loss_model,
                 seed=seed + index,
                 evaluate=lambda _: float("nan"),
-                higher_is_better=aim.higher_is_better,
+                higher_is_better=goal.higher_is_better,
                 on_epoch=on_epoch,
             )
         )
@@ -67,7 +67,7 @@ def train_folds(
     unseen = _mean_where(every, left_out | ~left_out.any(0))
     return TrainedHead(
         make_predictor=partial(_mean_head, heads),
-        score=aim.evaluate(lambda rows: unseen[rows]),
+        score=goal.evaluate(lambda rows: unseen[rows]),
         epoch=parameters.train_epochs,
         outputs=unseen,
         state_weights=heads[0].state_weights,

@@ -23,8 +23,8 @@ from custom_aesthetic.heads.training_data import TrainingData
 
 
 @dataclass(frozen=True)
-class Head:
-    """One head as it stands: weight and bias of its three layers, and its hidden-state weights and biases."""
+class RawHead:
+    """A head in training: its numbers, which map standardised features to outputs as the loss sees them."""
 
     parts: Sequence[Tensor]
     data: TrainingData
@@ -94,7 +94,7 @@ def in_score_units(outputs: Tensor, mean: float, scale: float) -> Tensor:
     return scaled
 
 
-def finish(head: Head, *, score: float, epoch: int) -> TrainedHead:
+def finish(head: RawHead, *, score: float, epoch: int) -> TrainedHead:
     """Return the head so that it stands alone."""
     if head.loss_model == "nll":
         _make_sigma_positive(head)
@@ -102,24 +102,24 @@ def finish(head: Head, *, score: float, epoch: int) -> TrainedHead:
     outputs = in_score_units(head.raw_outputs(), mean, scale)
     nothing = torch.empty(0)
     data = replace(head.data, features=nothing, scores=nothing, weights=None, train_rows=nothing)
-    alone = Head([part.detach().cpu().clone() for part in head.parts], data, head.loss_model)
+    alone = RawHead([part.detach().cpu().clone() for part in head.parts], data, head.loss_model)
     state_weights = _state_weights(head)
     return TrainedHead(score, epoch, outputs, state_weights, partial(_fold, alone, mean, scale, state_weights))
 
 
-def _make_sigma_positive(head: Head) -> None:
+def _make_sigma_positive(head: RawHead) -> None:
     """Turn the sign of sigma where the training found its negative: the loss knows only its square."""
     if head.raw_outputs(head.data.train_rows)[:, 1].median() < 0:
         head.parts[4][1].neg_()
         head.parts[5][1].neg_()
 
 
-def _state_weights(head: Head) -> tuple[tuple[float, ...], ...]:
+def _state_weights(head: RawHead) -> tuple[tuple[float, ...], ...]:
     parts = head.parts[6].split([mixture.n_states + 1 for mixture in head.data.mixtures])
     return tuple(tuple(part.tolist()) for part in parts)
 
 
-def _fold(head: Head, mean: float, scale: float, state_weights: Sequence[Sequence[float]]) -> Predictor:
+def _fold(head: RawHead, mean: float, scale: float, state_weights: Sequence[Sequence[float]]) -> Predictor:
     data = head.data
     predictor = fold_scores(from_layers(list(zip(head.parts[0:6:2], head.parts[1:6:2], strict=True))), mean, scale)
     if data.mixtures:

@@ -16,7 +16,7 @@ from custom_aesthetic.base.torch_private import AdamWState, adamw_step
 from custom_aesthetic.heads import losses
 from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, Masks, unpad
 from custom_aesthetic.heads.schedule import Batch, Schedule
-from custom_aesthetic.heads.trained_head import Head, TrainedHead, finish, in_score_units
+from custom_aesthetic.heads.trained_head import RawHead, TrainedHead, finish, in_score_units
 from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.settings.training import PerHeadParameter, Range
 
@@ -51,7 +51,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Aim:
+class Goal:
     """What all heads of a search are trained for."""
 
     loss_model: str
@@ -75,9 +75,9 @@ def train(
     `seed`. `on_epoch(epoch, score)` is called after every epoch, from 1, and may end the training by an exception.
     Raises DivergedError when the outputs are no longer finite.
     """
-    aim = Aim(loss_model, evaluate, higher_is_better)
+    goal = Goal(loss_model, evaluate, higher_is_better)
     job = Job(parameters, seed, on_epoch)
-    ((_, outcome),) = train_jobs(data, [job], aim)
+    ((_, outcome),) = train_jobs(data, [job], goal)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -86,7 +86,7 @@ def train(
 def train_jobs(
     data: TrainingData,
     jobs: Iterable[Job | None],
-    aim: Aim,
+    goal: Goal,
     *,
     n_at_once: int = 1,
     layers: tuple[int, int] | None = None,
@@ -103,12 +103,12 @@ def train_jobs(
     while True:
         while len(running) < n_at_once and (job := next(waiting, None)) is not None:
             if stack is None or layers is None:
-                stack = _make_stack(data, aim, n_at_once, layers or _layers(job))
-            running.append(_Training(job, aim, data, stack, len(running)))
+                stack = _make_stack(data, goal, n_at_once, layers or _layers(job))
+            running.append(_Training(job, goal, data, stack, len(running)))
         if not running:
             return
         assert stack is not None
-        _step(stack, running, data, losses.GRADIENTS[aim.loss_model])
+        _step(stack, running, data, losses.GRADIENTS[goal.loss_model])
         for training in [training for training in running if training.schedule.epoch_ended]:
             outcome = training.end_epoch()
             if outcome is not None:
@@ -120,9 +120,9 @@ def _layers(job: Job) -> tuple[int, int]:
     return job.parameters.first_layer_size, job.parameters.second_layer_size
 
 
-def _make_stack(data: TrainingData, aim: Aim, n_at_once: int, layers: tuple[int, int]) -> HeadStack:
+def _make_stack(data: TrainingData, goal: Goal, n_at_once: int, layers: tuple[int, int]) -> HeadStack:
     n_mixing = sum(mixture.n_states + 1 for mixture in data.mixtures)
-    sizes = HeadSizes(data.n_inputs, *layers, losses.n_outputs(aim.loss_model), n_mixing)
+    sizes = HeadSizes(data.n_inputs, *layers, losses.n_outputs(goal.loss_model), n_mixing)
     return HeadStack(n_at_once, sizes, data.mixtures, data.features.device)
 
 
@@ -185,15 +185,15 @@ def pad(parts: Sequence[Tensor], width: int | None = None) -> Tensor:
 class _Training:
     """One head on its way, in its slot of the stack."""
 
-    def __init__(self, job: Job, aim: Aim, data: TrainingData, stack: HeadStack, slot: int) -> None:
-        self.job, self.aim, self.data, self.stack = job, aim, data, stack
+    def __init__(self, job: Job, goal: Goal, data: TrainingData, stack: HeadStack, slot: int) -> None:
+        self.job, self.goal, self.data, self.stack = job, goal, data, stack
         own = job.parameters
         device = data.features.device
         generator = torch.Generator(device).manual_seed(job.seed)
         self.sizes = replace(stack.sizes, first=own.first_layer_size, second=own.second_layer_size)
         self.slot = slot
-        stack.start(slot, self.sizes, generator, first_sigma=aim.loss_model == "nll")
-        odd = losses.even_batches(aim.loss_model) and own.batch_size % 2
+        stack.start(slot, self.sizes, generator, first_sigma=goal.loss_model == "nll")
+        odd = losses.even_batches(goal.loss_model) and own.batch_size % 2
         self.schedule = Schedule(
             data.train_rows,
             n_epochs=own.train_epochs,
@@ -256,10 +256,10 @@ class _Training:
     def _is_better(self, score: float) -> bool:
         if self._best is None or math.isnan(self._best[0]):
             return True
-        return score > self._best[0] if self.aim.higher_is_better else score < self._best[0]
+        return score > self._best[0] if self.goal.higher_is_better else score < self._best[0]
 
-    def _head(self, numbers: Tensor) -> Head:
-        return Head(unpad(numbers, self.stack.sizes, self.sizes), self.data, self.aim.loss_model)
+    def _head(self, numbers: Tensor) -> RawHead:
+        return RawHead(unpad(numbers, self.stack.sizes, self.sizes), self.data, self.goal.loss_model)
 
     def _score(self) -> float:
         """Return what `evaluate` says of the head's outputs in the units of the scores."""
@@ -272,7 +272,7 @@ class _Training:
                 raise DivergedError("the outputs are not finite")
             return outputs
 
-        return self.aim.evaluate(outputs_of)
+        return self.goal.evaluate(outputs_of)
 
     def _finish(self) -> TrainedHead:
         assert self._best is not None

@@ -1,4 +1,4 @@
-"""A scoring session: draws the pictures to compare, logs each choice, keeps the scores up to date in the background."""
+"""A labelling session: draws the pictures to compare, logs each choice, keeps the scores up to date as it goes."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ class BadRequest(UserError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class PairPlan:
     """What a session works with; rows of all arrays are `paths`."""
 
     paths: tuple[str, ...]
@@ -54,7 +54,9 @@ class Plan:
 class Session:
     """State of one run of the A/B scorer; every method may be called from any thread."""
 
-    def __init__(self, plan: Plan, files: ScoreFiles, comparisons: ComparisonLog, *, seed: int | None = None) -> None:
+    def __init__(
+        self, plan: PairPlan, files: ScoreFiles, comparisons: ComparisonLog, *, seed: int | None = None
+    ) -> None:
         self.plan = plan
         self.files = files
         self._log = comparisons
@@ -280,7 +282,7 @@ def _rounded(figure: Sequence[float]) -> list[float]:
     return [round(float(value), 4) for value in figure]
 
 
-def with_names(plan: Plan, names: Sequence[str]) -> Plan:
+def with_names(plan: PairPlan, names: Sequence[str]) -> PairPlan:
     """The plan with pictures that are not on the disk but in the log: their comparisons still tell of the others."""
     new = [name for name in dict.fromkeys(names) if name not in set(plan.paths)]
     if not new:

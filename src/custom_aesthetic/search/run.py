@@ -26,7 +26,7 @@ from custom_aesthetic.search.space import first_parameters, starting_point
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
 from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, n_finished, process_name
 from custom_aesthetic.search.succession import Wanted, open_study
-from custom_aesthetic.search.trials import Ended, Plan, Problem
+from custom_aesthetic.search.trials import Ended, Problem, TrialPlan
 from custom_aesthetic.search.workers import Place, Workers, work
 from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
 
@@ -75,7 +75,9 @@ def search(
     n_workers, n_at_once = divide_work(
         where.workers, problem.data.features.device, seeded=settings.model_seed is not None
     )
-    plan = Plan(space, settings.trials, settings.ensemble, settings.model_seed, n_at_once, settings.pruner != "none")
+    plan = TrialPlan(
+        space, settings.trials, settings.ensemble, settings.model_seed, n_at_once, settings.pruner != "none"
+    )
     sweep_folders(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True) as folder:
         journal = str(Path(folder) / "journal")
@@ -174,7 +176,7 @@ def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) 
 def _search(
     study: optuna.Study,
     problem: Problem,
-    plan: Plan,
+    plan: TrialPlan,
     place: Place,
     models: BestModels,
     *,

@@ -13,7 +13,7 @@ from torch import Tensor
 from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
 from custom_aesthetic.heads.fold_training import Fold, train_folds
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.heads.training import Aim, DivergedError, HeadParameters, Job, train, train_jobs
+from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
@@ -54,8 +54,8 @@ class Problem:
         return self.judge.rows[self.objective.set_for_scoring]
 
     @property
-    def aim(self) -> Aim:
-        return Aim(self.objective.loss_model, self.evaluate, self.higher_is_better)
+    def goal(self) -> Goal:
+        return Goal(self.objective.loss_model, self.evaluate, self.higher_is_better)
 
     def evaluate(self, outputs_of: Callable) -> float:
         return self.judge.measure(self.objective.metric, self.objective.set_for_scoring, outputs_of)
@@ -87,7 +87,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlan:
     """How a process runs trials."""
 
     space: SearchSpace
@@ -108,23 +108,23 @@ class StoppedError(Exception):
 
 def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedHead:
     """Return the head of a trial again, from its recorded parameters and seed."""
-    aim = problem.aim
+    goal = problem.goal
     if problem.folds:
-        return train_folds(problem.folds, parameters, aim, seed=seed)
+        return train_folds(problem.folds, parameters, goal, seed=seed)
     return train(
         problem.data,
         parameters,
-        loss_model=aim.loss_model,
+        loss_model=goal.loss_model,
         seed=seed,
-        evaluate=aim.evaluate,
-        higher_is_better=aim.higher_is_better,
+        evaluate=goal.evaluate,
+        higher_is_better=goal.higher_is_better,
     )
 
 
 def run_trials(
     claims: Claims,
     problem: Problem,
-    plan: Plan,
+    plan: TrialPlan,
     *,
     stopped: Callable[[], bool],
     on_end: Callable[[Ended], None],
@@ -168,7 +168,7 @@ def run_trials(
                 else train_jobs(
                     problem.data,
                     jobs(),
-                    problem.aim,
+                    problem.goal,
                     n_at_once=plan.n_at_once,
                     layers=largest if plan.n_at_once > 1 else None,
                 )
@@ -195,7 +195,7 @@ def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tu
         outcome: TrainedHead | Exception
         try:
             outcome = train_folds(
-                problem.folds, job.parameters, problem.aim, seed=job.seed, on_epoch=job.on_epoch, on_fold=job.on_fold
+                problem.folds, job.parameters, problem.goal, seed=job.seed, on_epoch=job.on_epoch, on_fold=job.on_fold
             )
         except (DivergedError, StoppedError, optuna.TrialPruned) as error:
             outcome = error
@@ -205,7 +205,7 @@ def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tu
 class _Run:
     """One trial on its way."""
 
-    def __init__(self, trial: optuna.Trial, problem: Problem, plan: Plan, stopped: Callable[[], bool]) -> None:
+    def __init__(self, trial: optuna.Trial, problem: Problem, plan: TrialPlan, stopped: Callable[[], bool]) -> None:
         self.trial, self.problem, self.plan, self.stopped = trial, problem, plan, stopped
         with parameters_in_one_go(trial, patiently):
             self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))

@@ -27,7 +27,7 @@ from custom_aesthetic.search.sampling import N_REPORTS, make_pruner, make_sample
 from custom_aesthetic.search.shared_data import SharedProblem
 from custom_aesthetic.search.storage import open_storage, patiently
 from custom_aesthetic.search.study import Claims, Dead, bury, bury_silent, process_name
-from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Plan, Problem, run_trials
+from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Problem, TrialPlan, run_trials
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Place:
         )
 
 
-def work(claims: Claims, problem: Problem, plan: Plan, *, stopped: Callable[[], bool], on_end: Callable) -> None:
+def work(claims: Claims, problem: Problem, plan: TrialPlan, *, stopped: Callable[[], bool], on_end: Callable) -> None:
     """Run trials until the study has all that it is to have, those of processes that died meanwhile included."""
     while not stopped():
         run_trials(claims, problem, plan, stopped=stopped, on_end=on_end)
@@ -73,7 +73,7 @@ def work(claims: Claims, problem: Problem, plan: Plan, *, stopped: Callable[[], 
         wait(WAIT_SECONDS)
 
 
-def _worker(connection: Connection, shared: SharedProblem, plan: Plan, place: Place, seed: int | None) -> None:
+def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, place: Place, seed: int | None) -> None:
     """What a worker process runs: it sends every trial that ends, and last its own end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that minds them decides
     torch.set_num_threads(1)
@@ -145,7 +145,7 @@ class _Worker:
 class Workers:
     """Worker processes, started by `run` and none left when it ends, however it ends."""
 
-    def __init__(self, study: optuna.Study, shared: SharedProblem, plan: Plan, place: Place) -> None:
+    def __init__(self, study: optuna.Study, shared: SharedProblem, plan: TrialPlan, place: Place) -> None:
         self.study, self.shared, self.plan, self.place = study, shared, plan, place
         self.context = multiprocessing.get_context("spawn")
         self.workers: list[_Worker] = []
