@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 SLOW = (
     *("benchmarks", "base/process_group"),
-    *("commands/run_report", "commands/spotlight"),
+    *("commands/results", "commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
     *("heads/scorer", "scripts/every_model"),
     *("labelling/page", "labelling/server"),

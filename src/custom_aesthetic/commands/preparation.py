@@ -114,7 +114,7 @@ def load_head_input(
     )
 
 
-def settle_folds(arguments: TrainingArguments, table: ScoreTable) -> TrainingArguments:
+def settle_folds(arguments: TrainingArguments, scored: ScoredImages) -> TrainingArguments:
     """Return the arguments with `--folds=auto` replaced by a number; say which, and why.
 
     UserError where the folds that were asked for do not go with other arguments.
@@ -122,7 +122,7 @@ def settle_folds(arguments: TrainingArguments, table: ScoreTable) -> TrainingArg
     if arguments.split.folds != "auto":
         check_folds(arguments.split, arguments.objective)
         return arguments
-    reason = _against_folds(arguments, table)
+    reason = _against_folds(arguments, scored)
     if reason:
         log.info("--folds=auto is 1 here, because %s", reason)
     else:
@@ -130,16 +130,16 @@ def settle_folds(arguments: TrainingArguments, table: ScoreTable) -> TrainingArg
     return replace(arguments, split=replace(arguments.split, folds=1 if reason else AUTO_FOLDS))
 
 
-def _against_folds(arguments: TrainingArguments, table: ScoreTable) -> str:
+def _against_folds(arguments: TrainingArguments, scored: ScoredImages) -> str:
     """Return why `auto` does not make folds; nothing where it does."""
     split, plain = arguments.split, SplitSettings()
-    if any(table.columns.get("split", ())):
+    if scored.known.own:
         return "the score file has a column split"
     if arguments.images.split != ImageSettings("").split or split.fraction_for_eval != plain.fraction_for_eval:
         return "a split is asked for"
     if arguments.objective.set_for_scoring != "eval":
         return f"--set_for_scoring={arguments.objective.set_for_scoring} is given"
-    return f"more than {MOST_FOR_AUTO_FOLDS:,} pictures are scored" if len(table) > MOST_FOR_AUTO_FOLDS else ""
+    return f"more than {MOST_FOR_AUTO_FOLDS:,} pictures are scored" if len(scored.table) > MOST_FOR_AUTO_FOLDS else ""
 
 
 def check_folds(split: SplitSettings, objective: ObjectiveSettings) -> None:

@@ -31,7 +31,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     check_places(arguments)
     divide_work(arguments.study.workers, device)  # refuses a wrong number before any work
     scored = load_scored_images(arguments.images, arguments.split)
-    arguments = settle_folds(arguments, scored.table)
+    arguments = settle_folds(arguments, scored)
     make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # refuses before any work too
     scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device)
     log.info("%s", describe(scored.table))

@@ -1,0 +1,155 @@
+"""What the shortest call decides, keeps and says: folds, out-of-fold predictions, the verdict first."""
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+import aesthetic_predictor_training as script
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands import preparation
+from custom_aesthetic.quality.optimism import unpack_outputs
+from custom_aesthetic.scores.out_of_fold import read_out_of_fold
+from custom_aesthetic.search.storage import close_storage, open_storage
+from custom_aesthetic.search.trials import OUTPUTS
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.training import TrainingArguments
+from tests.conftest import ROOT
+from tests.mean_colour import MeanColour
+
+SMALL = ("--max_first_layer_size=12", "--max_second_layer_size=12", "--min_batch_size=8", "--max_train_epochs=8")
+
+
+@pytest.fixture
+def scored_pictures(colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    """Coloured pictures, scored by how red they are, in the current directory; the extractor is their mean colour."""
+    monkeypatch.setattr(preparation, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+    monkeypatch.chdir(colour_pictures.parent)
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
+    write_scores(colour_pictures, [int(file.stem) / 10 for file in sorted(colour_pictures.rglob("*.png"))])
+    return colour_pictures
+
+
+def write_scores(folder: Path, scores: list[float], split: str = "") -> None:
+    files = sorted(folder.rglob("*.png"))
+    rows = [f"{file.relative_to(folder).as_posix()},{score},{split}" for file, score in zip(files, scores, strict=True)]
+    (folder / "scores.csv").write_text("\n".join(["relative_path,score,split", *rows]))
+
+
+def train(*more: str) -> None:
+    script.run(["-d=pictures", "--trials=5", "--model_seed=1", "--workers=1", *SMALL, *more])
+
+
+def test_the_shortest_call_keeps_the_mean_of_its_members_out_of_fold_outputs(scored_pictures: Path) -> None:
+    train("--savefile=out.csv", "--group_duplicates=off")
+    kept = read_out_of_fold(scored_pictures / "model.safetensors")
+    with (scored_pictures / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["relative_path"]: float(row["out_of_fold_score"]) for row in rows} == kept
+    storage = open_storage("sqlite:///db.sqlite")
+    trials = optuna.load_study(study_name="aesthetic", storage=storage).get_trials()
+    close_storage(storage)
+    scores = np.array([float(row["score"]) for row in rows])
+    best = sorted(trials, key=lambda trial: trial.value or 0.0)[:4]
+    outputs = [unpack_outputs(trial.system_attrs[OUTPUTS], scores) for trial in best]
+    expected = np.mean([own[:, 0] for own in outputs if own is not None], axis=0)
+    np.testing.assert_allclose(list(kept.values()), expected, atol=3e-3)
+    assert any(abs(kept[row["relative_path"]] - float(row["model_score"])) > 1e-3 for row in rows)
+
+
+def test_the_verdict_comes_first_and_nothing_learnt_from_is_one(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train()
+    spoken = caplog.messages[next(row for row, line in enumerate(caplog.messages) if "5 of 5" in line) + 1 :]
+    said = next(row for row, line in enumerate(spoken) if "Of two new pictures" in line)
+    assert spoken[said + 1].startswith("Out of fold :")
+    assert not any(line.startswith(("Train :", "Full :", "Eval :")) for line in spoken)
+    assert not any("nan" in line or "seed" in line or "log_weight_lr" in line for line in spoken)
+
+
+def test_only_what_differs_from_the_defaults_is_printed_unless_verbose(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("--trials=0")
+    assert "--ensemble" not in caplog.messages[0]
+    assert "--trials=0" in caplog.messages[0]
+    train("--trials=0", "--verbose")
+    assert any("--ensemble=4" in line for line in caplog.messages)
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train()
+    first = [line for line in caplog.messages if "Of two new" in line or "optimism" in line]
+    caplog.clear()
+    monkeypatch.setattr(torch.optim, "AdamW", None)
+    train()
+    assert "training the head" not in caplog.text
+    assert [line for line in caplog.messages if "Of two new" in line or "optimism" in line] == first
+
+
+def test_lost_out_of_fold_predictions_are_made_again(scored_pictures: Path) -> None:
+    train()
+    file = scored_pictures / "model.out_of_fold.csv"
+    content = file.read_bytes()
+    for damage in (file.unlink, lambda: file.write_text("relative_path,score\n")):
+        damage()
+        train()
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("more", "split", "words"),
+    [
+        ((), "", "in 4 folds (--folds=auto)"),
+        ((), "column", "--folds=auto is 1 here, because the score file has a column split"),
+        (("--fraction_for_eval=0.25",), "", "--folds=1"),
+        (("--set_for_scoring=eval",), "", "--folds=1"),
+        (("--split=split.json",), "", "--folds=1"),
+        (("--folds=auto", "--fraction_for_eval=0.5"), "", "--folds=auto is 1 here, because a split is asked for"),
+    ],
+)
+def test_auto_folds_where_nothing_is_said_of_a_split(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, more: tuple[str, ...], split: str, words: str
+) -> None:
+    if split:
+        text = (scored_pictures / "scores.csv").read_text().splitlines()
+        rows = [f"{line}{'eval' if row % 3 else 'train'}" for row, line in enumerate(text[1:])]
+        (scored_pictures / "scores.csv").write_text("\n".join([text[0], *rows]))
+    train("--trials=0", *more)
+    assert words in caplog.text
+
+
+def test_more_pictures_than_folds_are_for_are_judged_by_a_part(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "MOST_FOR_AUTO_FOLDS", 23)
+    train("--trials=0")
+    assert "--folds=auto is 1 here, because more than 23 pictures are scored" in caplog.text
+
+
+def test_equal_scores_are_refused_before_any_work(scored_pictures: Path) -> None:
+    write_scores(scored_pictures, [3.0] * 24)
+    with pytest.raises(UserError, match=r"all 24 scores in .*scores\.csv are equal"):
+        train()
+    assert not (scored_pictures / ".aesthetic_features").exists()
+    assert not (scored_pictures / "split.json").exists()
+
+
+@pytest.mark.parametrize("loss_model", ["ab", "nll"])
+@pytest.mark.parametrize("mode", ["weight", "join"])
+def test_folds_by_default_go_with_every_loss_and_mode(scored_pictures: Path, loss_model: str, mode: str) -> None:
+    train(f"--loss_model={loss_model}", "--hidden_states_used=0,2", f"--hidden_states_mode={mode}", "--trials=1")
+    assert len(read_out_of_fold(scored_pictures / "model.safetensors")) == 24
+
+
+def test_the_recommended_arguments_are_known_and_add_what_the_defaults_leave_out() -> None:
+    arguments, _ = parse_arguments(TrainingArguments, [f"@{ROOT / 'arguments-recommended.txt'}"], description="")
+    assert len(arguments.features.views) == 4
+    assert arguments.split.folds == "auto", "it must not undo the folds"
