@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from custom_aesthetic.features.hidden_states import Mixture
 from custom_aesthetic.heads import losses
+from custom_aesthetic.heads.head_stack import HeadParts, HeadSizes, HeadStack
 from custom_aesthetic.heads.schedule import Schedule
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
@@ -128,11 +129,12 @@ def test_the_next_job_is_asked_for_when_a_place_is_free() -> None:
 class Plain(nn.Module):
     """The head as one would write it with autograd."""
 
-    def __init__(self, data: TrainingData, loss_model: str, parts: list[Tensor]) -> None:
+    def __init__(self, data: TrainingData, parts: HeadParts) -> None:
         super().__init__()
         self.mixtures = data.mixtures
-        self.parts = nn.ParameterList([part.clone() for part in parts[:6]])
-        self.mixing = nn.Parameter(parts[6].clone())
+        self.weights = nn.ParameterList([layer.weight.clone() for layer in parts.layers])
+        self.biases = nn.ParameterList([layer.bias.clone() for layer in parts.layers])
+        self.mixing = nn.Parameter(parts.mixing.clone())
 
     def forward(self, features: Tensor, masks) -> Tensor:
         if self.mixtures:
@@ -145,7 +147,7 @@ class Plain(nn.Module):
         for index in range(3):
             mask = masks[index]
             features = features if mask is None else features * mask
-            features = features @ self.parts[2 * index].T + self.parts[2 * index + 1]
+            features = features @ self.weights[index].T + self.biases[index]
             features = features.relu() if index < 2 else features
         return features
 
@@ -153,8 +155,6 @@ class Plain(nn.Module):
 @pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
 @pytest.mark.parametrize("loss_model", losses.BY_NAME)
 def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
-    from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack
-
     data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
     found: list[Tensor] = []
     own = goal(data, loss_model)
@@ -168,13 +168,16 @@ def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mix
     sizes = HeadSizes(data.n_inputs, 12, 3, losses.n_outputs(loss_model), n_mixing)
     stack = HeadStack(1, sizes, mixtures, CPU)
     stack.start(0, sizes, generator, first_sigma=loss_model == "nll")
-    head = Plain(data, loss_model, stack.head(0, sizes))
+    head = Plain(data, stack.head(0, sizes))
     schedule = Schedule(
         data.train_rows, n_epochs=6, batch_size=6, warmup_ratio=0.0,
         dropouts=((data.n_inputs, 0.0), (12, 0.4), (3, 0.0)), generator=generator,
     )  # fmt: skip
     optimiser = torch.optim.AdamW(
-        [{"params": list(head.parts), "peak": 0.01}, {"params": [head.mixing], "peak": 0.01, "weight_decay": 0.0}]
+        [
+            {"params": [*head.weights, *head.biases], "peak": 0.01},
+            {"params": [head.mixing], "peak": 0.01, "weight_decay": 0.0},
+        ]
     )
     for expected in found:
         for _ in range(3):

@@ -6,6 +6,7 @@ one, without padding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,22 +38,50 @@ class HeadSizes:
         return sum(torch.Size(shape).numel() for shape in self.shapes())
 
 
+class Layer(NamedTuple):
+    """Weight ([heads,] n_out, n_in) and bias ([heads,] n_out)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class HeadParts(NamedTuple):
+    """The numbers of one head, or of several as stacked matrices, layer by layer."""
+
+    first: Layer
+    second: Layer
+    last: Layer
+    mixing: Tensor
+    """([heads,] n_mixing): for each mixture its hidden-state weights, then its bias."""
+
+    @property
+    def layers(self) -> tuple[Layer, Layer, Layer]:
+        return self.first, self.second, self.last
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "HeadParts":
+        """Return the parts, each changed by the function."""
+        first, second, last = (Layer(change(layer.weight), change(layer.bias)) for layer in self.layers)
+        return HeadParts(first, second, last, change(self.mixing))
+
+
 class _Views:
     """The parts of a flat buffer (heads, n_numbers), each (heads, *shape), as the products take them."""
 
     def __init__(self, flat: Tensor, sizes: HeadSizes) -> None:
         parts = _split(flat, sizes)
-        self.weights = parts[0:6:2]
+        self.weights = [layer.weight for layer in parts.layers]
         self.weights_across = [weight.mT for weight in self.weights]
-        self.biases = parts[1:6:2]
+        self.biases = [layer.bias for layer in parts.layers]
         self.bias_rows = [bias[:, None] for bias in self.biases]
-        self.mixing = parts[6]
+        self.mixing = parts.mixing
 
 
-def _split(flat: Tensor, sizes: HeadSizes) -> list[Tensor]:
+def _split(flat: Tensor, sizes: HeadSizes) -> HeadParts:
     lengths = [torch.Size(shape).numel() for shape in sizes.shapes()]
     pieces = zip(flat.split(lengths, dim=1), sizes.shapes(), strict=True)
-    return [piece.unflatten(1, shape) if len(shape) > 1 else piece for piece, shape in pieces]
+    shaped = iter([piece.unflatten(1, shape) if len(shape) > 1 else piece for piece, shape in pieces])
+    first, second, last = (Layer(next(shaped), next(shaped)) for _ in range(3))
+    return HeadParts(first, second, last, next(shaped))
 
 
 class HeadStack:
@@ -77,16 +106,16 @@ class HeadStack:
         """
         for buffer in (self.numbers, *self.moments):
             buffer[slot].zero_()
-        views = self.head(slot, sizes)
-        for weight, bias in zip(views[0:6:2], views[1:6:2], strict=True):
-            initialise(weight, bias, generator)
+        parts = self.head(slot, sizes)
+        for layer in parts.layers:
+            initialise(layer.weight, layer.bias, generator)
         if first_sigma:
-            views[5][1:] = 1.0
+            parts.last.bias[1:] = 1.0
         for index, mixture in enumerate(self.mixtures):
-            self._state_weights(views[6], index)[:-1] = 1 / mixture.n_states
+            self._state_weights(parts.mixing, index)[:-1] = 1 / mixture.n_states
 
-    def head(self, slot: int, sizes: HeadSizes) -> list[Tensor]:
-        """Return weight and bias of the three layers of a head, then its hidden-state weights: views, unpadded."""
+    def head(self, slot: int, sizes: HeadSizes) -> HeadParts:
+        """Return the parts of a head, as views without the padding."""
         return unpad(self.numbers[slot], self.sizes, sizes)
 
     def move(self, source: int, target: int) -> None:
@@ -138,10 +167,10 @@ class HeadStack:
         return mixing[..., start : start + self.mixtures[index].n_states + 1]
 
 
-def unpad(flat: Tensor, padded: HeadSizes, sizes: HeadSizes) -> list[Tensor]:
+def unpad(flat: Tensor, padded: HeadSizes, sizes: HeadSizes) -> HeadParts:
     """Return the parts of one head's numbers (n_numbers,) in their own sizes, as views."""
-    parts = [part[0] for part in _split(flat[None], padded)]
-    return [part[tuple(slice(length) for length in shape)] for part, shape in zip(parts, sizes.shapes(), strict=True)]
+    shapes = iter(sizes.shapes())
+    return _split(flat[None], padded).map(lambda part: part[0][tuple(slice(length) for length in next(shapes))])
 
 
 def mix(features: Tensor, mixtures: Sequence[Mixture], mixing: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from custom_aesthetic.features.hidden_states import WeightedSum
-from custom_aesthetic.heads.head_stack import mix
+from custom_aesthetic.heads.head_stack import HeadParts, mix
 from custom_aesthetic.heads.predictor import (
     ROWS_AT_ONCE,
     Predictor,
@@ -26,7 +26,7 @@ from custom_aesthetic.heads.training_data import TrainingData
 class RawHead:
     """A head in training: its numbers, which map standardised features to outputs as the loss sees them."""
 
-    parts: Sequence[Tensor]
+    parts: HeadParts
     data: TrainingData
     loss_model: str
 
@@ -40,10 +40,10 @@ class RawHead:
         return torch.cat([self._forward(features.index_select(0, batch).float()) for batch in batches])
 
     def _forward(self, features: Tensor) -> Tensor:
-        values = mix(features, self.data.mixtures, self.parts[6])
-        for index in range(2):
-            values = torch.addmm(self.parts[2 * index + 1], values, self.parts[2 * index].T).relu_()
-        return torch.addmm(self.parts[5], values, self.parts[4].T)
+        values = mix(features, self.data.mixtures, self.parts.mixing)
+        for layer in (self.parts.first, self.parts.second):
+            values = torch.addmm(layer.bias, values, layer.weight.T).relu_()
+        return torch.addmm(self.parts.last.bias, values, self.parts.last.weight.T)
 
     def output_scale(self) -> tuple[float, float]:
         """Return (mean, scale) that bring the outputs to the units of the scores.
@@ -102,7 +102,7 @@ def finish(head: RawHead, *, score: float, epoch: int) -> TrainedHead:
     outputs = in_score_units(head.raw_outputs(), mean, scale)
     nothing = torch.empty(0)
     data = replace(head.data, features=nothing, scores=nothing, weights=None, train_rows=nothing)
-    alone = RawHead([part.detach().cpu().clone() for part in head.parts], data, head.loss_model)
+    alone = RawHead(head.parts.map(lambda part: part.detach().cpu().clone()), data, head.loss_model)
     state_weights = _state_weights(head)
     return TrainedHead(score, epoch, outputs, state_weights, partial(_fold, alone, mean, scale, state_weights))
 
@@ -110,18 +110,18 @@ def finish(head: RawHead, *, score: float, epoch: int) -> TrainedHead:
 def _make_sigma_positive(head: RawHead) -> None:
     """Turn the sign of sigma where the training found its negative: the loss knows only its square."""
     if head.raw_outputs(head.data.train_rows)[:, 1].median() < 0:
-        head.parts[4][1].neg_()
-        head.parts[5][1].neg_()
+        head.parts.last.weight[1].neg_()
+        head.parts.last.bias[1].neg_()
 
 
 def _state_weights(head: RawHead) -> tuple[tuple[float, ...], ...]:
-    parts = head.parts[6].split([mixture.n_states + 1 for mixture in head.data.mixtures])
+    parts = head.parts.mixing.split([mixture.n_states + 1 for mixture in head.data.mixtures])
     return tuple(tuple(part.tolist()) for part in parts)
 
 
 def _fold(head: RawHead, mean: float, scale: float, state_weights: Sequence[Sequence[float]]) -> Predictor:
     data = head.data
-    predictor = fold_scores(from_layers(list(zip(head.parts[0:6:2], head.parts[1:6:2], strict=True))), mean, scale)
+    predictor = fold_scores(from_layers(head.parts.layers), mean, scale)
     if data.mixtures:
         found = zip(state_weights, data.mixtures, strict=True)
         predictor = fold_mixtures(
