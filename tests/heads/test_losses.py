@@ -1,10 +1,12 @@
-"""The losses against torch's own and slow formulas."""
+"""The losses by autograd, which the gradients are checked against, are those of torch and slow formulas."""
 
 import pytest
 import torch
 from torch import nn
 
-from custom_aesthetic.heads import losses
+from custom_aesthetic.heads.losses import GRADIENTS
+from custom_aesthetic.settings.training import LOSSES
+from tests.heads import autograd_losses as losses
 
 
 def batch(n_outputs: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,3 +42,7 @@ def test_ab_without_a_pair_that_differs_teaches_nothing(scores: torch.Tensor) ->
     losses.ab(outputs, scores).backward()
     assert outputs.grad is not None
     assert not outputs.grad.any()
+
+
+def test_every_loss_has_a_gradient_and_the_other_way_round() -> None:
+    assert set(losses.BY_NAME) == set(GRADIENTS) == set(LOSSES)

@@ -13,6 +13,7 @@ from custom_aesthetic.heads.schedule import Schedule
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData, standardise
+from tests.heads import autograd_losses
 
 CPU = torch.device("cpu")
 MIXTURES = (Mixture(0, 3, 2), Mixture(6, 2, 2))
@@ -56,7 +57,7 @@ def together(data: TrainingData, jobs: list[Job], loss_model: str = "mse", n_at_
 
 
 @pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
-@pytest.mark.parametrize("loss_model", losses.BY_NAME)
+@pytest.mark.parametrize("loss_model", losses.GRADIENTS)
 def test_heads_trained_side_by_side_equal_those_trained_alone(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
     data = problem(mixtures)
     jobs = [Job(parameters, seed) for seed, parameters in enumerate(VARIED)]
@@ -153,7 +154,7 @@ class Plain(nn.Module):
 
 
 @pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
-@pytest.mark.parametrize("loss_model", losses.BY_NAME)
+@pytest.mark.parametrize("loss_model", losses.GRADIENTS)
 def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
     data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
     found: list[Tensor] = []
@@ -187,7 +188,7 @@ def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mix
             optimiser.zero_grad()
             outputs = head(data.features[batch.rows], batch.masks)
             weights = None if data.weights is None else data.weights[batch.rows]
-            losses.BY_NAME[loss_model](outputs, data.scores[batch.rows], weights).backward()
+            autograd_losses.BY_NAME[loss_model](outputs, data.scores[batch.rows], weights).backward()
             optimiser.step()
         with torch.no_grad():
             outputs = head(data.features, [None] * 3)
@@ -200,7 +201,7 @@ def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mix
             torch.testing.assert_close(scaled, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("loss_model", losses.BY_NAME)
+@pytest.mark.parametrize("loss_model", losses.GRADIENTS)
 def test_the_gradients_of_a_padded_batch_are_those_of_each_head_alone(loss_model: str) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (2, 6, losses.n_outputs(loss_model))
@@ -210,7 +211,7 @@ def test_the_gradients_of_a_padded_batch_are_those_of_each_head_alone(loss_model
     found = losses.GRADIENTS[loss_model](outputs, scores, shares, weights)
     for head, n_rows in enumerate((6, 4)):
         own = outputs[head, :n_rows].clone().requires_grad_()
-        losses.BY_NAME[loss_model](own, scores[head, :n_rows], weights[head, :n_rows]).backward()
+        autograd_losses.BY_NAME[loss_model](own, scores[head, :n_rows], weights[head, :n_rows]).backward()
         assert own.grad is not None
         torch.testing.assert_close(found[head, :n_rows], own.grad)
         assert not found[head, n_rows:].any()

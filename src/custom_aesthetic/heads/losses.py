@@ -1,13 +1,9 @@
-"""The losses a head can be trained with, on a batch of standardised scores, and their gradients for many heads."""
+"""The losses that a head can be trained with, as their gradients for many heads on batches of standardised scores."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(outputs (n_images, n_outputs), scores (n_images,), weights (n_images,) or None) -> mean loss; lower is better."""
 
 Gradient = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(outputs (heads, rows, n_outputs), scores, shares, weights (heads, rows) or None) -> gradient of each head's loss.
@@ -26,50 +22,25 @@ def even_batches(loss_model: str) -> bool:
     return loss_model in ("ab", "nll")
 
 
-def mse(outputs: Tensor, scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean squared error."""
-    return functional.mse_loss(outputs[:, 0], scores)
-
-
-def wmse(outputs: Tensor, scores: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of weight x squared error."""
-    assert weights is not None
-    return (weights * (outputs[:, 0] - scores).square()).mean()
-
-
-def ab(outputs: Tensor, scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return `MarginRankingLoss(margin=1)` over all pairs of the batch whose scores differ; 0 if there is none."""
-    first, second = torch.triu_indices(len(scores), len(scores), offset=1, device=scores.device)
-    order = torch.sign(scores[first] - scores[second])
-    counted = order != 0
-    losses = functional.margin_ranking_loss(outputs[first, 0], outputs[second, 0], order, margin=1, reduction="none")
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
-
-
-def nll(outputs: Tensor, scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return `GaussianNLLLoss` with output 0 as mean and the square of output 1 as variance."""
-    return functional.gaussian_nll_loss(outputs[:, 0], scores, outputs[:, 1].square())
-
-
-BY_NAME: dict[str, Loss] = {"mse": mse, "wmse": wmse, "ab": ab, "nll": nll}
-"""The losses, by the value of `--loss_model`."""
-
 NLL_MINIMUM_VARIANCE = 1e-6
 
 
 def mse_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the gradient of `mse`."""
+    """Return the gradient of the mean squared error."""
     return (outputs[..., 0] - scores).mul_(shares).mul_(2)[..., None]
 
 
 def wmse_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the gradient of `wmse`."""
+    """Return the gradient of the mean of weight x squared error."""
     assert weights is not None
     return (outputs[..., 0] - scores).mul_(shares).mul_(weights).mul_(2)[..., None]
 
 
 def ab_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the gradient of `ab`: of the pairs that differ in score, those whose margin is below 1 push apart."""
+    """Return the gradient of `MarginRankingLoss(margin=1)`, averaged over all pairs whose scores differ.
+
+    Pairs whose margin is below 1 push apart; without a pair that differs the gradient is zero.
+    """
     there = shares > 0
     order = torch.sign(scores[:, :, None] - scores[:, None, :]) * (there[:, :, None] & there[:, None, :])
     margins = order * (outputs[:, :, 0, None] - outputs[:, None, :, 0])
@@ -78,7 +49,10 @@ def ab_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor
 
 
 def nll_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the gradient of `nll`, through the floor of the variance as in `GaussianNLLLoss`."""
+    """Return the gradient of `GaussianNLLLoss`: output 0 is the mean, the square of output 1 the variance.
+
+    It passes through the floor of the variance, as PyTorch's does.
+    """
     errors = outputs[..., 0] - scores
     sigmas = outputs[..., 1]
     variances = sigmas.square().clamp(min=NLL_MINIMUM_VARIANCE)
@@ -87,4 +61,4 @@ def nll_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tenso
 
 
 GRADIENTS: dict[str, Gradient] = {"mse": mse_gradient, "wmse": wmse_gradient, "ab": ab_gradient, "nll": nll_gradient}
-"""Their gradients, by the same names."""
+"""The gradients, by the value of `--loss_model`."""
