@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import solve
 from sklearn.linear_model import RidgeCV
+from sklearn.svm import SVR
 
 from custom_aesthetic.quality import baselines, metrics
 from custom_aesthetic.quality.baselines import RIDGE_PENALTIES, advice, better_baseline, fit_baselines, left_out_errors
@@ -65,6 +66,33 @@ def test_left_out_errors_are_those_of_leaving_each_image_out() -> None:
             errors.append(scores[left] - likeness[left, kept] @ solve(known, scores[kept]))
         slow.append(np.square(errors).mean())
     np.testing.assert_allclose(left_out_errors(likeness, scores, penalties), slow)
+
+
+@pytest.mark.parametrize(("noise", "n_images"), [(0.01, 60), (1.0, 83), (3.0, 4), (10.0, 101)])
+def test_svr_has_the_penalty_that_leaving_out_each_fold_chooses(noise: float, n_images: int) -> None:
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(n_images, 20))
+    scores = features[:, 0] * 3 + noise * generator.normal(size=n_images)
+    order = np.random.default_rng(0).permutation(n_images)
+    standardised = ((features - features.mean(0)) / features.std(0))[order]
+    wanted = (scores[order] - scores.mean()) / scores.std()
+
+    def svr(penalty: float) -> SVR:
+        return SVR(kernel="rbf", gamma=1 / 20, C=penalty, epsilon=baselines.SVR_EPSILON)
+
+    errors = []
+    for penalty in baselines.SVR_PENALTIES:
+        squares = []
+        for fold in np.array_split(np.arange(n_images), min(5, n_images)):
+            rest = np.setdiff1d(np.arange(n_images), fold)
+            found = svr(penalty).fit(standardised[rest], wanted[rest]).predict(standardised[fold])
+            squares.append(np.square(found - wanted[fold]).mean())
+        errors.append(np.mean(squares))
+    best = svr(baselines.SVR_PENALTIES[int(np.argmin(errors))]).fit(standardised, wanted)
+    expected = scores.mean() + scores.std() * best.predict(standardised)
+    found = np.empty(n_images)
+    found[order] = expected
+    np.testing.assert_allclose(fit_baselines(features, scores, np.arange(n_images))["SVR"], found, rtol=1e-2, atol=0.02)
 
 
 def test_nothing_but_the_training_images_is_learnt_from() -> None:

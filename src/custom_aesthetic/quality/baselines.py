@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.svm import SVR
 
 from custom_aesthetic.base.arrays import Array
@@ -193,17 +194,9 @@ def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
 def _fit_svr(data: _Standardised) -> Callable[[Array], Array]:
     """Return the predictor of support-vector regression; its penalty is chosen by cross-validation."""
     searched, scores = data.train[:MOST_SEARCHED_IMAGES], data.scores[:MOST_SEARCHED_IMAGES]
-    folds = np.array_split(np.arange(len(scores)), min(N_FOLDS, len(scores)))
-    likeness = _gaussian(searched, searched)
-    errors = [sum(_fold_error(likeness, scores, fold, penalty) for fold in folds) for penalty in SVR_PENALTIES]
-    model = SVR(kernel="precomputed", C=SVR_PENALTIES[int(np.argmin(errors))], epsilon=SVR_EPSILON)
-    model.fit(_gaussian(data.train, data.train), data.scores)
+    model = SVR(kernel="precomputed", epsilon=SVR_EPSILON)
+    folds = KFold(min(N_FOLDS, len(scores)))  # the images are in random order
+    search = GridSearchCV(model, {"C": SVR_PENALTIES}, scoring="neg_mean_squared_error", cv=folds, refit=False)
+    search.fit(_gaussian(searched, searched), scores)
+    model.set_params(**search.best_params_).fit(_gaussian(data.train, data.train), data.scores)
     return lambda rows: model.predict(_gaussian(rows, data.train))
-
-
-def _fold_error(likeness: Array, scores: Array, fold: Rows, penalty: float) -> float:
-    """Return the sum of squared errors on a fold by a regression on the others."""
-    rest = np.setdiff1d(np.arange(len(scores)), fold)
-    model = SVR(kernel="precomputed", C=penalty, epsilon=SVR_EPSILON)
-    model.fit(likeness[np.ix_(rest, rest)], scores[rest])
-    return float(np.square(scores[fold] - model.predict(likeness[np.ix_(fold, rest)])).sum())
