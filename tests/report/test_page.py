@@ -121,7 +121,7 @@ def test_a_sigma_of_a_picture_that_was_learnt_from_is_not_judged(colour_pictures
 def test_out_of_fold_scores_are_named_so(colour_pictures: Path) -> None:
     page = Page(report_page(six_pictures(colour_pictures, kinds=("out_of_fold",) * 5 + ("test",))))
     assert "judged on 6 pictures" in page.text
-    assert "1 pictures that the model has not learnt from and 5 pictures that taught it" in page.text
+    assert "1 pictures that the model has not learnt from and 5 training pictures" in page.text
     assert [svg["class"] for svg in page.all("g") if "points" in str(svg["class"])][:2] == [
         "points out_of_fold",
         "points test",

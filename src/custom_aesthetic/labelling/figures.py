@@ -1,4 +1,4 @@
-"""How good the scores are, as the page and the terminal say it: each figure with the ends that hold 95 %."""
+"""Estimate how good the scores are, each figure with its 95 % interval."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from custom_aesthetic.scores.bradley_terry import Prior, fit_scores
 from custom_aesthetic.scores.posterior import draw_true_scores
 
 FEWEST_CHOICES = 20
-"""Choices before anything is said of the scores."""
+"""Number of choices needed before any figure is shown."""
 
 MOST_PAIRS = 20_000
-"""Pairs beyond which a random part of all pairs serves."""
+"""With more pairs than this, a random sample of the pairs is used."""
 
 HELD_OUT_PARTS = 10
 
 
 class Answers(NamedTuple):
-    """Answers of a judge, all (n_comparisons,); those of one choice among several pictures share its number."""
+    """The answers of a user, arrays (n_comparisons,); rows of one choice among several pictures share its number."""
 
     winners: np.ndarray
     losers: np.ndarray
@@ -28,7 +28,7 @@ class Answers(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A share, 0...1, and the ends of its 95 % interval."""
+    """A share, 0...1, and its 95 % interval."""
 
     value: float
     low: float
@@ -36,19 +36,19 @@ class Figure(NamedTuple):
 
 
 class RandomPairs(NamedTuple):
-    """What the scores are worth on two pictures drawn at random, which are further apart than those that are asked."""
+    """The quality of the scores on random pairs, which differ more than the pairs that the user is asked about."""
 
     right: Figure
-    """Share of pairs that the scores put in the true order; equal scores count one half."""
+    """Share of pairs that the scores put in the true order, 0...1, higher is better; equal scores count one half."""
     predicted: Figure
-    """Share of the user's answers that the scores predict: less, as people do not always answer alike."""
+    """Share of the user's answers that the scores predict; it is lower, as people do not always answer the same."""
 
 
 def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int, *, seed: int = 0) -> RandomPairs:
-    """Return what these scores, (n_pictures,), are worth on random pairs of the first `n_here` pictures.
+    """Return the quality of these scores, (n_pictures,), on random pairs of the first `n_here` pictures.
 
-    The true scores are not known, so they are drawn as the answers allow, at every consistency of the judge that the
-    answers allow.
+    The true scores are unknown, so they are drawn from their posterior given the answers, including the posterior of
+    the user's consistency.
     """
     first, second = _pairs(n_here, np.random.default_rng(seed))
     truths = draw_true_scores(answers.winners, answers.losers, prior, seed=seed)
@@ -62,11 +62,10 @@ def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int
 
 
 def held_out_shares(answers: Answers, prior: Prior, *, seed: int = 0) -> np.ndarray:
-    """Return how far each choice is predicted by scores fitted without it, (n_choices,), 0...1.
+    """Return how well each choice is predicted by scores fitted without it, (n_choices,), 0...1, higher is better.
 
-    The choices are dealt into parts; a part is predicted by a fit to all the others that starts from the prior, never
-    from scores that know the answers. A choice among several pictures is the mean over its losers; equal scores count
-    one half.
+    The choices are divided into parts; each part is predicted by a fit to all others that starts from the prior. The
+    value of a choice among several pictures is the mean over its losers; equal scores count one half.
     """
     _, choice = np.unique(answers.choices, return_inverse=True)
     n_choices = int(choice.max(initial=-1)) + 1
@@ -80,7 +79,7 @@ def held_out_shares(answers: Answers, prior: Prior, *, seed: int = 0) -> np.ndar
 
 
 def held_out(answers: Answers, prior: Prior) -> Figure:
-    """Return the share of the choices made that scores fitted without them predict, with Wilson's interval."""
+    """Return the share of the choices that scores fitted without them predict, with Wilson's interval."""
     shares = held_out_shares(answers, prior)
     ends = binomtest(round(shares.sum()), len(shares)).proportion_ci(method="wilson")
     return Figure(float(shares.mean()), float(ends.low), float(ends.high))

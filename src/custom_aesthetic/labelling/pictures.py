@@ -1,4 +1,4 @@
-"""Pictures as the page shows them: upright, no larger than the window, ready before they are asked for."""
+"""Prepare pictures for the page: upright, no larger than the window, and cached in memory."""
 
 import io
 import threading
@@ -10,15 +10,15 @@ from PIL import Image
 from custom_aesthetic.pictures.images import open_image
 
 SIZES = (320, 640, 1024, 1600, 2400, 3840)
-"""Longest sides in pixels that pictures are sent at; the page asks for one that fills its window."""
+"""Longest sides of pictures in pixels; the page asks for one that fills its window."""
 
 CACHE_BYTES = 256 * 2**20
 SENT_AS_IT_IS = 600_000
-"""A JPEG or WebP no larger than this many bytes, and no larger in pixels than asked, is sent untouched."""
+"""A JPEG or WebP of at most this many bytes, and of at most the requested size, is sent unchanged."""
 
 
 class PictureCache:
-    """Pictures made ready to send, the last used ones kept in memory."""
+    """Cache of prepared pictures; the most recently used ones are kept."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -27,9 +27,9 @@ class PictureCache:
         self._lock = threading.Lock()
 
     def get(self, path: str, size: int) -> tuple[bytes, str]:
-        """Return the picture's bytes and their media type, longest side at most the next of SIZES from `size` on.
+        """Return the picture as bytes and media type; its longest side is at most the first of SIZES from `size` on.
 
-        Raises BadImage for a picture that cannot be read.
+        Raises BadImage if the picture cannot be read.
         """
         longest = next((one for one in SIZES if one >= size), SIZES[-1])
         file = self._directory / path
@@ -65,7 +65,7 @@ def _make(file: Path, longest: int) -> tuple[bytes, str]:
 
 
 def _as_it_is(file: Path, longest: int) -> tuple[bytes, str] | None:
-    """The file's own bytes if every browser shows them as `open_image` would; None otherwise."""
+    """Return the bytes of the file if every browser shows them as `open_image` does, else None."""
     try:
         if file.stat().st_size > SENT_AS_IT_IS:
             return None

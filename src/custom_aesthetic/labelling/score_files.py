@@ -1,4 +1,4 @@
-"""The score files of the A/B scorer: where it starts from, the backup of that, and what it writes."""
+"""Read and write the score files of the A/B scorer: the starting point, its backup, and the result."""
 
 import logging
 import math
@@ -17,25 +17,25 @@ from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, read_sc
 log = logging.getLogger(__name__)
 
 OURS = "score_sigma"
-"""The column that tells a score file written here from one of another program."""
+"""The column that identifies a score file written by this program."""
 
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """Which files belong together: scores in both forms, and the log that they are computed from."""
+    """The files of a session: scores in both formats, and the log that they are computed from."""
 
     json: Path
     csv: Path
     log: Path
     start: ScoreTable | None
-    """Scores of before the first comparison, whatever their unit; None where there were none."""
+    """Scores from before the first comparison, in any unit; None if there are none."""
 
 
 def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
-    """Return the files to work with; scores that another program wrote are copied aside and become the start.
+    """Return the files to work with; scores of another program are copied and become the starting point.
 
-    The copy is `scores.start.json` (or .csv; numbered where there is one). It is never written again, so that the
-    scores can be computed anew from it and the log.
+    The copy is `scores.start.json` (or .csv; numbered if that exists). It is never changed, so that the scores can be
+    recomputed from it and the log.
     """
     file = _score_file(directory, name)
     files = [file.with_suffix(".json"), file.with_suffix(".csv")]
@@ -68,7 +68,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _back_up(file: Path) -> None:
-    """Copy a score file aside under a free name."""
+    """Copy a score file to an unused name."""
     number = 1
     while (backup := file.with_name(f"{file.stem}.start{'' if number == 1 else number}{file.suffix}")).exists():
         number += 1
@@ -85,10 +85,10 @@ def score_table(
 ) -> ScoreTable:
     """Return the rows to write: every picture that was compared or had a score before.
 
-    `numbers` holds `score` and `score_sigma`, (n_pictures,), in the units to write. `comparisons` adds those of the
-    start. Other columns of the start are kept. `weight` is for `--loss_model=wmse`: mean 1, smaller where the score
-    is less sure. A score's own uncertainty is not all that separates it from what features can tell, so half the
-    scores' variance is added before the inverse is taken.
+    `numbers` contains `score` and `score_sigma`, (n_pictures,), in the units to write. `comparisons` includes those of
+    the start, and other columns of the start are kept. `weight` is for `--loss_model=wmse`: its mean is 1, and it is
+    smaller for uncertain scores. It is the inverse of the score's variance plus half the variance of all scores,
+    because features cannot predict a score exactly even if it is certain.
     """
     earlier = {} if start is None else {path: row for row, path in enumerate(start.paths)}
     rows = [row for row, path in enumerate(paths) if n_comparisons[row] > 0 or path in earlier]
@@ -117,7 +117,7 @@ def _earlier_comparisons(start: ScoreTable | None, row: int | None) -> int:
 
 
 def write_score_files(files: ScoreFiles, table: ScoreTable) -> None:
-    """Write the scores in both forms; nothing if there are none yet."""
+    """Write the scores in both formats; nothing if there are none yet."""
     if len(table):
         write_json(files.json, table)
         write_csv(files.csv, table)

@@ -1,4 +1,4 @@
-"""The A/B page's server: 127.0.0.1 only, its own page's requests only, pictures of the directory only."""
+"""The server of the A/B page: it serves 127.0.0.1 only, its own page only, and pictures of the directory only."""
 
 import contextlib
 import json
@@ -47,13 +47,13 @@ HEADERS = {
 Answer = dict[str, Any]
 
 MOST_LETTERS = 4096
-"""The longest text in a request: a path."""
+"""Maximum length of a text in a request, such as a path."""
 
 _TIME = re.compile(r"[0-9T:.+Z-]{1,40}")
 
 
 class AsciiJSON(Response):
-    """JSON with escapes for all but ASCII, so that names that are not UTF-8 come through."""
+    """JSON in ASCII, so that file names that are not UTF-8 are preserved."""
 
     media_type = "application/json"
 
@@ -62,7 +62,7 @@ class AsciiJSON(Response):
 
 
 class OwnPageOnly:
-    """Refuses hosts other than this machine by name or number (DNS rebinding) and requests that other pages send."""
+    """Refuses host names other than this machine's (DNS rebinding) and requests from other pages."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app = app
@@ -95,7 +95,7 @@ class OwnPageOnly:
 
 
 class ABServer:
-    """The page and what it asks, for one session."""
+    """The page and its API, for one session."""
 
     def __init__(self, session: Session, directory: Path, *, token: str | None = None) -> None:
         self.session = session
@@ -145,14 +145,14 @@ class ABServer:
         return Response(content, media_type=kind, headers={**HEADERS, "Cache-Control": "private, max-age=3600"})
 
     def _asked_path(self, text: str) -> str:
-        """Return the path that the page asks for: as it is or, where it is not UTF-8, as JSON."""
+        """Return the path that the page asks for, given as plain text or, if it is not UTF-8, as JSON."""
         if not self.session.holds(text) and text.startswith('"'):
             with contextlib.suppress(ValueError, RecursionError):
                 return str(json.loads(text))
         return text
 
     def _answer(self, function: Callable[[Answer], Answer]) -> Callable[[Request], Awaitable[Response]]:
-        """Return the endpoint that answers what the page asks in JSON by a function that may take its time."""
+        """Return an endpoint that calls `function` in a thread with the JSON of the request."""
 
         async def endpoint(request: Request) -> Response:
             asked = await _read_json(request)
@@ -203,7 +203,7 @@ class ABServer:
         self._windows[_text(asked, "window")] = time.monotonic()
 
     def _open_windows(self) -> list[str]:
-        """The windows heard from lately; one that was closed without finishing is forgotten after a while."""
+        """Return the windows that sent a request recently; one closed without finishing is forgotten after a while."""
         return [window for window, heard in self._windows.items() if time.monotonic() - heard < FORGOTTEN_AFTER_SECONDS]
 
 
@@ -238,7 +238,7 @@ def _seconds(value: Any) -> float:
 
 
 def _time(asked: Answer) -> str | None:
-    """The time that names a choice, as the page made it; None if it sent none."""
+    """Return the time that identifies a choice; None if the page sent none. BadRequest if it is not ISO 8601."""
     value = asked.get("time")
     if value is None:
         return None
@@ -247,7 +247,7 @@ def _time(asked: Answer) -> str | None:
             raise ValueError
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
-            moment.astimezone(timezone.utc)  # the first and last years may have none
+            moment.astimezone(timezone.utc)  # fails in the first and last year
     except (TypeError, ValueError, OverflowError):
         raise BadRequest("the time of a choice is ISO 8601") from None
     if moment.tzinfo is None:
@@ -267,7 +267,7 @@ async def _nothing(request: Request) -> Response:
 
 
 def open_socket(port: int) -> socket.socket:
-    """Return a listening socket on 127.0.0.1; UserError if the port is taken. Port 0 takes a free one."""
+    """Return a socket bound to 127.0.0.1; UserError if the port is taken. Port 0 means any free port."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -275,13 +275,13 @@ def open_socket(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(
-            f"--port={port} cannot be had ({error.strerror}); is the page open already? --port=0 takes a free one"
+            f"port {port} is not available ({error.strerror}); is the page open already? --port=0 uses a free port"
         ) from None
     return listener
 
 
 def serve(server: ABServer, listener: socket.socket) -> None:
-    """Serve until the last window has finished, or Ctrl-C; the scores on the disk are then those of the whole log."""
+    """Serve until the last window has finished or Ctrl-C; then the scores of the whole log are on the disk."""
     settings = uvicorn.Config(server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     running = uvicorn.Server(settings)
 

@@ -1,4 +1,4 @@
-"""The charts of the report, each with a title, a few words on how to read it, and its numbers."""
+"""The charts of the report, each with a title, a short explanation, and its numbers."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +18,8 @@ def chart_sections(
 ) -> list[str]:
     """Return the sections of charts, as HTML. Arrays are (n_images,); `kinds` are those of `ReportData`.
 
-    The scatters show every picture with a score; no number and no curve counts those that the model has learnt from.
+    The scatter plots show every picture with a score; the numbers and curves leave out pictures that the model was
+    trained on.
     """
     known = np.flatnonzero(np.isfinite(scores))
     known_paths = [paths[row] for row in known.tolist()]
@@ -34,14 +35,14 @@ def chart_sections(
             _distributions(scores[judged], model_scores[judged]),
             _order(scores[judged], model_scores[judged], words),
         ]
-    unseen = judged[names[judged] != "out_of_fold"]  # the sigma of a picture that was learnt from is none to judge by
+    unseen = judged[names[judged] != "out_of_fold"]  # sigmas of training pictures say nothing about new ones
     if sigmas is not None and len(unseen):
         cards += _calibration(scores[unseen], model_scores[unseen], sigmas[unseen], words)
     return [f'<section><h2>Where the model is right and wrong</h2><div class="cards">{"".join(cards)}</div></section>']
 
 
 def _words(kinds: Array, *, n_learnt: int) -> str:
-    """Return what the judged pictures are called, where some are left out of the figures."""
+    """Return the name of the judged pictures, which says if some are left out of the figures."""
     if not n_learnt:
         return "pictures"
     return "evaluation pictures" if set(kinds) == {"eval"} else "pictures that were not learnt from"
@@ -67,7 +68,7 @@ def _numbers(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _present(kinds: Array) -> list[str]:
-    """Return the kinds that have pictures, those learnt from first so that the others are drawn on top."""
+    """Return the kinds that have pictures, `learnt_from` first so that the others are drawn on top."""
     return [name for name in ("learnt_from", "out_of_fold", "test", "eval") if (kinds == name).any()]
 
 
@@ -185,8 +186,8 @@ def _calibration(scores: Array, model_scores: Array, sigmas: Array, words: str) 
     middle = int(np.argmin(np.abs(found.levels - 0.5)))
     coverage = _card(
         "Calibration",
-        f"Of the {words}, the share whose score lies inside the interval that should hold that share. Below the dashed "
-        "line the model is too sure of itself, above it too careful.",
+        f"The share of the {words} whose score lies inside the interval that should contain that share. Below the "
+        "dashed line the model is overconfident, above it too cautious.",
         chart(
             frame,
             [line(frame, unit, unit, "ideal"), line(frame, found.levels, found.coverage, "model", dots=True)],
@@ -206,7 +207,7 @@ def _calibration(scores: Array, model_scores: Array, sigmas: Array, words: str) 
     sigma_frame = Frame(both, both, "sigma predicted", "error made (root mean square)")
     sigma = _card(
         "Is a large sigma a large error?",
-        f"The {words} in groups of like predicted sigma. On the dashed line the model knows how sure it may be.",
+        f"The {words} in groups of similar predicted sigma. On the dashed line the predicted errors are right.",
         chart(
             sigma_frame,
             [

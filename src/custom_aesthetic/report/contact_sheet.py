@@ -1,4 +1,4 @@
-"""A contact sheet: one HTML file with the pictures in it, best first."""
+"""Write a contact sheet: one self-contained HTML file with the pictures, best first."""
 
 import html
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The report: one HTML page that shows how well a model's scores follow the scores given. It needs no network."""
+"""The report: one HTML page that shows how well model scores agree with the given scores, without network access."""
 
 import math
 import re
@@ -30,22 +30,23 @@ SET_NAMES = {"test": "Test", "eval": "Evaluation", "out_of_fold": "Out of fold",
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the report shows. Arrays are (n_images,), in the units of the scores, and rows go together."""
+    """The content of the report. Arrays are (n_images,), in the units of the scores; their rows correspond."""
 
     directory: Path
     """The image directory, for the thumbnails."""
     paths: Sequence[str]
     scores: Array
-    """The scores given; nan where a picture has none."""
+    """The given scores; nan for a picture without a score."""
     model_scores: Array
-    """What the model is judged by: out-of-fold scores of pictures that it has learnt from, where there are any."""
+    """The scores that the model is judged by; for training pictures the out-of-fold scores, if there are any."""
     kinds: Sequence[str]
-    """Of each picture: `test` or `eval`, which the model has not learnt from; `out_of_fold`, whose model score is by
-    heads that never saw it; or `learnt_from`, whose model score says nothing of how good the model is."""
+    """The kind of each picture: `test` or `eval`, not used for training; `out_of_fold`, scored by heads that were not
+    trained on it; or `learnt_from`, used for training, so that its model score does not show how good the model is.
+    """
     sigmas: Array | None = None
     """The standard deviations that an nll model predicts."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What the reader should know of the run, name -> value: model, features, loss, ..."""
+    """Facts about the run, name -> value: model, features, loss, ..."""
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Further sets of rows for the table of statistics, by name."""
     include_learnt: bool = False
@@ -58,7 +59,7 @@ class ReportData:
 
 
 def write_report(file: Path, data: ReportData, *, study: "Study | None" = None) -> None:
-    """Write the report aside, then rename; UserError where it cannot be written.
+    """Write the report atomically; UserError if it cannot be written.
 
     With a study, Optuna's plots of it are added.
     """
@@ -87,7 +88,7 @@ def report_page(data: ReportData, *, study: "Study | None" = None) -> str:
 
 
 def _sets(data: ReportData) -> dict[str, Array]:
-    """Return set name -> rows that count: all of them first, each kind where there are several, the groups."""
+    """Return set name -> rows that count: all of them, each kind if there are several, then the groups."""
     kinds = np.array(data.kinds)
     counted = np.isfinite(data.scores) if data.include_learnt else data.is_judged
     sets = {SET_NAMES[name]: np.flatnonzero(counted & (kinds == name)) for name in SET_NAMES}
@@ -109,13 +110,13 @@ def _headline(data: ReportData) -> str:
 
 
 def _standing(data: ReportData) -> Iterator[str]:
-    """Yield what kinds of pictures the figures count, and which they leave out."""
+    """Yield sentences that say which pictures the figures count and which they leave out."""
     known, kinds = np.isfinite(data.scores), np.array(data.kinds)
     counts = {name: int((known & (kinds == name)).sum()) for name in SET_NAMES}
     unseen, by_folds = counts["test"] + counts["eval"], counts["out_of_fold"]
     parts = [f"{unseen:,} pictures that the model has not learnt from"] if unseen else []
     if by_folds:
-        parts.append(f"{by_folds:,} pictures that taught it, by the scores of heads that never saw them (out of fold)")
+        parts.append(f"{by_folds:,} training pictures, scored by heads that were not trained on them (out of fold)")
     if parts:
         yield f"The figures count {' and '.join(parts)}."
     if counts["learnt_from"]:
@@ -144,7 +145,7 @@ def _statistics_section(data: ReportData, sets: Mapping[str, Array]) -> str:
 
 
 def _statistics_cells(scores: Array, model_scores: Array) -> dict[str, str]:
-    """Return row name -> cell of one column of the table; what cannot be computed is said in words."""
+    """Return row name -> cell of one column of the table; "undefined" for values that cannot be computed."""
     errors = model_scores - scores
     return {
         "Pictures": f"{len(scores):,}",

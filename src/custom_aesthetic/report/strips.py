@@ -20,8 +20,7 @@ def strip_sections(
 ) -> list[str]:
     """Return the strips as HTML sections. Arrays are (n_images,); a score may be nan; `kinds` are those of ReportData.
 
-    Over- and under-rated pictures are sought among those that the model has not learnt from, or is judged by out of
-    fold.
+    Over- and under-rated pictures are chosen among those of a kind other than `learnt_from`.
     """
     errors = model_scores - scores
     judged = np.array(kinds) != "learnt_from"

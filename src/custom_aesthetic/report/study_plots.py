@@ -17,11 +17,11 @@ matplotlib.use("agg")
 FIGURE_INCHES = (4.6, 3.3)
 FEWEST_TRIALS = 2
 MOST_VECTOR_POINTS = 1000
-"""Beyond this many trials the points of a plot are drawn as pixels, so that the page stays small."""
+"""With more trials than this, the points of a plot are rasterised, so that the page stays small."""
 
 
 class StudyPlot(NamedTuple):
-    """One plot: its title, the SVG element, and what a screen reader says."""
+    """One plot: its title, the SVG element, and a description for screen readers."""
 
     title: str
     svg: str
@@ -31,8 +31,8 @@ class StudyPlot(NamedTuple):
 def study_plots(study: optuna.Study) -> list[StudyPlot]:
     """Return the optimisation history, the importances of the parameters, and a slice for each parameter.
 
-    A plot that needs more than the study has (two finished trials, for the importances also different values) is
-    left out.
+    A plot is left out if the study has too few trials for it: all need two finished trials, the importances also two
+    different values.
     """
     trials = finished_trials(study)
     if len(trials) < FEWEST_TRIALS:
@@ -54,7 +54,7 @@ def finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def optimised_metric(study: optuna.Study) -> str:
-    """Return the name of what the study optimises."""
+    """Return the name of the optimised metric."""
     names = study.metric_names
     return names[0] if names else "objective value"
 

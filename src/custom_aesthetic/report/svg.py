@@ -1,4 +1,4 @@
-"""Charts as inline SVG: they take the page's colours, so they follow dark mode, and they need no script."""
+"""Draw charts as inline SVG without scripts; they use the page's colours, and so follow dark mode."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from custom_aesthetic.pictures.thumbnails import png_uri
 WIDTH, HEIGHT = 440, 330
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 46
 MOST_POINTS = 3000
-"""Beyond this many points a scatter is drawn as one picture: a browser is slow with a hundred thousand shapes."""
+"""A scatter plot of more points is drawn as one picture, because browsers are slow with very many shapes."""
 DENSE_RESOLUTION = 2
 COLOURS = {
     "eval": (232, 89, 12),
@@ -21,7 +21,7 @@ COLOURS = {
     "learnt_from": (134, 142, 150),
     "test": (18, 154, 104),
 }
-"""Colours of the kinds of pictures, readable on white and on black; the page's style sheet has the same."""
+"""Colours of the kinds of pictures, readable on white and on black; also in the page's style sheet."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Frame:
 
 
 def padded_range(*arrays: Array, share: float = 0.04) -> tuple[float, float]:
-    """Return the range of all values with a margin on both sides; never empty."""
+    """Return the range of all values with a margin on both sides; it is never empty."""
     values = np.concatenate([np.asarray(array, dtype=float).ravel() for array in arrays])
     values = values[np.isfinite(values)]
     if len(values) == 0:
@@ -67,7 +67,7 @@ def ticks(low: float, high: float, n_wanted: int = 5) -> list[float]:
 
 
 def chart(frame: Frame, shapes: Sequence[str], description: str) -> str:
-    """Return the chart as an SVG element; `description` is what a screen reader says."""
+    """Return the chart as an SVG element; `description` is for screen readers."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
         f"{_axes(frame)}{''.join(shapes)}</svg>"
@@ -108,7 +108,7 @@ def _tick_text(value: float, all_ticks: Sequence[float], percent: bool) -> str:
 
 
 def points(frame: Frame, x: Array, y: Array, kind: str, titles: Sequence[str]) -> str:
-    """Return points of one kind (see `ReportData`); beyond MOST_POINTS as one picture, else with a title each."""
+    """Return the points of one kind (see `ReportData`), each with a title, or as one picture beyond MOST_POINTS."""
     if len(x) > MOST_POINTS:
         return _dense_points(frame, x, y, kind)
     places = zip(frame.across(x), frame.down(y), titles, strict=True)
@@ -120,7 +120,7 @@ def points(frame: Frame, x: Array, y: Array, kind: str, titles: Sequence[str]) -
 
 
 def _dense_points(frame: Frame, x: Array, y: Array, kind: str) -> str:
-    """Return all points as one transparent picture, the more opaque the more points lie in a spot."""
+    """Return all points as one transparent picture, which is more opaque where there are more points."""
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     shape = (height * DENSE_RESOLUTION // 2, width * DENSE_RESOLUTION // 2)
     area = ((TOP, HEIGHT - BOTTOM), (LEFT, WIDTH - RIGHT))

@@ -1,4 +1,4 @@
-"""The command line and the arguments file: text to the groups of `settings`, with every check."""
+"""Parse the command line and arguments files into the setting groups, and check every value."""
 
 import argparse
 import dataclasses
@@ -19,7 +19,7 @@ from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR, INTEGER_PARA
 Arguments = TypeVar("Arguments")
 
 RENAMED = {"--feature_extractor": "--feature_extractor_model"}
-"""Options that are accepted by the name they had in the predecessor of this tool."""
+"""Options that are also accepted by their name in the predecessor of this tool."""
 
 OF_THE_PREDECESSOR = {
     "--no_server": "the server is off by default: delete the line",
@@ -27,17 +27,17 @@ OF_THE_PREDECESSOR = {
     "--stack_hidden_states": "write --hidden_states_mode=join instead",
     "--modelpath": "write --model instead, which takes absolute paths too",
 }
-"""Options of the predecessor that are no more, and what to do with them."""
+"""Options of the predecessor that no longer exist -> what to do instead."""
 
 
 def parse_arguments(
     kind: type[Arguments], argv: Sequence[str], *, description: str, ignore_unknown: bool = False
 ) -> tuple[Arguments, list[str]]:
-    """Return the settings that the arguments ask for, and the arguments that were ignored.
+    """Return the settings for these arguments, and the arguments that were ignored.
 
-    `kind` is a dataclass whose fields are groups of settings. `argv` may hold `@file` entries; where an option is
-    given twice the later one wins. Unknown options are an error that names the nearest known one, unless
-    `ignore_unknown`; then they are returned. `--help` prints and exits.
+    `kind` is a dataclass whose fields are groups of settings. `argv` may contain `@file` entries; if an option is given
+    twice, the later one is used. An unknown option raises UserError with the nearest known one, unless `ignore_unknown`
+    is set; then it is returned. `--help` prints the help and exits.
     """
     parser = build_parser(kind, description)
     arguments = [_renamed(parser, argument) for argument in expand_files(argv)]
@@ -61,7 +61,7 @@ def _renamed(parser: argparse.ArgumentParser, argument: str) -> str:
 
 
 def _check_dashes(argument: str) -> None:
-    """Raise UserError for the value `--`, which argparse takes for the end of the options."""
+    """Raise UserError for the value `--`, which argparse treats as the end of the options."""
     if re.fullmatch(r"(-\w|--\w+=)?--", argument):
         raise UserError(f"{argument.removesuffix('--').rstrip('=') or 'the argument'} has no value but --; give one")
 
@@ -84,7 +84,7 @@ def build_parser(kind: type, description: str) -> argparse.ArgumentParser:
         description=description,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
-        epilog="Arguments may stand in a file, one a line: @arguments.txt. The later of two wins.",
+        epilog="Arguments can be read from a file, one per line: @arguments.txt. Later arguments replace earlier ones.",
     )
     for group in setting_groups(kind).values():
         section = parser.add_argument_group(str(group.__doc__))
@@ -95,7 +95,7 @@ def build_parser(kind: type, description: str) -> argparse.ArgumentParser:
 
 
 def as_lines(settings: Any) -> list[str]:
-    """Return the settings in force as lines of an arguments file, in the order of their declaration."""
+    """Return the settings as lines of an arguments file, in the order of their declaration."""
     lines = []
     for group_field in dataclasses.fields(settings):
         group = getattr(settings, group_field.name)
@@ -116,12 +116,12 @@ def differing_lines(settings: Any) -> list[str]:
 
 
 def shown_lines(settings: Any) -> list[str]:
-    """Return `as_lines` for screens and studies, without the passwords in URLs."""
+    """Return `as_lines` with passwords in URLs hidden, for screens and studies."""
     return [shown_argument(line) for line in as_lines(settings)]
 
 
 def shown_argument(argument: str) -> str:
-    """Return an argument as it may be shown: the URL in it, if any, without its password."""
+    """Return an argument with the password of a URL in it hidden."""
     option, equals, value = argument.partition("=")
     return f"{option}={shown_url(value)}" if equals and "://" not in option else shown_url(argument)
 
@@ -140,7 +140,7 @@ def _field_lines(field: dataclasses.Field, value: Any) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as it is written behind the equals sign."""
+    """Return a value as it is written after the equals sign."""
     if not isinstance(value, tuple):
         return str(value)
     if value and isinstance(value[0], tuple):
@@ -155,7 +155,7 @@ def _is_repeatable(field: dataclasses.Field) -> bool:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         plain = re.sub(r"^argument (?:-\w/)?(--\w+): ", r"\1: ", message)
-        plain = re.sub(r"^--\w+: (?=--)", "", plain)  # our own converters name the option with its value
+        plain = re.sub(r"^--\w+: (?=--)", "", plain)  # our converters name the option themselves
         plain = plain.replace("ignored explicit argument", "a flag takes no value, but was given")
         plain = re.sub(r"^(--\w+): expected one argument$", r"\1 has no value; write \1=VALUE", plain)
         raise UserError(f"{printable(plain)}; --help lists the arguments")
@@ -206,11 +206,11 @@ READERS: dict[type, tuple[Any, str, str]] = {
     float: (_finite, "a number", "numbers"),
     str: (str, "a text", "names"),
 }
-"""Type of a setting -> what reads it, what it is called, and what several are called."""
+"""Type of a setting -> its reader, its name in messages, and the plural of that."""
 
 
 def _reader(option: str, kind: type) -> Any:
-    """Return what turns text into one value, or says that it cannot in the user's words."""
+    """Return a function that reads one value, or raises ArgumentTypeError with the option and the text."""
     read, called, _ = READERS[kind]
 
     def convert(text: str) -> Any:
@@ -223,7 +223,7 @@ def _reader(option: str, kind: type) -> Any:
 
 
 def _list_reader(option: str, kind: type) -> Any:
-    """Return what reads a comma-separated list; a comma behind the last item is allowed."""
+    """Return a function that reads a comma-separated list; a trailing comma is allowed."""
     read, _, called = READERS[kind]
 
     def convert(text: str) -> tuple[Any, ...]:
@@ -250,7 +250,7 @@ def _choice_reader(option: str, choices: Sequence[str]) -> Any:
 
 
 def _lists_reader(option: str) -> Any:
-    """Return what reads comma-separated lists of whole numbers, one for each extractor."""
+    """Return a function that reads comma-separated lists of whole numbers, one for each extractor."""
     read = _list_reader(option, int)
 
     def convert(text: str) -> HiddenStates:
@@ -315,7 +315,9 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         for option, bound in zip(options, (value.low, value.high), strict=True):
             _check_bounds(option, bound, field)
         if value.low > value.high:
-            raise UserError(f"{options[0]} ({value.low}) is above {options[1]} ({value.high}); exchange or equal them")
+            raise UserError(
+                f"{options[0]} ({value.low}) is above {options[1]} ({value.high}); swap them or make them equal"
+            )
     elif isinstance(value, tuple):
         for item in value:
             for number in item if isinstance(item, tuple) else (item,):

@@ -1,4 +1,4 @@
-"""The arguments file: one argument a line, with comments, quotes and further files."""
+"""Read the arguments file: one argument per line, with comments, quotes and further files."""
 
 import re
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import encoding_of, printable
 
 MOST_FILES = 100
-"""Files that one command may name in all: more than that is two files that name each other many times over."""
+"""Maximum number of files that one command may read, which stops files that name each other repeatedly."""
 
 _QUOTED = re.compile(r"""(?P<name>-[^=\s]*\s*(?:=\s*|\s))(?P<quote>["'])(?P<value>.*)(?P=quote)\s*(?:\s#.*)?""")
 _COMMENT = re.compile(r"\s+#(?:\s.*)?$")
 
 
 def expand_files(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with every `@file` replaced by what the file holds, which may name further files."""
+    """Return the arguments with every `@file` replaced by the content of the file, which may name further files."""
     n_read = 0
 
     def expand(arguments: Sequence[str], inside: tuple[Path, ...]) -> list[str]:
@@ -36,7 +36,7 @@ def expand_files(argv: Sequence[str]) -> list[str]:
 
 
 def _find(name: str, inside: Sequence[Path]) -> Path:
-    """Return the file of that name, from the current directory or beside the file that names it."""
+    """Return the file with this name, in the current directory or beside the file that names it."""
     places = [Path(name), *(file.parent / name for file in inside[-1:])]
     try:
         return next((place for place in places if place.is_file()), places[0])
@@ -47,8 +47,9 @@ def _find(name: str, inside: Sequence[Path]) -> Path:
 def read_arguments_file(file: Path) -> list[str]:
     """Return the arguments in a file.
 
-    `#` starts a comment line, and a comment behind an argument where white space stands on both sides of it; white
-    space round the first `=` and quotes round a value are dropped. A value with ` # ` in it stands in quotes.
+    `#` starts a comment at the beginning of a line, or after an argument if there is white space on both sides of it.
+    White space around the first `=` and quotes around a value are removed. A value that contains ` # ` must be quoted.
+    Raises UserError if the file cannot be read.
     """
     shown = printable(str(file))
     try:
@@ -67,7 +68,7 @@ def read_arguments_file(file: Path) -> list[str]:
 
 
 def _split_line(line: str) -> list[str]:
-    """Return a line as one argument, or as option and value where white space parts them (`-d my pictures`)."""
+    """Return a line as one argument, or as option and value if white space separates them (`-d my pictures`)."""
     quoted = _QUOTED.fullmatch(line)
     if quoted:
         return [f"{quoted['name'].rstrip(' =	')}={quoted['value']}"]
@@ -84,6 +85,6 @@ def _split_line(line: str) -> list[str]:
 
 
 def as_line(option: str, value: str) -> str:
-    """Return an option and its value as a line that reads back equal: in quotes where it would not without."""
+    """Return an option and its value as a line that reads back the same, quoted only if needed."""
     line = f"{option}={value}"
     return line if _split_line(line.strip()) == [line] else f'{option}="{value}"'

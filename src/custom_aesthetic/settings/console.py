@@ -1,4 +1,4 @@
-"""What every script does round its own work: messages to the screen, a user's mistake in one line, an exit code."""
+"""Run a script: log to the screen, print a UserError as one line, and return an exit code."""
 
 import logging
 import sys

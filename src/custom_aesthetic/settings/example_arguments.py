@@ -12,15 +12,15 @@ from custom_aesthetic.settings.training import Range, TrainingArguments
 
 HEAD = """\
 # Every argument of aesthetic_predictor_training.py, with its default and meaning.
-# Copy this file, take away the # in front of what you want to change, and run
+# Copy this file, remove the # in front of the arguments that you want to change, and run
 #     python aesthetic_predictor_training.py @arguments.txt
-# One argument a line. What follows on the command line wins: @arguments.txt --trials=5
-# The analysis and Spotlight scripts take the same file, and tell what they ignore of it.
+# One argument per line. Later arguments replace earlier ones: @arguments.txt --trials=5
+# The analysis and Spotlight scripts take the same file, and list the arguments that they ignore.
 """
 
 
 def example_text() -> str:
-    """Return the whole example file."""
+    """Return the text of the example file."""
     return HEAD + "".join(_group_text(group) for group in setting_groups(TrainingArguments).values())
 
 

@@ -1,4 +1,4 @@
-"""Settings of the two scripts round the training: the A/B scorer and the scorer of folders."""
+"""Settings of the A/B scorer and of the folder scorer."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,20 @@ class ComparisonSettings:
     directory: str = setting(REQUIRED, "top-level image directory; sub-directories are included", short="-d")
     scores: str | None = setting(
         None,
-        "score file to write, relative to the directory or absolute, as JSON and as CSV; an earlier one is the "
-        "starting point and kept as a backup; if not given, the first found of scores.json, score.json, scores.csv, "
-        "or else scores.json",
+        "score file to write as JSON and as CSV, relative to the directory or absolute; an existing file is the "
+        "starting point and is kept as a backup; if not given, the first found of scores.json, score.json and "
+        "scores.csv, else scores.json",
     )
     number_to_compare: int = setting(2, "pictures shown together", low=2, high=4)
     strategy: str = setting(
-        "adaptive", "how the next pictures are chosen: those whose answer tells most, or evenly", choices=STRATEGIES
+        "adaptive",
+        "how the next pictures are chosen: adaptive = the most informative ones, random = evenly",
+        choices=STRATEGIES,
     )
     from_xmp: bool = setting(
         False, "start from the stars (0...5) that photo programs keep in XMP, in the picture or beside it"
     )
-    merge: tuple[str, ...] = setting((), "bring in the choices of another comparisons.csv first; may be repeated")
+    merge: tuple[str, ...] = setting((), "add the choices of another comparisons.csv first; may be given several times")
     recompute: bool = setting(False, "compute the scores from comparisons.csv, write them and stop; no page")
 
 
@@ -48,13 +50,13 @@ class PriorSettings:
 class PageSettings:
     """Page"""
 
-    port: int = setting(8111, "port of the page on 127.0.0.1; 0 takes a free one", low=0, high=65535)
+    port: int = setting(8111, "port of the page on 127.0.0.1; 0 = any free port", low=0, high=65535)
     no_browser: bool = setting(False, "do not open a browser")
 
 
 @dataclass(frozen=True)
 class ABArguments:
-    """Everything `aesthetic_ab_scorer.py` is told."""
+    """All settings of `aesthetic_ab_scorer.py`."""
 
     images: ComparisonSettings
     prior: PriorSettings
@@ -68,11 +70,11 @@ class FolderSettings:
 
     directory: str | None = setting(None, "folder of pictures to score; sub-directories are included", short="-d")
     model: str | None = setting(None, "trained model, relative to the directory or a path", short="-m")
-    feature_extractor_model: str | None = setting(None, "for a model file that does not name its own")
+    feature_extractor_model: str | None = setting(None, "only for a model file that does not name its extractor")
     offline: bool = setting(False, OFFLINE)
     output: str | None = setting(
         None,
-        "file for the scores, .csv or .json, best first; printed if not given and nothing else is asked",
+        "file for the scores, .csv or .json, best first; if not given and no action is chosen, the scores are printed",
         short="-o",
     )
 
@@ -92,18 +94,18 @@ class ActionSettings:
 
     copy_to: str | None = setting(None, "copy them to this directory, sub-directories kept")
     link_to: str | None = setting(None, "link to them from this directory")
-    move_to: str | None = setting(None, "move them to this directory, with a file beside them that undoes it")
-    undo: str | None = setting(None, "take back the moves that such a file lists; nothing else is done")
+    move_to: str | None = setting(None, "move them to this directory, and write an undo file there")
+    undo: str | None = setting(None, "move the files listed in this undo file back, and do nothing else")
     dry_run: bool = setting(False, "only say what would be copied, linked, moved or written")
-    sheet: str | None = setting(None, "contact sheet, one HTML file with everything in it, best first")
+    sheet: str | None = setting(None, "write a contact sheet as one self-contained HTML file, best first")
     write_xmp: bool = setting(
-        False, "write stars beside the pictures, 1...5 by fifths of all scores; stars that you gave are left alone"
+        False, "write stars beside the pictures, 1...5 by fifths of all scores; stars that you set are kept"
     )
 
 
 @dataclass(frozen=True)
 class FolderArguments:
-    """Everything `aesthetic_scorer.py` is told."""
+    """All settings of `aesthetic_scorer.py`."""
 
     folder: FolderSettings
     selection: SelectionSettings

@@ -1,6 +1,6 @@
-"""Every setting, declared once: name, default, meaning and bounds, in frozen groups.
+"""Every setting, declared once in frozen groups: name, default, meaning and bounds.
 
-The command line, `--help`, the checks and `arguments-example.txt` all follow from these declarations.
+The command line, `--help`, the checks and `arguments-example.txt` are derived from these declarations.
 """
 
 from dataclasses import dataclass, field, fields
@@ -14,7 +14,7 @@ SAMPLERS = ("CmaEs", "random", "QMC", "TPE", "GP")
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a searched parameter, both included; equal bounds fix it and take it out of the search."""
+    """Inclusive bounds of a searched parameter; equal bounds fix it and remove it from the search."""
 
     low: float
     high: float
@@ -24,7 +24,7 @@ class Range:
         return self.low == self.high
 
     def clip(self, value: float) -> float:
-        """Return the value within the range that is nearest to the one given."""
+        """Return the value in the range that is nearest to the given one."""
         return min(max(value, self.low), self.high)
 
 
@@ -49,12 +49,12 @@ def setting(
 
 
 EXTRACTOR_SEPARATOR = "__"
-"""Between what belongs to one extractor and what belongs to the next, in options and in the model file."""
+"""Separates the values of different extractors, in options and in the model file."""
 
 HiddenStates = tuple[tuple[int, ...], ...]
-"""Hidden states of each extractor, in the extractors' order; a single list serves them all."""
+"""Hidden states of each extractor, in the order of the extractors; a single list applies to all."""
 
-OFFLINE = "never ask a hub for an extractor; use what lies on this machine"
+OFFLINE = "never ask a hub for an extractor; use only files on this machine"
 
 REQUIRED: Any = None
 """Default of a setting that the user must give (its type does not allow None)."""
@@ -70,7 +70,7 @@ class ImageSettings:
         "score file, relative to the directory or absolute; the first found of scores.json, score.json, scores.csv "
         "if not given",
     )
-    split: str = setting("split.json", "where the train/eval split is read from and written to")
+    split: str = setting("split.json", "file that the train/eval split is read from and written to")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class OutputSettings:
     """What is written"""
 
     model: str = setting(
-        "model.safetensors", "where the trained model goes, relative to the directory or absolute", short="-m"
+        "model.safetensors", "file for the trained model, relative to the directory or absolute", short="-m"
     )
     savefile: str | None = setting(
         None,
@@ -100,8 +100,8 @@ class StudySettings:
     name: str = setting("aesthetic", "study name; the same name continues that study")
     workers: str = setting(
         "auto",
-        "processes that run trials side by side on this machine: auto = one a core on a CPU (a single one where a "
-        "seed is given, as several could not repeat it), one that trains 16 heads at once on an accelerator; or a "
+        "processes that run trials side by side on this machine: auto = one a core on a CPU (a single one if a "
+        "seed is given, as several would not be repeatable), one that trains 16 heads at once on an accelerator; or a "
         "number; or heads:N, one process that trains N heads at once on any device. Further machines join by running "
         "the same command on a shared --database",
     )
@@ -112,7 +112,7 @@ class StudySettings:
     )
     server: str = setting(
         "off",
-        "on starts optuna-dashboard on the storage and prints its address, and leaves it up when training ends; "
+        "on starts optuna-dashboard on the storage, prints its address, and keeps it running after training; "
         "daemon stops it with training",
         choices=("off", "on", "daemon"),
     )
@@ -149,13 +149,13 @@ class FeatureSettings:
     )
     weight_hidden_states: bool = setting(False, "the older spelling of --hidden_states_mode=weight")
     fixed_hidden_state_weights: tuple[float, ...] | None = setting(
-        None, "weights in the order of --hidden_states_used, then the bias: not trained"
+        None, "fixed, untrained weights in the order of --hidden_states_used, followed by the bias"
     )
     fp16_features: bool = setting(False, "keep features in half precision")
     views: tuple[str, ...] = setting(
         ("centre",),
-        "comma-separated; how each picture is shown to the extractor, the features being the mean of all: centre (the "
-        "extractor's own crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
+        "comma-separated crops of each picture whose features are averaged: centre (the "
+        "extractor's usual crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
     )
     offline: bool = setting(False, OFFLINE)
 
@@ -177,7 +177,7 @@ class ObjectiveSettings:
         "others maximised",
         choices=METRICS,
     )
-    calculate_ab: bool = setting(False, "also compute ab, on all three sets, and keep it with the trial")
+    calculate_ab: bool = setting(False, "also compute ab on all three sets and record it with the trial")
     calculate_mse: bool = setting(False, "also compute mse")
     calculate_wmse: bool = setting(False, "also compute wmse")
     calculate_nll: bool = setting(False, "also compute nll")
@@ -189,12 +189,12 @@ class ObjectiveSettings:
 
     @property
     def metric(self) -> str:
-        """The metric that the search improves."""
+        """The metric that the search optimises."""
         return self.loss_model if self.metric_for_scoring is None else self.metric_for_scoring
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric kept with a trial: the loss's own, the one that the search improves, and those asked for."""
+        """All metrics recorded for a trial: that of the loss, the scoring metric, and those asked for."""
         asked = {name for name in METRICS if getattr(self, f"calculate_{name}")}
         return tuple(name for name in METRICS if name in asked | {self.loss_model, self.metric})
 
@@ -205,7 +205,7 @@ class SplitSettings:
 
     fraction_for_eval: float = setting(0.25, "share kept for evaluation", low=0, high=1)
     fraction_for_test: float = setting(
-        0.0, "share kept apart for the closing statistics: it never chooses anything", low=0, high=1
+        0.0, "share reserved for the closing statistics; it is not used for training or selection", low=0, high=1
     )
     folds: int | Literal["auto"] = setting(
         "auto",
@@ -216,11 +216,11 @@ class SplitSettings:
         low=1,
         yields_to=(("split", "fraction_for_eval", "set_for_scoring"), 1),
     )
-    eval_pick_seed: int = setting(42, "seed of that choice")
+    eval_pick_seed: int = setting(42, "seed of the split")
     group_duplicates: str = setting(
         "on",
         "on keeps near-duplicates (bursts, variations of one seed) on one side of a new split; existing splits are "
-        "left alone but warned about",
+        "kept, with a warning",
         choices=("on", "off"),
     )
     ignore_existing_split: bool = setting(False, "make a new split even if there is one")
@@ -280,15 +280,15 @@ class SearchSettings:
 
     trials: int = setting(
         200,
-        "the study is brought up to this many finished trials: the same command goes on after a kill, and runs none "
-        "after the end. 0 = extract and cache the features, then stop",
+        "number of finished trials in the study: after a kill, the same command continues, and after the end it runs "
+        "no more. 0 = extract and cache the features, then stop",
         low=0,
     )
     sampler: str = setting(
         "CmaEs",
-        "how the next parameters are chosen. CmaEs: the usual choice, for some dozens of trials or more. TPE: where "
-        "much is fixed or there are few trials, costs 3 ms a trial. GP: costs about 0.6 s a trial after 200, so only "
-        "where a trial takes many seconds. random and QMC: to map the space evenly, and as a baseline",
+        "how the next parameters are chosen. CmaEs: the usual choice, for some dozens of trials or more. TPE: for few "
+        "trials or many fixed parameters, takes 3 ms per trial. GP: takes about 0.6 s per trial after 200, so only "
+        "if a trial takes many seconds. random and QMC: to cover the space evenly, and as a baseline",
         choices=SAMPLERS,
     )
     pruner: str = setting(
@@ -308,7 +308,7 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """Everything `aesthetic_predictor_training.py` is told."""
+    """All settings of `aesthetic_predictor_training.py`."""
 
     images: ImageSettings
     output: OutputSettings
@@ -337,15 +337,15 @@ class ModelScoreSettings:
 class AnalysisSettings:
     """What is reported and written"""
 
-    include_train_split: bool = setting(False, "all images; otherwise those that did not train the model")
+    include_train_split: bool = setting(False, "use all images; otherwise only those that the model was not trained on")
     regex: tuple[str, ...] = setting(
         (), "also report the images whose relative path matches; may be given several times"
     )
     directories: bool = setting(False, "also report each sub-directory")
-    save_scores_and_errors: bool = setting(False, "write the next two")
+    save_scores_and_errors: bool = setting(False, "write the two files below")
     save_model_scorefile: str = setting("model_scores.json", "model scores")
     save_error_scorefile: str = setting("error_scores.json", "absolute errors")
-    baselines: bool = setting(False, "also report what ridge, support-vector and kernel regression reach")
+    baselines: bool = setting(False, "also report the results of ridge, support-vector and kernel regression")
     report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails")
     database: str | None = setting(None, "for the report: the Optuna storage of the training")
     name: str | None = setting(None, "for the report: the name of its study")
@@ -353,7 +353,7 @@ class AnalysisSettings:
 
 @dataclass(frozen=True)
 class AnalysisArguments:
-    """Everything `aesthetic_data_analysis.py` is told."""
+    """All settings of `aesthetic_data_analysis.py`."""
 
     images: ImageSettings
     model_scores: ModelScoreSettings
@@ -367,13 +367,13 @@ class ViewerSettings:
     """What is shown and written"""
 
     save: str | None = setting(None, "write the table as CSV")
-    no_browser: bool = setting(False, "serve only; open the address printed in a browser yourself")
-    port: int | None = setting(None, "port to serve at; a free one if not given", low=1, high=65535)
+    no_browser: bool = setting(False, "do not open a browser; print the address only")
+    port: int | None = setting(None, "port to serve on; any free one if not given", low=1, high=65535)
 
 
 @dataclass(frozen=True)
 class ViewerArguments:
-    """Everything `aesthetic_spotlight.py` is told."""
+    """All settings of `aesthetic_spotlight.py`."""
 
     images: ImageSettings
     model_scores: ModelScoreSettings
