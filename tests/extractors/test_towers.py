@@ -61,7 +61,10 @@ def test_clip_features_are_the_projected_class_tokens_of_each_block(kind, tmp_pa
     tower = model.vision_model
 
     def own_output():
-        return model.get_image_features(pixels).pooler_output if kind == "clip" else model(pixels).image_embeds
+        if kind == "clip_vision_model":
+            return model(pixels).image_embeds
+        found = model.get_image_features(pixels)
+        return found if isinstance(found, torch.Tensor) else found.pooler_output  # transformers 4, 5
 
     image_embeds, outputs = block_outputs(tower.encoder.layers, own_output)
     found = features_of(folder)
@@ -78,7 +81,7 @@ def test_clip_features_are_the_projected_class_tokens_of_each_block(kind, tmp_pa
 @pytest.mark.parametrize("kind", ["siglip", "siglip_vision_model"])
 def test_siglip_features_are_the_attention_pooled_block_outputs(kind, tmp_path):
     folder, model = save_checkpoint(kind, tmp_path / kind), make_model(kind)
-    tower = model.vision_model if kind == "siglip" else model
+    tower = getattr(model, "vision_model", model)
     pixels = processor_of(kind)(images=pictures(), return_tensors="pt")["pixel_values"]
     own, outputs = block_outputs(tower.encoder.layers, lambda: tower(pixels).pooler_output)
     found = features_of(folder)
@@ -93,8 +96,9 @@ def test_siglip2_features_of_pictures_of_different_shapes_are_what_its_own_proce
     folder, model = save_checkpoint("siglip2", tmp_path / "siglip2"), make_model("siglip2")
     tower = model.vision_model
     inputs = processor_of("siglip2")(images=pictures(), return_tensors="pt")
+    given = [inputs[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")]
     assert len({tuple(shape) for shape in inputs["spatial_shapes"].tolist()}) == 3
-    own, outputs = block_outputs(tower.encoder.layers, lambda: tower(**inputs).pooler_output)
+    own, outputs = block_outputs(tower.encoder.layers, lambda: tower(*given).pooler_output)
     found = features_of(folder)
     torch.testing.assert_close(found[0], own, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
@@ -121,7 +125,8 @@ def test_dinov3_features_are_the_normalised_class_tokens_of_each_block(tmp_path)
     folder, model = save_checkpoint("dinov3_vit", tmp_path / "dinov3"), make_model("dinov3_vit")
     extractor = build_extractor(str(folder), CPU)
     pixels = torch.stack([extractor.transform(p) for p in pictures()])
-    own, outputs = block_outputs(model.model.layer, lambda: model(pixels).pooler_output)
+    layers = getattr(model, "model", model).layer  # transformers 5, 4
+    own, outputs = block_outputs(layers, lambda: model(pixels).pooler_output)
     found = extractor.features(pixels, range(3))
     torch.testing.assert_close(found[0], own, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
@@ -280,3 +285,18 @@ def test_the_processor_is_also_found_inside_processor_config(tmp_path):
         )
     )
     assert "mean=(0.1, 0.2, 0.3)" in build_extractor(str(folder), CPU).fingerprint
+
+
+def test_threads_that_share_an_extractor_get_the_features_of_their_own_pictures(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    extractor = build_extractor(str(save_checkpoint("dinov2", tmp_path / "dinov2")), CPU)
+    batches = [
+        torch.stack([extractor.transform(make_picture(50, 40, seed=seed))] * (1 + seed % 3)) for seed in range(24)
+    ]
+    alone = [extractor.features(batch, [0, 2]) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda batch: extractor.features(batch, [0, 2]), batches))
+    for expected, found in zip(alone, together, strict=True):
+        for k in (0, 2):
+            torch.testing.assert_close(found[k], expected[k], rtol=1e-5, atol=1e-5)

@@ -56,7 +56,9 @@ def test_the_centre_is_exactly_what_the_processor_of_the_checkpoint_gives(name, 
 def test_the_whole_picture_is_what_the_processor_gives_when_told_to_squeeze(name):
     picture = make_picture(333, 200)
     processor = their_processor(SETTINGS[name])
-    options = {"size": {"height": 224, "width": 224}, "do_center_crop": False, "return_tensors": "pt"}
+    options = {"size": {"height": 224, "width": 224}, "return_tensors": "pt"}
+    if name == "clip":
+        options["do_center_crop"] = False
     expected = processor(images=picture, **options)["pixel_values"][0]
     assert torch.equal(our_transform(SETTINGS[name])(picture, "whole"), expected)
 

@@ -1,8 +1,7 @@
 """The extractor for vision towers of transformers; a `TowerKind` describes each model type.
 
-Hidden state k is `hidden_states[-1-k]` of the tower (the output of the k-th block before the last; k = number of blocks
-is the patch embedding), processed as the model processes its last hidden state, so k = 0 is the model's pooled output.
-All hidden states come from one forward pass.
+Hidden state k is the output of the k-th block before the last (k = number of blocks: the patch embedding), processed as
+the model processes its last hidden state, so k = 0 is the model's pooled output. All come from one forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.extractors.block_outputs import BlockOutputs
 from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
 from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform
 from custom_aesthetic.extractors.processors import processor_config, processor_transform
@@ -74,7 +74,7 @@ class Tower:
         self._precision = precision(checkpoint.config, device)
         self.fingerprint = f"tower; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
         self.target_size = self._transform.target_size
-        self._model: nn.Module | None = None
+        self._model: tuple[nn.Module, BlockOutputs] | None = None
         self._dtype = torch.float32
         self._loading = Lock()
 
@@ -84,19 +84,21 @@ class Tower:
     @torch.inference_mode()
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
-        model, mask = self._loaded(), None
+        (model, states), mask = self._loaded(), None
         pixels = pixels.to(self.device)
         if isinstance(self._transform, NaflexTransform):
             patches, mask, shapes = self._transform.patches(pixels)
-            output = model(patches.to(self._dtype), mask, shapes, output_hidden_states=True)
+            model(patches.to(self._dtype), mask, shapes)
         else:
-            output = model(pixels.to(self._dtype), output_hidden_states=True)
-        return {k: self._kind.pool(model, output.hidden_states[-1 - k], mask).float() for k in hidden_states}
+            model(pixels.to(self._dtype))
+        outputs = states.take()
+        return {k: self._kind.pool(model, outputs[-1 - k], mask).float() for k in hidden_states}
 
-    def _loaded(self) -> nn.Module:
+    def _loaded(self) -> tuple[nn.Module, BlockOutputs]:
         with self._loading:
             if self._model is None:
-                self._model = self._load().to(self.device).eval().requires_grad_(False)
+                model = self._load().to(self.device).eval().requires_grad_(False)
+                self._model = model, BlockOutputs(model)
             return self._model
 
     def _load(self) -> nn.Module:

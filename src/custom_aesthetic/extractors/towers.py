@@ -31,7 +31,8 @@ Load = Callable[[dict[str, Any], dict[str, Tensor], torch.dtype], tuple[nn.Modul
 def loader(module: str, model_class: str, config_class: str) -> Load:
     """Return a function that loads tensors into a class of `transformers.models.<module>`.
 
-    Of a configuration for image and text it uses the image part.
+    Of a configuration for image and text it uses the image part. Some classes are that part alone in transformers 5
+    and hold it as `vision_model` in 4: what comes back is the part in both.
     """
 
     def load(config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
@@ -40,10 +41,17 @@ def loader(module: str, model_class: str, config_class: str) -> Load:
         model = getattr(importlib.import_module(f"{package}.modeling_{module}"), model_class)
         vision = configuration.from_dict(config.get("vision_config") or config)
         if model.base_model_prefix != IMAGE_PART:  # else transformers itself finds the image part's tensors
-            tensors = {name.removeprefix(f"{IMAGE_PART}."): tensor for name, tensor in tensors.items()}
-        return from_tensors(model, vision, tensors, dtype)
+            prefix = f"{IMAGE_PART}." if _holds_image_part(model, vision) else ""
+            tensors = {prefix + name.removeprefix(f"{IMAGE_PART}."): tensor for name, tensor in tensors.items()}
+        whole, missing = from_tensors(model, vision, tensors, dtype)
+        return getattr(whole, IMAGE_PART, whole), missing
 
     return load
+
+
+def _holds_image_part(model: Any, config: Any) -> bool:
+    with torch.device("meta"):
+        return hasattr(model(config), IMAGE_PART)
 
 
 def pool_siglip(model: Any, state: Tensor, _mask: Tensor | None) -> Tensor:
