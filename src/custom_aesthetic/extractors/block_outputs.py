@@ -1,6 +1,6 @@
 """What each transformer block of a tower puts out, seen by hooks.
 
-The field `hidden_states` of transformers' outputs depends on the version: some versions put the normalised output in the
+The `hidden_states` of transformers depend on the version: some versions put the normalised output in the
 place of the last block's, and some give None for a part of a model. The blocks themselves say the same in all.
 """
 
