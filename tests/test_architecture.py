@@ -28,7 +28,9 @@ OWNERS = {
     "renumics": {"commands.spotlight"},
     "matplotlib": {"report.study_plots"},
     "optuna": {"search", "report.study_plots"},
-    "sklearn": {"quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry"},
+    "sklearn": {
+        *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
+    },
     "tqdm": {"features.table"},
 }
 """Heavy or delicate libraries, and the packages or modules that alone may import them."""

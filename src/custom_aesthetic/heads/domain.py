@@ -7,6 +7,7 @@ photographs this told other kinds of pictures better than distances in standardi
 import base64
 import json
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,13 +92,13 @@ def _distances(unit: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _centres(unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Spherical k-means: centres of length 1."""
+    """Return the centres of k-means on rows of length 1, brought to length 1; one core, so that they repeat exactly."""
+    from sklearn.cluster import KMeans  # only training finds domains; a model scores without scikit-learn
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     n_centres = max(1, min(N_CENTRES, MOST_NUMBERS // unit.shape[1], len(unit) // 4))
-    centres = unit[generator.choice(len(unit), n_centres, replace=False)]
-    for _ in range(N_ROUNDS):
-        nearest = (unit @ centres.T).argmax(axis=1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, unit)
-        filled = np.bincount(nearest, minlength=n_centres) > 0
-        centres = np.where(filled[:, None], _unit(sums), centres)
-    return centres
+    model = KMeans(n_centres, n_init=1, max_iter=N_ROUNDS, random_state=int(generator.integers(2**31)))
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different pictures than centres
+        return _unit(model.fit(unit).cluster_centers_)
