@@ -28,14 +28,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.processes import PART_SUFFIX, aside_name
+from custom_aesthetic.base.processes import aside_name
 from custom_aesthetic.features.picture_keys import PictureKeys
 
 logger = logging.getLogger(__name__)
 
 SHARD_SUFFIX = ".safetensors"
 DAMAGED_SUFFIX = ".damaged"
-TEMPORARY_SUFFIX = PART_SUFFIX
 _FORMAT = "aesthetic features 1"
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
