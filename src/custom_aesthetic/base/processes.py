@@ -5,6 +5,7 @@ process ids are reused.
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import platform
@@ -98,3 +99,12 @@ def _host() -> str:
     except OSError:
         numbers = ""
     return hashlib.sha256(f"{platform.node()} {numbers}".encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def spare_last_collection() -> None:
+    """Let this process end without a last search for garbage; call it where nothing is left to do.
+
+    With torch, scipy and scikit-learn loaded the interpreter searches through a million objects as it ends, which
+    takes seconds on a busy machine. What is to be done at exit is still done.
+    """
+    gc.freeze()

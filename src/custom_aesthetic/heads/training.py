@@ -48,6 +48,8 @@ class Job:
     """Called after every epoch, from 1, with its score; may end the training by an exception."""
     on_fold: Callable[[int, Any, Tensor], None] | None = None
     """For a training by folds, see `train_folds`."""
+    number: int = 0
+    """By which the caller knows it again."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ NEIGHBOURS = 1000
 """How many images that follow in path order each image is compared with, beyond ALL_PAIRS_UP_TO."""
 
 N_AXES = 64
+N_ITERATIONS = 2
 SAMPLED_ROWS = 4000
 BLOCK = 2048
 
@@ -86,7 +87,7 @@ def _alike(features: Array, rows: Pairs, threshold: float) -> Iterator[Pairs]:
         )
 
     everyone = np.arange(len(rows))
-    axes = np.linalg.svd(_unit_sample(sample, mean, scale), full_matrices=False)[2][:N_AXES].T.astype(np.float32)
+    axes = _main_axes(_unit_sample(sample, mean, scale)).astype(np.float32)
     short = np.concatenate([units(part) @ axes for part in np.split(everyone, everyone[BLOCK::BLOCK])])
     reach = len(rows) if len(rows) <= ALL_PAIRS_UP_TO else NEIGHBOURS
     if reach < len(rows):
@@ -102,6 +103,18 @@ def _alike(features: Array, rows: Pairs, threshold: float) -> Iterator[Pairs]:
 def _unit_sample(sample: Array, mean: Array, scale: Array) -> Array:
     standardised = (sample - mean) / scale
     return standardised / np.maximum(np.linalg.norm(standardised, axis=1, keepdims=True), 1e-12)
+
+
+def _main_axes(values: Array) -> Array:
+    """Return orthonormal axes (n_features, at most N_AXES) near to the principal ones, by power iteration.
+
+    A full decomposition takes seconds on a busy machine, and cannot be interrupted.
+    """
+    n_axes = min(N_AXES, *values.shape)
+    axes = np.random.default_rng(0).standard_normal((values.shape[1], n_axes))
+    for _ in range(N_ITERATIONS):
+        axes = np.linalg.qr(values.T @ (values @ axes))[0]
+    return axes
 
 
 def _near(short: Array, squared_distance: float, reach: int) -> Iterator[Pairs]:

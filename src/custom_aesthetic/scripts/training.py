@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from custom_aesthetic.base.extras import require
+from custom_aesthetic.base.interrupts import obey_lost
 from custom_aesthetic.settings.arguments import differing_lines, parse_arguments, shown_lines
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import TrainingArguments
@@ -23,6 +24,7 @@ def run(argv: Sequence[str]) -> None:
     check_scored_images(arguments.images)
     from custom_aesthetic.commands.train import train_predictor
 
+    obey_lost()  # those imports take seconds, and may swallow Ctrl-C
     train_predictor(arguments)
 
 

@@ -26,7 +26,7 @@ from custom_aesthetic.search.space import first_parameters, starting_point
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
 from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, n_finished, process_name
 from custom_aesthetic.search.succession import Wanted, open_study
-from custom_aesthetic.search.trials import Ended, Problem, TrialPlan
+from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan
 from custom_aesthetic.search.workers import Place, Workers, work
 from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
 
@@ -211,7 +211,7 @@ def _search(
         return
     seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
     own = place.load(storage_of(study), seed)
-    work(Claims(own, plan.n_trials, process_name()), problem, plan, stopped=lambda: False, on_end=on_end)
+    work(Claims(own, plan.n_trials, process_name()), problem, plan, ask=lambda: Order.GO_ON, on_end=on_end)
 
 
 class _Progress:

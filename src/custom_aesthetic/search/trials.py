@@ -1,8 +1,10 @@
 """The work of one process of a search: claim a trial, train its head, record what came of it, until none is left."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from enum import Enum, auto
 
 import numpy as np
 import optuna
@@ -102,6 +104,16 @@ class TrialPlan:
     """Whether there is a pruner to report to."""
 
 
+class Order(Enum):
+    """What a process that runs trials is to do next."""
+
+    GO_ON = auto()
+    BEGIN_NO_MORE = auto()
+    """End the trials under way, and begin no further ones."""
+    STOP = auto()
+    """Give up the trials under way."""
+
+
 class StoppedError(Exception):
     """The search was asked to stop."""
 
@@ -122,69 +134,66 @@ def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedH
 
 
 def run_trials(
-    claims: Claims,
-    problem: Problem,
-    plan: TrialPlan,
-    *,
-    stopped: Callable[[], bool],
-    on_end: Callable[[Ended], None],
-    no_more: Callable[[], bool] = lambda: False,
+    claims: Claims, problem: Problem, plan: TrialPlan, *, ask: Callable[[], Order], on_end: Callable[[Ended], None]
 ) -> None:
-    """Run trials of the study until it has all it is to have, or until `stopped()`; tell of each as it ends.
+    """Run trials of the study until it has all it is to have, or until `ask()` says so; tell of each as it ends.
 
-    Both are asked after every epoch. After `no_more()` no further trial is begun, and those begun go on.
+    `ask` is called before every trial and after every epoch.
     On Ctrl-C, or an error, no trial of this process stays marked as running.
     """
     study = claims.study
     running: dict[int, _Run] = {}
     beating: set[int] = set()
-    largest = (int(plan.space.first_layer_size.high), int(plan.space.second_layer_size.high))
+
+    def begin() -> _Run | None:
+        with uninterrupted():
+            trial = claims.claim()
+            if trial is None:
+                return None
+            run = running[trial.number] = _Run(trial, problem, plan, ask)
+            beating.add(trial_id(trial))
+            return run
 
     def jobs() -> Iterator[Job | None]:
-        asked = -WAIT_SECONDS
-        while not stopped() and not no_more():
+        last_refused = -math.inf
+        while ask() is Order.GO_ON:
             obey_lost()
-            if time.monotonic() - asked < WAIT_SECONDS:
+            if time.monotonic() - last_refused < WAIT_SECONDS:
                 yield None
                 continue
-            with uninterrupted():
-                trial = claims.claim()
-                if trial is not None:
-                    run = _Run(trial, problem, plan, stopped)
-                    running[id(run.job)] = run
-                    beating.add(trial_id(trial))
-            if trial is not None:
+            run = begin()
+            if run is not None:
                 yield run.job
                 continue
-            asked = time.monotonic()
+            last_refused = time.monotonic()
             if not running:
                 return
 
     try:
         with heartbeats(study, beating):
-            outcomes = (
-                _train_by_folds(problem, jobs())
-                if problem.folds
-                else train_jobs(
-                    problem.data,
-                    jobs(),
-                    problem.goal,
-                    n_at_once=plan.n_at_once,
-                    layers=largest if plan.n_at_once > 1 else None,
-                )
-            )
-            for job, outcome in outcomes:
+            for job, outcome in _train(problem, plan, jobs()):
                 with uninterrupted():
-                    run = running[id(job)]
+                    run = running[job.number]
                     ended = run.end(study, outcome, plan.n_kept)
                     beating.discard(trial_id(run.trial))
-                    del running[id(job)]
+                    del running[job.number]
                     if ended is not None:
                         on_end(ended)
     finally:
         with uninterrupted():
             for run in running.values():
                 patiently(study.tell, run.trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _train(
+    problem: Problem, plan: TrialPlan, jobs: Iterator[Job | None]
+) -> Iterator[tuple[Job, TrainedHead | Exception]]:
+    """Yield each job with its trained head, or with the exception that ended it, as they end."""
+    if problem.folds:
+        return _train_by_folds(problem, jobs)
+    largest = (int(plan.space.first_layer_size.high), int(plan.space.second_layer_size.high))
+    layers = largest if plan.n_at_once > 1 else None
+    return train_jobs(problem.data, jobs, problem.goal, n_at_once=plan.n_at_once, layers=layers)
 
 
 def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tuple[Job, TrainedHead | Exception]]:
@@ -205,20 +214,20 @@ def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tu
 class _Run:
     """One trial on its way."""
 
-    def __init__(self, trial: optuna.Trial, problem: Problem, plan: TrialPlan, stopped: Callable[[], bool]) -> None:
-        self.trial, self.problem, self.plan, self.stopped = trial, problem, plan, stopped
+    def __init__(self, trial: optuna.Trial, problem: Problem, plan: TrialPlan, ask: Callable[[], Order]) -> None:
+        self.trial, self.problem, self.plan, self.ask = trial, problem, plan, ask
         with parameters_in_one_go(trial, patiently):
             self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
         base = plan.model_seed
         self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
         self.start = time.perf_counter()
         self.best: float | None = None
-        self.job = Job(self.parameters, self.seed, self.on_epoch, self.on_fold)
+        self.job = Job(self.parameters, self.seed, self.on_epoch, self.on_fold, trial.number)
 
     def on_epoch(self, epoch: int, score: float) -> None:
         """Report the best score so far at every tenth of the training; raise where the pruner sees no hope in it."""
         obey_lost()
-        if self.stopped():
+        if self.ask() is Order.STOP:
             raise StoppedError
         if score == score and (self.best is None or (score > self.best) == self.problem.higher_is_better):
             self.best = score

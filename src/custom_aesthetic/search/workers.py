@@ -22,12 +22,13 @@ from optuna.trial import FrozenTrial
 from custom_aesthetic.base.database_urls import scrubbed
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.interrupts import deaf_children, obey_lost, uninterrupted, wait
+from custom_aesthetic.base.processes import spare_last_collection
 from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.sampling import N_REPORTS, make_pruner, make_sampler, sampler_seed
 from custom_aesthetic.search.shared_data import SharedProblem
 from custom_aesthetic.search.storage import open_storage, patiently
 from custom_aesthetic.search.study import Claims, Dead, bury, bury_silent, process_name
-from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Problem, TrialPlan, run_trials
+from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Order, Problem, TrialPlan, run_trials
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +64,11 @@ class Place:
         )
 
 
-def work(claims: Claims, problem: Problem, plan: TrialPlan, *, stopped: Callable[[], bool], on_end: Callable) -> None:
-    """Run trials until the study has all that it is to have, those of processes that died meanwhile included."""
-    while not stopped():
-        run_trials(claims, problem, plan, stopped=stopped, on_end=on_end)
-        if stopped() or claims.is_done():
+def work(claims: Claims, problem: Problem, plan: TrialPlan, *, ask: Callable[[], Order], on_end: Callable) -> None:
+    """Run trials until the study has all that it is to have, those of processes that died included."""
+    while ask() is Order.GO_ON:
+        run_trials(claims, problem, plan, ask=ask, on_end=on_end)
+        if ask() is not Order.GO_ON or claims.is_done():
             return
         bury_silent(claims.study)
         wait(WAIT_SECONDS)
@@ -79,12 +80,16 @@ def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, plac
     torch.set_num_threads(1)
     told = threading.Event()
     threading.Thread(target=_listen, args=(connection, told), daemon=True).start()
+
+    def ask() -> Order:
+        return Order.STOP if told.is_set() else Order.GO_ON
+
     try:
         study = place.load(open_storage(place.database), seed)
         name = process_name()
         connection.send(("name", name))
         claims = Claims(study, plan.n_trials, name, shared.turns)
-        work(claims, shared.attach(), plan, stopped=told.is_set, on_end=lambda end: _send(connection, end))
+        work(claims, shared.attach(), plan, ask=ask, on_end=lambda end: _send(connection, end))
         connection.send(("done", None))
     except (BrokenPipeError, ConnectionResetError):
         return  # the one that minds this process is gone
@@ -92,6 +97,8 @@ def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, plac
         connection.send(("user error", str(error)))
     except Exception:
         connection.send(("error", scrubbed(traceback.format_exc(), place.database)))
+    finally:
+        spare_last_collection()
 
 
 def _listen(connection: Connection, told: threading.Event) -> None:
@@ -178,21 +185,23 @@ class Workers:
         """Return whether they were all."""
         study = self.place.load(storage_of(self.study), self._next_seed())
         claims = Claims(study, self.plan.n_trials, process_name(), self.shared.turns)
-        run_trials(
-            claims, problem, self.plan, stopped=lambda: self._mind_all(on_end), on_end=on_end, no_more=self.is_ready
-        )
+
+        def ask() -> Order:
+            self._mind_all(on_end)
+            return Order.BEGIN_NO_MORE if self.is_ready() else Order.GO_ON
+
+        run_trials(claims, problem, self.plan, ask=ask, on_end=on_end)
         return claims.is_done()
 
     def is_ready(self) -> bool:
         """Return whether a worker has started to work."""
         return bool(self.names)
 
-    def _mind_all(self, on_end: Callable[[Ended], None]) -> bool:
-        """See to what all workers have sent, and to their deaths; return False."""
+    def _mind_all(self, on_end: Callable[[Ended], None]) -> None:
+        """See to what all workers have sent, and to their deaths."""
         for worker in list(self.workers):
             with uninterrupted():
                 self._mind(worker, on_end)
-        return False
 
     def _next_seed(self) -> int | None:
         self.n_started += 1

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import missing_package
 from custom_aesthetic.base.interrupts import listen
+from custom_aesthetic.base.processes import spare_last_collection
 from custom_aesthetic.base.text import printable
 
 EXIT_USER_ERROR = 2
@@ -38,6 +39,8 @@ def run_script(run: Callable[[Sequence[str]], None], *, extra: str | None = None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        spare_last_collection()
     return 0
 
 

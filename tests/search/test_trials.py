@@ -1,0 +1,67 @@
+"""One process's work on a study: what it does with the trials under way when it is to end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import optuna
+import pytest
+import torch
+
+from custom_aesthetic.heads.fold_training import Fold
+from custom_aesthetic.heads.training_data import standardise
+from custom_aesthetic.search.study import Claims
+from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan, run_trials
+from custom_aesthetic.settings.training import Range
+from tests.problems import RAW, SCORES, SPACE, small_problem
+
+SIX_EPOCHS = replace(SPACE, train_epochs=Range(6, 6))
+
+
+def by_folds() -> Problem:
+    rows = torch.arange(30)
+    parts = [(rows[rows % 2 != left_out], rows[rows % 2 == left_out]) for left_out in (0, 1)]
+    folds = [Fold(standardise(RAW, SCORES, seen, device=torch.device("cpu")), unseen.numpy()) for seen, unseen in parts]
+    return replace(small_problem(), folds=tuple(folds))
+
+
+def run(problem: Problem, ask: Callable[[], Order], n_at_once: int = 1) -> tuple[list[Ended], list[str]]:
+    """Run up to five trials; return those that ended, and the states of all that were begun."""
+    study = optuna.create_study(direction="maximize")
+    ended: list[Ended] = []
+    plan = TrialPlan(SIX_EPOCHS, 5, 1, 0, n_at_once)
+    run_trials(Claims(study, 5, "this process"), problem, plan, ask=ask, on_end=ended.append)
+    return ended, [trial.state.name for trial in study.trials]
+
+
+def after(n_asked: int, order: Order) -> Callable[[], Order]:
+    """Return an answer that is `order` from the call after so many on."""
+    left = [Order.GO_ON] * n_asked
+    return lambda: left.pop() if left else order
+
+
+@pytest.mark.parametrize("n_at_once", [1, 3])
+def test_trials_run_until_the_study_has_all(n_at_once: int) -> None:
+    ended, states = run(small_problem(), lambda: Order.GO_ON, n_at_once)
+    assert sorted(end.number for end in ended) == [0, 1, 2, 3, 4]
+    assert states == ["COMPLETE"] * 5
+
+
+@pytest.mark.parametrize("n_at_once", [1, 3])
+def test_begin_no_more_lets_the_trials_under_way_end(n_at_once: int) -> None:
+    ended, states = run(small_problem(), after(n_at_once + 2, Order.BEGIN_NO_MORE), n_at_once)
+    assert len(ended) == n_at_once
+    assert states == ["COMPLETE"] * n_at_once
+
+
+@pytest.mark.parametrize("n_at_once", [1, 3])
+def test_stop_gives_up_the_trials_under_way_within_an_epoch(n_at_once: int) -> None:
+    ended, states = run(small_problem(), after(n_at_once + 2, Order.STOP), n_at_once)
+    assert ended == []
+    assert states == ["FAIL"] * n_at_once
+
+
+@pytest.mark.parametrize("n_asked", [4, 9], ids=["in the first fold", "in the second fold"])
+def test_a_trial_by_folds_is_given_up_in_any_fold(n_asked: int) -> None:
+    ended, states = run(by_folds(), after(n_asked, Order.STOP))
+    assert ended == []
+    assert states == ["FAIL"]
