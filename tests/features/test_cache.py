@@ -413,7 +413,7 @@ def test_a_home_that_may_not_be_entered_does_no_harm(tmp_path: Path, monkeypatch
 
 
 def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no directory .*nowhere.*--directory"):
+    with pytest.raises(UserError, match=r"the directory .*nowhere does not exist.*--directory"):
         cache_folders(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
@@ -472,7 +472,7 @@ def test_a_shard_of_another_width_is_set_aside_and_the_others_are_read(
     rows, values = cached(a_set(tmp_path), pictures)
 
     assert rows == [0, 1, 2] and np.array_equal(values, features_of(range(3)))
-    assert "is damaged (it has 1 features a picture and others have 3)" in caplog.text
+    assert "is damaged (it has 1 features per picture and others have 3)" in caplog.text
 
 
 @pytest.mark.parametrize("path", ["../out.png", "a/../../out.png", "..\\out.png"])

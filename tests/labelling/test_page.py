@@ -180,7 +180,8 @@ def test_the_bar_counts_down_to_the_first_figures_and_the_end_says_what_is_missi
     for _ in range(3):
         choose_redder(page, "digit")
     all_saved(page)
-    assert page.inner_text("#right") == page.inner_text("#predicted") == "17 to go"
+    for figure in ("right", "predicted"):
+        page.wait_for_function(f"document.querySelector('#{figure}').innerText === '17 to go'")
     page.keyboard.press("q")
     page.wait_for_selector(".summary")
     assert "After 17 more choices" in page.inner_text(".summary")
