@@ -152,4 +152,5 @@ def test_folds_by_default_go_with_every_loss_and_mode(scored_pictures: Path, los
 def test_the_recommended_arguments_are_known_and_add_what_the_defaults_leave_out() -> None:
     arguments, _ = parse_arguments(TrainingArguments, [f"@{ROOT / 'arguments-recommended.txt'}"], description="")
     assert len(arguments.features.views) == 4
+    assert arguments.study.name != "aesthetic", "its features would be refused after the shortest call"
     assert arguments.split.folds == "auto", "it must not undo the folds"

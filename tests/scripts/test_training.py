@@ -4,9 +4,11 @@ import csv
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,12 @@ import torch
 from scipy import stats
 from torch import nn
 
+import aesthetic_data_analysis
 import aesthetic_predictor_training as script
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
+from custom_aesthetic.heads import prediction
+from custom_aesthetic.heads.model_file import FLATTERY, Model, load_model
 from custom_aesthetic.scores.choice_log import ComparisonLog, make_choice
 from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.settings.console import run_script
@@ -278,6 +283,37 @@ def test_a_report_of_a_folded_model_judges_it_by_what_it_has_not_seen(scored_pic
     train("--folds=3", "--fraction_for_test=0.25", "--report=report.html", "--group_duplicates=off")
     text = Path("report.html").read_text(encoding="utf-8")
     assert "Out of fold" in text
+
+
+def test_training_report_and_analysis_give_one_verdict_less_what_choosing_flatters(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+    monkeypatch.setattr(Model, "ab_flattery", 0.1)  # so much that no rounding hides it
+    train("--folds=3", "--report=report.html", "--group_duplicates=off")
+    words = re.compile(r"\d+ times in 100 \(95 % interval \d+ to \d+")
+    verdict = words.findall(caplog.text)
+    assert len(verdict) == 1
+    assert "adds about 10.0 % to AB" in caplog.text
+    assert "images: 24 in 3 folds" in caplog.text
+    page = re.sub(r"</?strong>", "", Path("report.html").read_text(encoding="utf-8"))
+    assert words.findall(page) == verdict
+    caplog.clear()
+    aesthetic_data_analysis.run(["-d=pictures", "-m=model.safetensors"])
+    assert words.findall(caplog.text) == verdict
+    assert "adds about 10.0 % to AB" in caplog.text
+
+
+def test_a_model_file_says_how_much_its_choice_flatters_it(scored_pictures: Path) -> None:
+    for ensemble in ("1", "2"):
+        train("--folds=3", "--group_duplicates=off", f"--ensemble={ensemble}", "--trials=4")
+        model = load_model(scored_pictures / "model.safetensors")
+        assert FLATTERY in model.metadata
+        assert 0 <= model.ab_flattery < 0.5
+    assert [replace(model, metadata={FLATTERY: words}).ab_flattery for words in ("nan", "-1", "9", "x", "0.25")] == [
+        *[0.0] * 4,
+        0.25,
+    ]
 
 
 def test_folds_and_another_set_for_scoring_contradict_each_other(scored_pictures: Path) -> None:

@@ -21,6 +21,7 @@ from custom_aesthetic.commands.judged_pictures import (
     standing_lines,
 )
 from custom_aesthetic.quality.baselines import advice, fit_baselines
+from custom_aesthetic.quality.closing import flattery_line
 from custom_aesthetic.quality.confidence import how_often
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.report.page import ReportData, write_report
@@ -84,8 +85,10 @@ def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], 
 def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[str, list[int]]) -> Iterator[str]:
     """Yield the verdict, then the statistics of all rows that count, of those learnt from, and of each group."""
     judged = np.flatnonzero(pictures.is_judged)
-    yield how_often(pictures.scores[judged], pictures.judged_scores[judged])
+    yield how_often(pictures.scores[judged], pictures.judged_scores[judged], flattery=pictures.flattery)
     yield from standing_lines(pictures)
+    if pictures.flattery:
+        yield flattery_line(pictures.flattery)
     learnt = [row for row in rows if not pictures.is_judged[row]]
     sets = {"All": rows} | ({"Learnt from": learnt} if learnt else {}) | dict(groups)
     for name, members in sets.items():
@@ -212,4 +215,5 @@ def report_data(
         pictures.facts,
         groups,
         include_learnt=include_learnt,
+        flattery=pictures.flattery,
     )

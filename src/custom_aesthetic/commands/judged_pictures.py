@@ -66,6 +66,18 @@ class JudgedPictures:
     """The features that the model scored, where a model was run."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Where the numbers come from, name -> value."""
+    chose: Flags | None = None
+    """Whether the choice among trials went by the picture; None where that is not known."""
+    ab_flattery: float = 0.0
+    """How much that choice adds to AB on the pictures that it went by, 0...1."""
+
+    @property
+    def flattery(self) -> float:
+        """How much the choice adds to AB on the judged pictures, as far as it went by them."""
+        judged = self.is_judged
+        if self.chose is None or not judged.any():
+            return 0.0
+        return self.ab_flattery * float(self.chose[judged].mean())
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -236,6 +248,8 @@ def _run_model(
         found.sigmas,
         found.features,
         model_facts(file, model, found.features),
+        chosen_by(recorded, found.paths, learnt & np.isfinite(out_of_fold), folded=model.folded),
+        model.ab_flattery,
     )
     _advise(file, model, judged, set(by_folds), recorded)
     return judged
@@ -248,6 +262,11 @@ def learnt_by_split(recorded: Mapping[str, str], paths: Sequence[str], *, folded
     """
     taught = ("train", "eval") if folded else ("train",)
     return np.array([recorded.get(path) in taught for path in paths], dtype=bool)
+
+
+def chosen_by(recorded: Mapping[str, str], paths: Sequence[str], by_folds: Flags, *, folded: bool) -> Flags:
+    """Return whether the choice among trials went by each picture: with folds those of `by_folds`, else eval."""
+    return by_folds if folded else np.array([recorded.get(path) == "eval" for path in paths], dtype=bool)
 
 
 def _learnt_of(model: Model, found: PictureScores, by_split: Flags, by_folds: Mapping[str, float]) -> Flags:

@@ -258,8 +258,13 @@ def _weights(table: ScoreTable, objective: ObjectiveSettings) -> Array | None:
     return weights / weights.mean() if objective.normalise_weights else weights
 
 
-def describe(table: ScoreTable) -> str:
-    """Return how many images there are, and in which split."""
-    split: Sequence[str] = table.columns["split"]
-    counts = ", ".join(f"{list(split).count(name)} {name}" for name in NAMES if name in split)
+def describe(table: ScoreTable, n_folds: int = 1) -> str:
+    """Return how many images there are, and in which split; with folds train and eval count together."""
+    split = list(table.columns["split"])
+    if n_folds > 1:
+        n_test = split.count("test")
+        return f"{len(table)} scored images: {len(table) - n_test} in {n_folds} folds" + f", {n_test} test" * (
+            n_test > 0
+        )
+    counts = ", ".join(f"{split.count(name)} {name}" for name in NAMES if name in split)
     return f"{len(table)} scored images: {counts}"

@@ -47,7 +47,7 @@ def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Map
     """Return what the dashboard shows of the study, in Markdown."""
     command = "\n".join(shown_lines(arguments))
     return (
-        f"Pictures in `{arguments.images.directory}`: {describe(scored.table)}\n\n"
+        f"Pictures in `{arguments.images.directory}`: {describe(scored.table, arguments.split.n_folds)}\n\n"
         f"Features: {identity['features']}\n\n"
         f"Loss {arguments.objective.loss_model}; the search improves {arguments.objective.metric} "
         f"{_judged_on(arguments)}\n\n"

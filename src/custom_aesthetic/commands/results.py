@@ -37,7 +37,7 @@ def show_results(
     """Print the results of a search, and write the files that are asked for."""
     model_file = scored.directory / arguments.output.model
     judged = judge_model(model_file, scored, features, folds)
-    print_results(arguments, found, judged)
+    print_results(arguments, found, judged, flattery=load_model(model_file).ab_flattery)
     log.info("model written to %s", model_file)
     write_files(arguments.output, replace(arguments.study, name=found.study), scored, features, judged)
 
@@ -69,10 +69,11 @@ def choices_in(directory: Path) -> list[Comparison]:
     return []
 
 
-def print_results(arguments: TrainingArguments, found: Found, judged: Judged) -> None:
-    """Print the verdict first, then the figures behind it, last the best trial."""
-    chose_by_train = arguments.objective.set_for_scoring == "train"
-    flattery = 0.0 if found.optimism is None or chose_by_train else found.optimism.ab_flattery
+def print_results(arguments: TrainingArguments, found: Found, judged: Judged, *, flattery: float = 0.0) -> None:
+    """Print the verdict first, then the figures behind it, last the best trial.
+
+    `flattery` is what the model file says that choosing adds to AB, so that the analysis gives the same verdict.
+    """
     findings = find_out(judged, flattery=flattery)
     log.info("\n%s\n", verdict(findings, richer=how_to_enrich(arguments.features)))
     for line in (*statistics_lines(judged), *closing_lines(findings)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from custom_aesthetic.commands.analyse import report_data
-from custom_aesthetic.commands.judged_pictures import JudgedPictures, learnt_by_split, model_facts
+from custom_aesthetic.commands.judged_pictures import JudgedPictures, chosen_by, learnt_by_split, model_facts
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
@@ -30,7 +30,9 @@ def write_run_report(
     found = predict_features(model, model_input(model, features))
     paths, splits = scored.table.paths, tuple(scored.table.columns["split"])
     by_folds = read_out_of_fold(model_file) if model.folded else {}
-    learnt = learnt_by_split(dict(zip(paths, splits, strict=True)), paths, folded=model.folded)
+    recorded = dict(zip(paths, splits, strict=True))
+    learnt = learnt_by_split(recorded, paths, folded=model.folded)
+    out_of_fold = np.where(learnt, [by_folds.get(path, math.nan) for path in paths], math.nan)
     pictures = JudgedPictures(
         scored.directory,
         paths,
@@ -38,10 +40,12 @@ def write_run_report(
         found.scores,
         splits,
         learnt,
-        np.where(learnt, [by_folds.get(path, math.nan) for path in paths], math.nan),
+        out_of_fold,
         found.sigmas,
         features,
         model_facts(model_file, model, features),
+        chosen_by(recorded, paths, np.isfinite(out_of_fold), folded=model.folded),
+        model.ab_flattery,
     )
     write_report(file, report_data(pictures, {}), study=study)
     log.info("report written to %s", file)

@@ -34,7 +34,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     arguments = settle_folds(arguments, scored)
     make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # refuses before any work too
     scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device)
-    log.info("%s", describe(scored.table))
+    log.info("%s", describe(scored.table, arguments.split.n_folds))
     if arguments.search.trials == 0:
         scored.record_split()
         log.info("features are cached; --trials=0, so no search")

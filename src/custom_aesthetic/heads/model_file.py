@@ -32,6 +32,9 @@ MOST_STATES, MOST_STATE_DIGITS = 512, 6
 
 MODES = ("join", "average")
 
+FLATTERY = "ab_flattery"
+"""Metadata: how much choosing among trials adds to AB on the images that chose, 0...1."""
+
 OLDER_LIST = re.compile(r"\s*[\[(]?\s*(\d+(?:\s*[,_\s]\s*\d+)*)\s*,?\s*[\])]?\s*")
 """`0,2,5`, `[0, 2, 5]` or `0_2_5`: the hidden states of one extractor."""
 
@@ -63,6 +66,15 @@ class Model:
     n_features: int
     """Columns that `predictor` takes."""
     metadata: Mapping[str, str]
+
+    @property
+    def ab_flattery(self) -> float:
+        """How much choosing among trials adds to AB on the images that chose, 0...1; 0 where the file does not say."""
+        try:
+            found = float(self.metadata.get(FLATTERY, "0"))
+        except ValueError:
+            return 0.0
+        return found if 0 <= found <= 1 else 0.0
 
 
 class OlderWeightedPredictor(nn.Module):

@@ -172,16 +172,21 @@ def closing_lines(found: Findings) -> Iterator[str]:
     if believed is not None and found.spearman is not None:
         yield from confidence_lines(believed.name, judged.scores[believed.rows], believed.predictions)
         if found.flattery:
-            yield (
-                f"these pictures also chose the best trials, which adds about {100 * found.flattery:.1f} % to AB; the "
-                "verdict has taken it off"
-            )
+            yield flattery_line(found.flattery)
         if judged.sigmas is not None and believed.name != "Out of fold":
             covered = coverage(judged.scores[believed.rows], believed.predictions, judged.sigmas[believed.rows])
             yield f"{believed.name} sigma: {covered}: {covered.verdict}"
     yield from baseline_lines(found)
     if found.ceiling is not None:
         yield ceiling_line(found.ceiling)
+
+
+def flattery_line(flattery: float) -> str:
+    """Return what choosing among trials adds to AB (0...1), as a line."""
+    return (
+        f"these pictures also chose the best trials, which adds about {100 * flattery:.1f} % to AB; the verdict has "
+        "taken it off"
+    )
 
 
 def confidence_lines(name: str, scores: Array, predictions: Array) -> Iterator[str]:

@@ -178,14 +178,15 @@ def _fisher_interval(value: float, spread: float, level: float) -> Interval:
     return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
 
 
-def how_often(scores: Array, model_scores: Array) -> str:
+def how_often(scores: Array, model_scores: Array, *, flattery: float = 0.0) -> str:
     """Return in words how often the model orders two pictures as the user does; both arrays are (n_images,).
 
-    They are those of pictures that the model has not learnt from, or its out-of-fold scores.
+    They are those of pictures that the model has not learnt from, or its out-of-fold scores. `flattery` (0...1) is
+    taken off: how much choosing among trials adds to the share of right pairs.
     """
     if len(scores) == 0:
         return "Nothing says how good the model is: it has learnt from every picture that has a score."
-    share = ab_interval(scores, model_scores)
+    share = Interval(*(end - flattery for end in ab_interval(scores, model_scores)))
     if not math.isfinite(share.value):
         return f"Too few scores differ to say how good the model is: {_counted(len(scores))} to judge it by."
     between = f"95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}; " if math.isfinite(share.low) else ""

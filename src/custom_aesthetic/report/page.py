@@ -51,6 +51,8 @@ class ReportData:
     """Further sets of rows for the table of statistics, by name."""
     include_learnt: bool = False
     """Whether the table of statistics also counts pictures of the kind `learnt_from`."""
+    flattery: float = 0.0
+    """How much choosing among trials adds to the share of right pairs, 0...1; taken off in the headline."""
 
     @property
     def is_judged(self) -> NDArray[np.bool_]:
@@ -104,7 +106,7 @@ def _headline(data: ReportData) -> str:
         words = f"The model scores {n_images:,} pictures; none of them has a score to compare with."
         return f'<p class="headline">{words}</p>'
     judged = data.is_judged
-    said = escape(how_often(data.scores[judged], data.model_scores[judged]))
+    said = escape(how_often(data.scores[judged], data.model_scores[judged], flattery=data.flattery))
     said = re.sub(r"\d+ times in 100", r"<strong>\g<0></strong>", said, count=1)
     return f'<p class="headline">{said}</p>' + "".join(f"<p>{escape(line)}</p>" for line in _standing(data))
 

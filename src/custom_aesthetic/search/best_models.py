@@ -20,7 +20,7 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.quality.optimism import Choice, Optimism, optimism, unpack_outputs
@@ -117,6 +117,11 @@ class BestModels:
             return None
         return replace(found, chosen=best)  # half precision rounded the outputs that are kept
 
+    def _flattery(self) -> dict[str, str]:
+        """Return how much choosing adds to AB on the images that chose, as metadata of the model file."""
+        found = None if self.problem.objective.set_for_scoring == "train" else self.optimism()
+        return {FLATTERY: f"{0.0 if found is None else found.ab_flattery:.6f}"}
+
     def finish(self) -> tuple[FrozenTrial, ...]:
         """Bring the model file to the best heads of the whole study; return their trials, best first.
 
@@ -131,7 +136,8 @@ class BestModels:
                 self._write(published)
             return tuple(trials)
         if not self._is_current(trials):
-            files = self.make_files(self._combine(trials))
+            model = self._combine(trials)
+            files = self.make_files(replace(model, origin={**model.origin, **self._flattery()}))
             self._write(_publish(self.study, trials, files) if self.shared else files)
         elif self.shared:
             first = _publish(self.study, trials, self._read())
@@ -187,7 +193,9 @@ class BestModels:
             metadata = load_model(self.file).metadata
             if self.problem.folds and not read_out_of_fold(self.file):
                 return False
-            return all(metadata.get(key) == value for key, value in _origin(self.study, trials).items())
+            return FLATTERY in metadata and all(
+                metadata.get(key) == value for key, value in _origin(self.study, trials).items()
+            )
         return False
 
 
