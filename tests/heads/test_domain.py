@@ -1,5 +1,7 @@
 """The summary of what a model knows, and how far other pictures are from it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -69,10 +71,22 @@ def test_a_model_file_without_one_or_with_another_width_says_nothing():
     assert from_text(text, 31) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("threshold", 9e131), ("threshold", "nan"), ("scale", 1e200), ("scale", 0)]
+)
+def test_numbers_that_no_summary_has_are_refused(name: str, value: object) -> None:
+    known = json.loads(to_text(find_domain(kind(0))))
+    assert from_text(json.dumps(known), 30) is not None
+    assert from_text(json.dumps(known | {name: value}), 30) is None
+
+
 def test_few_or_equal_pictures_do_no_harm():
     assert find_domain(kind(0, n_images=7)) is None
-    same = np.ones((20, 4))
-    assert (distances(same, find_domain(same)) <= 1).all()
+    for same in (np.ones((20, 4)), np.zeros((20, 4))):
+        again = from_text(to_text(find_domain(same)), 4)
+        assert again is not None
+        assert np.isfinite(distances(same, again)).all()
+    assert (distances(np.ones((20, 4)), find_domain(np.ones((20, 4)))) <= 1).all()
 
 
 def test_the_same_features_give_the_same_summary_and_the_global_generator_is_left_alone():

@@ -6,7 +6,6 @@ photographs this told other kinds of pictures better than distances in standardi
 
 import base64
 import json
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -55,7 +54,7 @@ def distances(features: np.ndarray, domain: Domain) -> np.ndarray:
 
 def to_text(domain: Domain) -> str:
     """Return the domain as text for a model file's metadata; centres are rounded to 8 bits."""
-    scale = float(np.abs(domain.centres).max()) / 127
+    scale = float(np.abs(domain.centres).max()) / 127 or 1.0
     numbers = np.round(domain.centres / scale).astype(np.int8)
     return json.dumps(
         {
@@ -72,11 +71,12 @@ def from_text(text: str, n_features: int) -> Domain | None:
     try:
         content = json.loads(text)
         numbers = np.frombuffer(base64.b64decode(content["centres"]), dtype=np.int8)
-        centres = numbers.reshape(int(content["n_centres"]), n_features) * float(content["scale"])
-        threshold = float(content["threshold"])
+        scale, threshold = float(content["scale"]), float(content["threshold"])
+        centres = numbers.reshape(int(content["n_centres"]), n_features) * scale
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    usable = centres.size and np.isfinite(centres).all() and math.isfinite(threshold)
+    # Centres have length 1, and one minus a cosine is 2 at most: anything far beyond is damage.
+    usable = centres.size and 0 < scale <= 1 and abs(threshold) < 3
     return Domain(_unit(centres), threshold) if usable else None
 
 
