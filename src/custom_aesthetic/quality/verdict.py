@@ -9,6 +9,9 @@ from custom_aesthetic.quality.confidence import Interval, spearman_difference
 NEAR_THE_CEILING = 0.01
 """A model whose interval comes this near to the noise ceiling can hardly be improved by more pictures."""
 
+CLEARLY = 0.02
+"""A smaller difference between two shares of right pairs is not called clear, even where it is significant."""
+
 WORTH_SCORING = 0.005
 """A gain in the share of right pairs below this is not worth scoring more pictures for."""
 
@@ -41,7 +44,10 @@ def _compared(found: Findings) -> str:
     simple = best_baseline(found)
     if simple is not None:
         name, share, difference = simple
-        words = "clearly better than" if difference.high < 0 else "clearly behind" if difference.low > 0 else "close to"
+        assert found.share is not None
+        ahead = found.share.value - share
+        is_clear = (difference.low > 0 or difference.high < 0) and abs(ahead) >= CLEARLY
+        words = "close to" if not is_clear else "clearly behind" if ahead > 0 else "clearly better than"
         parts.append(f"a simple method on the same features ({name}) reaches {100 * share:.0f}, {words} the model")
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "." if text else ""
