@@ -154,7 +154,7 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
     pictures: Path, tmp_path: Path, database: str
 ) -> None:
     place = database.format(tmp_path)
-    arguments = [*SMALL, "--min_train_epochs=5000", "--max_train_epochs=5000", "--min_batch_size=8"]
+    arguments = [*SMALL, "--folds=1", "--min_train_epochs=5000", "--max_train_epochs=5000", "--min_batch_size=8"]
     with machine(pictures, *arguments, "--trials=5", f"--database={place}") as process:
         wait_for(lambda: len(others(process, place)) == 1)
         victim = others(process, place)[0]
