@@ -20,10 +20,8 @@ from optuna.trial import TrialState
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.processes import start_of
-from custom_aesthetic.search import optuna_private
 from custom_aesthetic.search import storage as storages
 from custom_aesthetic.search import study as studies
-from custom_aesthetic.search.optuna_private import parameters_in_one_go, write_attributes
 from custom_aesthetic.search.storage import (
     close_storage,
     is_server,
@@ -33,7 +31,6 @@ from custom_aesthetic.search.storage import (
 from custom_aesthetic.search.study import Claims, Dead, bury, process_name
 from tests.problems import run_search
 
-LASTING = ("eval_spearman", "train_ab", "seed", "best_epoch", "output_dropout")
 """What a trial records that is the same on every run with a seed."""
 
 PROXY = """
@@ -132,24 +129,7 @@ def test_two_who_ask_at_once_never_get_the_same_queued_trial(tmp_path: Path) -> 
     close_storage(storage)
 
 
-@pytest.mark.parametrize("is_private_there", [True, False])
-def test_attributes_written_in_one_go_read_back_and_replace_older_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_private_there: bool
-) -> None:
-    if not is_private_there:
-        monkeypatch.setattr(optuna_private, "models", None)
-    for database in (f"sqlite:///{tmp_path}/db.sqlite", ""):
-        storage = open_storage(database)
-        study = optuna.create_study(storage=storage)
-        trial_id = storage.create_new_trial(study._study_id)
-        write_attributes(storage, trial_id, {"eval_ab": 0.5, "seed": 2**45})
-        write_attributes(storage, trial_id, {"eval_ab": 0.25, "failure": 'a "reason"'})
-        found = storage.get_trial(trial_id).user_attrs
-        assert found == {"eval_ab": 0.25, "seed": 2**45, "failure": 'a "reason"'}
-        close_storage(storage)
-
-
-def test_parameters_written_in_one_go_survive_an_outage_and_leave_those_of_a_repeated_trial(tmp_path: Path) -> None:
+def test_what_a_trial_draws_survives_an_outage_and_leaves_the_parameters_of_a_repeated_trial(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
     study = optuna.create_study(storage=storage)
     has_b = optuna.create_trial(
@@ -168,26 +148,12 @@ def test_parameters_written_in_one_go_survive_an_outage_and_leave_those_of_a_rep
             if len(written) == 1:
                 raise sqlalchemy.exc.OperationalError("", {}, Exception("database is locked"))
 
-    with parameters_in_one_go(trial, patiently):
-        suggested = {name: trial.suggest_float(name, 0, 1) for name in "acd"}
-        assert not written
-    assert len(written) == 2
+    suggested = patiently(lambda: {name: trial.suggest_float(name, 0, 1) for name in "acd"})
+    assert len(written) == 4
     assert storage.get_trial(trial._trial_id).params == {"b": 3, **suggested}
     study.tell(trial, 0.5)
     assert study.best_params == {"b": 3, **suggested}
     close_storage(storage)
-
-
-def test_a_search_without_optuna_s_private_tables_records_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = []
-    for folder in (tmp_path / "private", tmp_path / "public"):
-        folder.mkdir()
-        (best,) = run_search(folder, 3, model_seed=1)
-        found.append((best.params, {name: value for name, value in best.user_attrs.items() if name in LASTING}))
-        monkeypatch.setattr(optuna_private, "models", None)
-    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import MOST_IMAGES, pack_outputs
-from custom_aesthetic.search.optuna_private import parameters_in_one_go, trial_id, write_attributes
+from custom_aesthetic.search.optuna_private import trial_id
 from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import suggest
 from custom_aesthetic.search.storage import patiently
@@ -216,8 +216,7 @@ class _Run:
 
     def __init__(self, trial: optuna.Trial, problem: Problem, plan: TrialPlan, ask: Callable[[], Order]) -> None:
         self.trial, self.problem, self.plan, self.ask = trial, problem, plan, ask
-        with parameters_in_one_go(trial, patiently):
-            self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
+        self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
         base = plan.model_seed
         self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
         self.start = time.perf_counter()
@@ -285,12 +284,8 @@ class _Run:
         """Keep the attributes with the trial, and with them all that it can be repeated from."""
         parameters = {name: value for name, value in asdict(self.parameters).items() if name not in self.trial.params}
         seconds = round(time.perf_counter() - self.start, 3)
-        patiently(
-            write_attributes,
-            self.trial.storage,
-            trial_id(self.trial),
-            {**parameters, **attributes, "seed": self.seed, "seconds": seconds},
-        )
+        for name, value in {**parameters, **attributes, "seed": self.seed, "seconds": seconds}.items():
+            patiently(self.trial.set_user_attr, name, value)
 
 
 def recorded_parameters(trial: optuna.trial.FrozenTrial) -> HeadParameters:
