@@ -2,7 +2,6 @@
 
 import math
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +14,6 @@ from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.scores.score_files import read_scores
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class Script:
@@ -55,17 +45,6 @@ class Script:
     def wait(self) -> int:
         self.output += self.process.communicate(timeout=30)[0]
         return self.process.returncode
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -26,14 +26,6 @@ from custom_aesthetic.search.dashboard import free_port, start_dashboard
 from tests.base.test_process_group import is_gone
 from tests.conftest import ROOT
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE_MILLISECONDS = 120_000
 SPOTLIGHTS_OWN_ERROR = "process is not defined"
 """Spotlight 1.8.2 throws it in a worker that it ships (relevanceWorker), at every start, whatever it shows."""
@@ -56,19 +48,6 @@ class Watched:
 
 
 Open = Callable[..., Watched]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without a window; the test is skipped where it is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("the browser chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

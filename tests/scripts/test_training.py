@@ -25,7 +25,9 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
 from custom_aesthetic.heads import prediction
 from custom_aesthetic.heads.model_file import FLATTERY, Model, load_model
+from custom_aesthetic.quality import metrics
 from custom_aesthetic.scores.choice_log import ComparisonLog, make_choice
+from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.settings.console import run_script
 from tests.conftest import ROOT
@@ -280,9 +282,27 @@ def test_folds_score_every_image_by_a_head_that_has_not_seen_it(
 
 
 def test_a_report_of_a_folded_model_judges_it_by_what_it_has_not_seen(scored_pictures: Path) -> None:
-    train("--folds=3", "--fraction_for_test=0.25", "--report=report.html", "--group_duplicates=off")
+    train(
+        "--folds=3",
+        "--fraction_for_test=0.25",
+        "--report=report.html",
+        "--group_duplicates=off",
+        "--savefile=saved.csv",
+    )
     text = Path("report.html").read_text(encoding="utf-8")
     assert "Out of fold" in text
+    assert "judged on 24 pictures" in text
+    assert "6 pictures that the model has not learnt from and 18 training pictures, scored by heads" in text
+    saved = read_scores(Path("pictures") / "saved.csv")
+    columns = {name: np.array(saved.columns[name], float) for name in ("score", "model_score", "out_of_fold_score")}
+    learnt = np.array(saved.columns["split"]) != "test"
+    assert np.isfinite(columns["out_of_fold_score"]).tolist() == learnt.tolist()
+    believed = np.where(learnt, columns["out_of_fold_score"], columns["model_score"])
+    row = re.search(r'<th scope="row">AB</th>(.*?)</tr>', text)
+    assert row is not None
+    told = re.findall(r"<td>([\d.]+) %", row[1])
+    expected = [metrics.ab(columns["score"][rows], believed[rows]) for rows in (learnt | True, ~learnt, learnt)]
+    assert [f"{100 * share:.1f}" for share in expected] == told
 
 
 def test_training_report_and_analysis_give_one_verdict_less_what_choosing_flatters(

@@ -8,9 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.judged_pictures import (
@@ -20,7 +18,7 @@ from custom_aesthetic.commands.judged_pictures import (
     load_judged_pictures,
     standing_lines,
 )
-from custom_aesthetic.quality.baselines import advice, fit_baselines
+from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
 from custom_aesthetic.quality.closing import flattery_line
 from custom_aesthetic.quality.confidence import how_often
 from custom_aesthetic.quality.statistics_line import statistics_line
@@ -115,9 +113,12 @@ def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
         return
     features = pictures.features.values.float().numpy()
     scores, judged_scores = pictures.scores, pictures.judged_scores
-    baselines = fit_baselines(features, np.where(known, scores, 0), taught)
+    given = np.where(known, scores, 0)
+    baselines = fit_baselines(features, given, taught)
     if pictures.learnt[judged].any():
-        by_folds = _out_of_fold_baselines(pictures.paths, features, scores, taught)
+        groups = group_duplicates([pictures.paths[row] for row in taught], features[taught])
+        folds = make_folds(pictures.paths, taught, N_FOLDS, seed=0, groups=groups)
+        by_folds = out_of_fold_baselines(features, given, folds)
         baselines = {
             name: np.where(pictures.learnt, by_folds[name], found)
             for name, found in baselines.items()
@@ -126,24 +127,6 @@ def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
     for name, predictions in baselines.items():
         yield statistics_line(f"All, {name}", scores[judged], predictions[judged])
     yield advice(scores[judged], judged_scores[judged], {name: found[judged] for name, found in baselines.items()})
-
-
-def _out_of_fold_baselines(
-    paths: Sequence[str], features: Array, scores: Array, taught: NDArray[np.int64]
-) -> dict[str, Array]:
-    """Return the baselines' predictions (n_images,), each by a fit that never saw the picture; nan beyond `taught`.
-
-    Only baselines that every fold can fit.
-    """
-    groups = group_duplicates([paths[row] for row in taught], features[taught])
-    folds = make_folds(paths, taught, N_FOLDS, seed=0, groups=groups)
-    fits = [fit_baselines(features, np.nan_to_num(scores), learnt) for learnt, _ in folds]
-    found: dict[str, Array] = {}
-    for name in set.intersection(*(set(fit) for fit in fits)):
-        found[name] = np.full(len(scores), np.nan)
-        for fit, (_, left_out) in zip(fits, folds, strict=True):
-            found[name][left_out] = fit[name][left_out]
-    return found
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

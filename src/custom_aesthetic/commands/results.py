@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from custom_aesthetic.commands.run_report import write_run_report
 from custom_aesthetic.commands.trial_description import describe_trial
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
-from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
 from custom_aesthetic.quality.verdict import verdict
@@ -36,18 +36,20 @@ def show_results(
 ) -> None:
     """Print the results of a search, and write the files that are asked for."""
     model_file = scored.directory / arguments.output.model
-    judged = judge_model(model_file, scored, features, folds)
-    print_results(arguments, found, judged, flattery=load_model(model_file).ab_flattery)
+    model = load_model(model_file)
+    by_folds = read_out_of_fold(model_file) if model.folded else {}
+    judged = judge_model(model, by_folds, scored, features, folds)
+    print_results(arguments, found, judged, flattery=model.ab_flattery)
     log.info("model written to %s", model_file)
     write_files(arguments.output, replace(arguments.study, name=found.study), scored, features, judged)
 
 
-def judge_model(model_file: Path, scored: ScoredImages, features: FeatureTable, folds: Sequence[Fold]) -> Judged:
-    """Return what the model file, and the predictions beside it, say of the scored images, and nothing else."""
-    model = load_model(model_file)
+def judge_model(
+    model: Model, by_folds: Mapping[str, float], scored: ScoredImages, features: FeatureTable, folds: Sequence[Fold]
+) -> Judged:
+    """Return what a model says of the scored images, with its out-of-fold predictions by path."""
     values = model_input(model, features)
     said = predict_features(model, values)
-    by_folds = read_out_of_fold(model_file) if model.folded else {}
     return Judged(
         scored.table,
         said.scores,

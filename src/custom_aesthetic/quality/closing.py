@@ -96,15 +96,20 @@ class Findings:
 
     judged: Judged
     believed: Believed | None
-    share: Interval | None
-    """Share of pairs in the right order on the images to believe, less what choosing among trials adds."""
+    ab: Interval | None
+    """Share of pairs in the right order on the images to believe."""
     spearman: Interval | None
     flattery: float
-    """What was taken off the share, 0...1."""
+    """What choosing among trials adds to that share, 0...1."""
     ceiling: Ceiling | None
     curve: LearningCurve
     baselines: Mapping[str, Array] = field(default_factory=dict)
     """Name -> predictions (n_rows,) for the images to believe, by methods that did not learn from them either."""
+
+    @property
+    def share(self) -> Interval | None:
+        """Share of pairs in the right order on new images: less what choosing among trials adds."""
+        return None if self.ab is None else Interval(*(end - self.flattery for end in self.ab))
 
 
 def find_out(judged: Judged, *, flattery: float = 0.0) -> Findings:
@@ -118,17 +123,17 @@ def find_out(judged: Judged, *, flattery: float = 0.0) -> Findings:
 
 
 def _find_out(judged: Judged, believed: Believed | None, flattery: float) -> Findings:
-    share = spearman = None
+    ab = spearman = None
     if believed is None or believed.name == "Test":
         flattery = 0.0
     if believed is not None:
         scores = judged.scores[believed.rows]
-        share = Interval(*(end - flattery for end in ab_interval(scores, believed.predictions)))
+        ab = ab_interval(scores, believed.predictions)
         spearman = spearman_interval(scores, believed.predictions)
     return Findings(
         judged,
         believed,
-        share,
+        ab,
         spearman,
         flattery,
         find_ceiling(judged.table, judged.comparisons),
@@ -169,8 +174,11 @@ def statistics_lines(judged: Judged) -> Iterator[str]:
 def closing_lines(found: Findings) -> Iterator[str]:
     """Yield how sure the figures are, what simple methods reach, the noise ceiling, and what more scores bring."""
     judged, believed = found.judged, found.believed
-    if believed is not None and found.spearman is not None:
-        yield from confidence_lines(believed.name, judged.scores[believed.rows], believed.predictions)
+    if believed is not None and found.spearman is not None and found.ab is not None:
+        yield (
+            f"{believed.name} 95 % intervals: spearman {found.spearman.low:.3f} ... {found.spearman.high:.3f}, "
+            f"AB {100 * found.ab.low:.1f} % ... {100 * found.ab.high:.1f} %"
+        )
         if found.flattery:
             yield flattery_line(found.flattery)
         if judged.sigmas is not None and believed.name != "Out of fold":
@@ -187,19 +195,6 @@ def flattery_line(flattery: float) -> str:
         f"these pictures also chose the best trials, which adds about {100 * flattery:.1f} % to AB; the verdict has "
         "taken it off"
     )
-
-
-def confidence_lines(name: str, scores: Array, predictions: Array) -> Iterator[str]:
-    """Yield the 95 % bootstrap intervals of Spearman and AB on these images."""
-    spearman, pairs = spearman_interval(scores, predictions), ab_interval(scores, predictions)
-    yield (
-        f"{name} 95 % intervals: spearman {_interval(spearman)}, "
-        f"AB {100 * pairs.low:.1f} % ... {100 * pairs.high:.1f} %"
-    )
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.3f} ... {interval.high:.3f}"
 
 
 def baseline_lines(found: Findings) -> Iterator[str]:

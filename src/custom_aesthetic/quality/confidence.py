@@ -189,10 +189,15 @@ def how_often(scores: Array, model_scores: Array, *, flattery: float = 0.0) -> s
     share = Interval(*(end - flattery for end in ab_interval(scores, model_scores)))
     if not math.isfinite(share.value):
         return f"Too few scores differ to say how good the model is: {_counted(len(scores))} to judge it by."
+    return f"{share_in_words(share)}, judged on {_counted(len(scores))}."
+
+
+def share_in_words(share: Interval) -> str:
+    """Return a finite share of pairs in the right order (0...1) as a sentence without its full stop."""
     between = f"95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}; " if math.isfinite(share.low) else ""
     return (
         f"Of two new pictures, the model picks the one you would {100 * share.value:.0f} times in 100 ({between}"
-        f"guessing gets 50), judged on {_counted(len(scores))}."
+        "guessing gets 50)"
     )
 
 

@@ -1,10 +1,11 @@
 """The verdict on a model, in at most three sentences for somebody who knows no statistics."""
 
 import math
+from typing import NamedTuple
 
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.closing import Findings
-from custom_aesthetic.quality.confidence import Interval, spearman_difference
+from custom_aesthetic.quality.confidence import Interval, share_in_words, spearman_difference
 
 NEAR_THE_CEILING = 0.01
 """A model whose interval comes this near to the noise ceiling can hardly be improved by more pictures."""
@@ -14,6 +15,16 @@ CLEARLY = 0.02
 
 WORTH_SCORING = 0.005
 """A gain in the share of right pairs below this is not worth scoring more pictures for."""
+
+
+class Simple(NamedTuple):
+    """A simple method on the same features, beside the model."""
+
+    name: str
+    share: float
+    """Of pairs in the right order, 0...1."""
+    difference: Interval
+    """By how much the model's Spearman is above its."""
 
 
 def verdict(found: Findings, *, richer: str) -> str:
@@ -26,22 +37,15 @@ def verdict(found: Findings, *, richer: str) -> str:
             "There are not enough pictures with different scores to say how good the model is. Score more of them: "
             "from about 60 on there is something to learn."
         )
-    return " ".join(part for part in (_how_often(found.share), _compared(found), next_step(found, richer)) if part)
+    simple = best_baseline(found)
+    parts = (f"{share_in_words(found.share)}.", _compared(found, simple), next_step(found, simple, richer))
+    return " ".join(part for part in parts if part)
 
 
-def _how_often(share: Interval) -> str:
-    between = f"95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}; " if math.isfinite(share.low) else ""
-    return (
-        f"Of two new pictures, the model picks the one you would {100 * share.value:.0f} times in 100 ({between}"
-        "guessing gets 50)."
-    )
-
-
-def _compared(found: Findings) -> str:
+def _compared(found: Findings, simple: Simple | None) -> str:
     parts = []
     if found.ceiling is not None:
         parts.append(f"as noisy as your scores are, a perfect model would reach {100 * found.ceiling.ab.value:.0f}")
-    simple = best_baseline(found)
     if simple is not None:
         name, share, difference = simple
         assert found.share is not None
@@ -53,11 +57,8 @@ def _compared(found: Findings) -> str:
     return text[:1].upper() + text[1:] + "." if text else ""
 
 
-def best_baseline(found: Findings) -> tuple[str, float, Interval] | None:
-    """Return the best simple method, its share of right pairs, and by how much the model's Spearman is above its.
-
-    None where there is none to compare with.
-    """
+def best_baseline(found: Findings) -> Simple | None:
+    """Return the simple method with the most pairs in the right order; None where there is none to compare with."""
     believed = found.believed
     if believed is None or not found.baselines:
         return None
@@ -65,14 +66,13 @@ def best_baseline(found: Findings) -> tuple[str, float, Interval] | None:
     shares = {name: metrics.ab(scores, own) for name, own in found.baselines.items()}
     name = max(shares, key=lambda name: shares[name])
     difference = spearman_difference(scores, believed.predictions, found.baselines[name])
-    return (name, shares[name], difference) if math.isfinite(shares[name]) else None
+    return Simple(name, shares[name], difference) if math.isfinite(shares[name]) else None
 
 
-def next_step(found: Findings, richer: str) -> str:
+def next_step(found: Findings, simple: Simple | None, richer: str) -> str:
     """Return the one thing to do next."""
     assert found.share is not None and found.spearman is not None
-    simple = best_baseline(found)
-    if simple is not None and simple[2].high < 0:
+    if simple is not None and simple.difference.high < 0:
         return "Next, give the search more --trials: it has not found a good model yet."
     if found.ceiling is not None and found.share.high >= found.ceiling.ab.value - NEAR_THE_CEILING:
         return "Next, make your scores more certain by comparing the same pictures more often: they are the limit now."
