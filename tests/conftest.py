@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport() -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()
+    # What a test prints of names that are not UTF-8 would break the channel between the processes of pytest-xdist.
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     if MUST_RUN and report.skipped and NO_DATA not in str(report.longrepr) and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped where it must run: {report.longrepr}"

@@ -160,7 +160,7 @@ def test_the_bar_counts_down_to_the_first_figures_and_the_end_says_what_is_missi
         choose_redder(page, "digit")
     all_saved(page)
     for figure in ("right", "predicted"):
-        page.wait_for_function(f"document.querySelector('#{figure}').innerText === '17 to go'")
+        page.wait_for_function(f"() => document.querySelector('#{figure}').innerText === '17 to go'")
     page.keyboard.press("q")
     page.wait_for_selector(".summary")
     assert "After 17 more choices" in page.inner_text(".summary")
