@@ -181,8 +181,8 @@ def test_pictures_far_from_the_training_are_flagged(score, colour_pictures, mode
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--copy_to=best"], "needs to know which"),
-        (["--top=2", "--copy_to=best", "--move_to=best"], "exclude each other"),
+        (["--copy_to=best"], "needs a selection"),
+        (["--top=2", "--copy_to=best", "--move_to=best"], "cannot be combined"),
         (["--top=0"], "at least 1"),
         (["--percentile=101"], "at most 100"),
         (["--above=99"], "none of the 24"),

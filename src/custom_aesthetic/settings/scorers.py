@@ -14,21 +14,21 @@ class ComparisonSettings:
     directory: str = setting(REQUIRED, "top-level image directory; sub-directories are included", short="-d")
     scores: str | None = setting(
         None,
-        "score file to write as JSON and as CSV, relative to the directory or absolute; an existing file is the "
-        "starting point and is kept as a backup; if not given, the first found of scores.json, score.json and "
-        "scores.csv, else scores.json",
+        "score file to write, as JSON and as CSV, relative to the directory or absolute; an existing file is the "
+        "starting point, and a backup of it is kept; the default is the first that exists of scores.json, score.json "
+        "and scores.csv, else scores.json",
     )
     number_to_compare: int = setting(2, "pictures shown together", low=2, high=4)
     strategy: str = setting(
         "adaptive",
-        "how the next pictures are chosen: adaptive = the most informative ones, random = evenly",
+        "how to choose the next pictures: adaptive = the most informative ones, random = all equally often",
         choices=STRATEGIES,
     )
     from_xmp: bool = setting(
-        False, "start from the stars (0...5) that photo programs keep in XMP, in the picture or beside it"
+        False, "start from the stars (0...5) that photo programs write as XMP, in the picture or beside it"
     )
-    merge: tuple[str, ...] = setting((), "add the choices of another comparisons.csv first; may be given several times")
-    recompute: bool = setting(False, "compute the scores from comparisons.csv, write them and stop; no page")
+    merge: tuple[str, ...] = setting((), "add the choices of another comparisons.csv first; can be given several times")
+    recompute: bool = setting(False, "compute the scores from comparisons.csv, write them and stop, without a page")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class PriorSettings:
 
     model: str | None = setting(
         None,
-        "a trained model whose scores and features are the first guess, relative to the directory or a path",
+        "trained model whose scores and features give the first guess, relative to the directory or a path",
         short="-m",
     )
     feature_extractor_model: str | None = setting(
-        None, "features that carry scores from picture to picture; efficientnet-lite0 needs no download"
+        None, "features that spread scores to similar pictures; efficientnet-lite0 needs no download"
     )
     offline: bool = setting(False, OFFLINE)
 
@@ -74,32 +74,32 @@ class FolderSettings:
     offline: bool = setting(False, OFFLINE)
     output: str | None = setting(
         None,
-        "file for the scores, .csv or .json, best first; if not given and no action is chosen, the scores are printed",
+        "file for the scores, .csv or .json, best first; without it and without an action, the scores are printed",
         short="-o",
     )
 
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """Which pictures are listed and acted on: all of these together; every picture if none is given"""
+    """Selection: pictures that meet all of these conditions; all pictures if there is no condition"""
 
-    top: int | None = setting(None, "the N best", low=1)
-    above: float | None = setting(None, "those with a score above X")
-    percentile: float | None = setting(None, "those above the P-th percentile of all scores", low=0, high=100)
+    top: int | None = setting(None, "the N best pictures", low=1)
+    above: float | None = setting(None, "pictures with a score above X")
+    percentile: float | None = setting(None, "pictures above the P-th percentile of all scores", low=0, high=100)
 
 
 @dataclass(frozen=True)
 class ActionSettings:
-    """What is done with them; a picture is never overwritten or changed"""
+    """Actions on the selected pictures; no picture is ever overwritten or changed"""
 
-    copy_to: str | None = setting(None, "copy them to this directory, sub-directories kept")
-    link_to: str | None = setting(None, "link to them from this directory")
-    move_to: str | None = setting(None, "move them to this directory, and write an undo file there")
-    undo: str | None = setting(None, "move the files listed in this undo file back, and do nothing else")
-    dry_run: bool = setting(False, "only say what would be copied, linked, moved or written")
+    copy_to: str | None = setting(None, "copy them to this directory, with their sub-directories")
+    link_to: str | None = setting(None, "create links to them in this directory")
+    move_to: str | None = setting(None, "move them to this directory and write an undo file there")
+    undo: str | None = setting(None, "move the files listed in this undo file back and do nothing else")
+    dry_run: bool = setting(False, "only print what would be copied, linked, moved or written")
     sheet: str | None = setting(None, "write a contact sheet as one self-contained HTML file, best first")
     write_xmp: bool = setting(
-        False, "write stars beside the pictures, 1...5 by fifths of all scores; stars that you set are kept"
+        False, "write stars beside the pictures, 1...5 by fifths of all scores; your stars are kept"
     )
 
 

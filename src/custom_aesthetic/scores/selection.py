@@ -1,4 +1,4 @@
-"""Which pictures to list or act on, by their scores; and scores as stars."""
+"""Select pictures by their scores, and convert scores to stars."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ N_STARS = 5
 def select(
     scores: np.ndarray, *, top: int | None = None, above: float | None = None, percentile: float | None = None
 ) -> np.ndarray:
-    """Return the rows that every given condition keeps, best first; all rows if none is given.
+    """Return the rows that meet all given conditions, best first; all rows if there is no condition.
 
-    `scores` is (n_images,). `above` and `percentile` (0 ... 100, of all scores) keep what is strictly above. Equal
-    scores keep their order.
+    `scores` is (n_images,). `above` and `percentile` (0 ... 100, of all scores) keep scores strictly above the limit.
+    Equal scores keep their order.
     """
     rows = np.argsort(-scores, kind="stable")
     if above is not None:
@@ -34,6 +34,6 @@ def stars(scores: np.ndarray) -> np.ndarray:
 
 
 def check_selected(n_selected: int, n_images: int) -> None:
-    """Raise UserError if nothing was selected."""
+    """Raise UserError if no picture is selected."""
     if n_selected == 0:
         raise UserError(f"none of the {n_images} pictures is selected; relax --top, --above or --percentile")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.commands.selection import check_selected, select, stars
+from custom_aesthetic.scores.selection import check_selected, select, stars
 
 SCORES = np.array([0.5, 3.0, -1.0, 2.0, 3.0])
 

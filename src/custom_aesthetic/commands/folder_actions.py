@@ -1,0 +1,168 @@
+"""What the folder scorer does with the selected pictures: write, print, show, rate, copy, link or move them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.text import printable
+from custom_aesthetic.pictures import transfers
+from custom_aesthetic.pictures.transfers import Group
+from custom_aesthetic.pictures.xmp import write_stars
+from custom_aesthetic.report.contact_sheet import write_sheet
+from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
+from custom_aesthetic.scores.selection import stars
+from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments
+
+log = logging.getLogger(__name__)
+
+LONGEST_NAME = 10_000
+"""Maximum length of a printed path; no system allows longer paths."""
+
+
+@dataclass(frozen=True)
+class ScoredFolder:
+    """Pictures with their scores; arrays are (n_images,)."""
+
+    directory: Path
+    paths: tuple[str, ...]
+    scores: np.ndarray
+    sigmas: np.ndarray | None
+    """Standard deviation of each score as the model estimates it; None if the model has no such output."""
+    domain_distances: np.ndarray | None
+    """Above 1: far from all pictures the model was trained on. None if the model file has no domain data."""
+
+    def is_unfamiliar(self, row: int) -> bool:
+        return self.domain_distances is not None and bool(self.domain_distances[row] > 1)
+
+
+def act(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> None:
+    """Do everything that the arguments ask with the selected rows; without any action, print them."""
+    action, output = arguments.action, arguments.folder.output
+    if output is not None:
+        write_scores(Path(output), scored, rows)
+    if action.sheet is not None:
+        make_sheet(Path(action.sheet), scored, rows)
+    if action.write_xmp:
+        rate(scored, rows, action.dry_run)
+    if output is None and action == ActionSettings():
+        print_list(scored, rows)
+    transfer_pictures([scored.paths[row] for row in rows], scored.directory, action)
+
+
+def check_actions(arguments: FolderArguments, directory: Path) -> None:
+    """Raise UserError for actions that cannot work."""
+    given, output = transfer_options(arguments.action), arguments.folder.output
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} cannot be combined; give only one")
+    if output is not None and Path(output).suffix.lower() not in (".csv", ".json"):
+        raise UserError(f"-o {output}: scores are written as CSV or JSON; end the file name with .csv or .json")
+    for option in given:
+        transfers.plan_transfers(directory, [], Path(getattr(arguments.action, option.removeprefix("--"))))
+
+
+def transfer_options(action: ActionSettings) -> list[str]:
+    """Return the options given of `--copy_to`, `--link_to` and `--move_to`."""
+    return [f"--{kind}_to" for kind in transfers.KINDS if getattr(action, f"{kind}_to") is not None]
+
+
+def write_scores(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
+    """Write the selected pictures, best first: path, score, and sigma and domain distance where the model has them."""
+    columns: dict[str, Sequence] = {"score": [round(float(scored.scores[row]), 6) for row in rows]}
+    if scored.sigmas is not None:
+        columns["sigma"] = [round(float(scored.sigmas[row]), 6) for row in rows]
+    if scored.domain_distances is not None:
+        columns["domain_distance"] = [round(float(scored.domain_distances[row]), 4) for row in rows]
+        columns["out_of_domain"] = [int(scored.is_unfamiliar(row)) for row in rows]
+    table = ScoreTable(tuple(scored.paths[row] for row in rows), columns)
+    (write_json if file.suffix.lower() == ".json" else write_csv)(file, table)
+    log.info("%d scores written to %s", len(rows), file)
+
+
+def print_list(scored: ScoredFolder, rows: np.ndarray) -> None:
+    for row in rows:
+        flag = "  (unfamiliar)" if scored.is_unfamiliar(row) else ""
+        log.info("%8.4f  %s%s", scored.scores[row], printable(scored.paths[row], LONGEST_NAME), flag)
+
+
+def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
+    pictures = [(scored.paths[row], float(scored.scores[row]), scored.is_unfamiliar(row)) for row in rows]
+    title = f"{scored.directory.resolve().name}: {len(rows)} of {len(scored.paths)} pictures, best first"
+    missing = write_sheet(file, scored.directory, pictures, title=title)
+    log.info("contact sheet written to %s", file)
+    if missing:
+        log.warning("not on the sheet because they cannot be read: %s", name_some(missing))
+
+
+def rate(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
+    """Write stars, by fifths of all scores, to the sidecar files of the selected pictures."""
+    given, rated_before, failed = stars(scored.scores), [], []
+    for row in rows:
+        path = scored.paths[row]
+        if dry_run:
+            log.info("would write %d stars beside %s", given[row], printable(path, LONGEST_NAME))
+            continue
+        try:
+            if write_stars(scored.directory / path, int(given[row])) is None:
+                rated_before.append(path)
+        except UserError as error:
+            failed.append(str(error))
+    if dry_run:
+        return
+    log.info("stars written beside %d pictures", len(rows) - len(rated_before) - len(failed))
+    if rated_before:
+        log.info("not changed because they already have your stars: %s", name_some(rated_before))
+    if failed:
+        raise UserError("; ".join(failed[:3]))
+
+
+def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
+    """Copy, link or move the pictures; with `dry_run`, only log what would be done."""
+    for kind in transfers.KINDS:
+        name = getattr(action, f"{kind}_to")
+        if name is None:
+            continue
+        target = Path(name)
+        planned, in_the_way = transfers.plan_transfers(directory, paths, target, kind=kind)
+        if in_the_way:
+            log.warning("left out because these files already exist: %s", name_some(in_the_way))
+        if action.dry_run:
+            for planned_file in chain.from_iterable(planned):
+                log.info(
+                    "would %s %s -> %s",
+                    kind,
+                    printable(str(planned_file.source), LONGEST_NAME),
+                    printable(str(planned_file.target), LONGEST_NAME),
+                )
+        else:
+            transfer(kind, planned, target)
+
+
+def transfer(kind: str, planned: Sequence[Group], target: Path) -> None:
+    """Transfer the files and log what was done."""
+    done = {"copy": "copied", "link": "linked", "move": "moved"}[kind]
+    undoing = ""
+    if kind == "move" and planned:
+        undo_file = transfers.undo_file_in(target, datetime.now())
+        undoing = f"; --undo={undo_file} moves them back"
+        transfers.move(planned, undo_file)
+    elif kind == "copy":
+        transfers.copy(planned)
+    elif kind == "link":
+        transfers.link(planned)
+    log.info("%d files %s to %s%s", sum(map(len, planned)), done, target, undoing)
+
+
+def take_back(undo_file: Path) -> None:
+    """Move the files listed in an undo file back; UserError if some of their old places are taken."""
+    back, in_the_way = transfers.undo(undo_file)
+    log.info("%d files moved back", back)
+    if in_the_way:
+        raise UserError(
+            f"not moved back because other files have their names: {name_some(in_the_way)}; move those away first"
+        )
