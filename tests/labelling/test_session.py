@@ -227,10 +227,11 @@ def test_comparisons_with_pictures_that_are_gone_still_count_for_the_others(colo
 
 
 def test_stars_are_a_starting_point(colour_pictures):
-    from custom_aesthetic.pictures.xmp import write_stars
+    from custom_aesthetic.pictures.xmp import sidecar_of, with_stars
 
     for number in range(12):
-        write_stars(colour_pictures / ("warm" if number % 2 else "cold") / f"{number:02}.png", number // 2)
+        picture = colour_pictures / ("warm" if number % 2 else "cold") / f"{number:02}.png"
+        sidecar_of(picture).write_bytes(with_stars(None, number // 2) or b"")
     plan = session_of(colour_pictures, "--from_xmp").plan
     mean = dict(zip(plan.paths, plan.prior.mean, strict=True))
     assert mean["cold/00.png"] < mean["cold/04.png"] < mean["warm/11.png"]

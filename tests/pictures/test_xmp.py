@@ -1,10 +1,13 @@
 """Stars in XMP, read from pictures and sidecars, written to sidecars."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.pictures.xmp import read_stars, sidecar_of, stars_in, write_stars
+from custom_aesthetic.pictures.ratings import plan_ratings, write_rating
+from custom_aesthetic.pictures.xmp import is_rated_by_user, read_stars, sidecar_of, stars_in, with_stars
 from tests.mutations import mutations
 
 ATTRIBUTE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -13,6 +16,17 @@ ATTRIBUTE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://w
 ELEMENT = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/"><xmp:Rating>%d</xmp:Rating>
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def write_stars(picture: Path, stars: int) -> Path | None:
+    """Write the stars of one picture, and return the sidecar; None if the user has rated it."""
+    plan = plan_ratings(picture.parent, {picture.name: stars})
+    if plan.failures:
+        raise UserError(plan.failures[0])
+    for rating in plan.ratings:
+        write_rating(rating)
+        return rating.sidecars[0]
+    return None
 
 
 @pytest.mark.parametrize("packet", [ATTRIBUTE, ELEMENT])
@@ -173,3 +187,29 @@ def test_a_huge_sidecar_is_named_and_not_read(tmp_path):
         stream.truncate(2**30)
     with pytest.raises(UserError, match="MiB"):
         read_stars(tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize("packet", [ATTRIBUTE, ELEMENT])
+@pytest.mark.parametrize("rating, by_user", [(-1, True), (0, False), (3, True)])
+def test_a_rating_of_zero_is_no_rating_and_a_rejection_is_one(packet, rating, by_user):
+    assert is_rated_by_user(packet % rating) == by_user
+    after = with_stars(packet % rating, 5)
+    assert stars_in(after) == 5
+    assert after.count(b"xmp:Rating") == packet.count(b"xmp:Rating")
+
+
+def test_our_stars_that_the_user_cleared_are_the_users():
+    ours = with_stars(None, 3)
+    assert not is_rated_by_user(ours)
+    assert is_rated_by_user(ours.replace(b'xmp:Rating="3"', b'xmp:Rating="0"'))
+
+
+def test_the_prefix_of_older_adobe_programs_is_read():
+    assert stars_in((ATTRIBUTE % 3).replace(b"xmp:", b"xap:")) == 3
+
+
+def test_stars_go_into_the_first_description_where_only_a_later_one_declares_the_prefix():
+    packet = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about=""/><rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Label="Red"/>
+</rdf:RDF></x:xmpmeta>"""
+    assert stars_in(with_stars(packet, 4)) == 4

@@ -215,3 +215,18 @@ def test_json_scores_are_in_the_ab_scorers_form(score, tmp_path):
     score("-o", str(tmp_path / "out.json"), "--top=1")
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert list(content["ImageRecords"]) == ["warm/23.png"]
+
+
+def test_stars_for_lightroom_go_beside_raw_files_and_the_rest_is_counted(score, colour_pictures):
+    (colour_pictures / "warm" / "23.CR2").write_bytes(b"raw")
+    code, out, _ = score("--write_xmp", "--xmp_for=lightroom", "--top=2")
+    assert code == 0
+    assert [file.name for file in colour_pictures.rglob("*.xmp")] == ["23.xmp"]
+    assert "stars written for 1 pictures" in out
+    assert "1 without stars because Lightroom reads no sidecar of theirs: " in out
+
+
+def test_a_program_named_without_stars_to_write_is_refused(score):
+    code, _, err = score("--xmp_for=lightroom")
+    assert code == 2
+    assert "--write_xmp" in err

@@ -12,8 +12,8 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.pictures import transfers
+from custom_aesthetic.pictures.ratings import plan_ratings, write_rating
 from custom_aesthetic.pictures.transfers import Group
-from custom_aesthetic.pictures.xmp import write_stars
 from custom_aesthetic.report.contact_sheet import write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.scores.selection import stars
@@ -49,7 +49,7 @@ def act(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> N
     if action.sheet is not None:
         make_sheet(Path(action.sheet), scored, rows)
     if action.write_xmp:
-        rate(scored, rows, action.dry_run)
+        rate(scored, rows, action)
     if output is None and action == ActionSettings():
         print_list(scored, rows)
     transfer_pictures([scored.paths[row] for row in rows], scored.directory, action)
@@ -62,6 +62,8 @@ def check_actions(arguments: FolderArguments, directory: Path) -> None:
         raise UserError(f"{' and '.join(given)} cannot be combined; give only one")
     if output is not None and Path(output).suffix.lower() not in (".csv", ".json"):
         raise UserError(f"-o {output}: scores are written as CSV or JSON; end the file name with .csv or .json")
+    if arguments.action.xmp_for is not None and not arguments.action.write_xmp:
+        raise UserError(f"--xmp_for={arguments.action.xmp_for} goes with --write_xmp; add that")
     for option in given:
         transfers.plan_transfers(directory, [], Path(getattr(arguments.action, option.removeprefix("--"))))
 
@@ -99,26 +101,36 @@ def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
         log.warning("not on the sheet because they cannot be read: %s", name_some(missing))
 
 
-def rate(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
-    """Write stars, by fifths of all scores, to the sidecar files of the selected pictures."""
-    given, rated_before, failed = stars(scored.scores), [], []
-    for row in rows:
-        path = scored.paths[row]
-        if dry_run:
-            log.info("would write %d stars beside %s", given[row], printable(path, LONGEST_NAME))
+def rate(scored: ScoredFolder, rows: np.ndarray, action: ActionSettings) -> None:
+    """Write stars, by fifths of all scores, for the selected pictures, to the sidecars that photo programs read."""
+    given = stars(scored.scores)
+    wanted = {scored.paths[row]: int(given[row]) for row in rows}
+    plan = plan_ratings(scored.directory, wanted, program=action.xmp_for)
+    by_user, failures, n_written = list(plan.rated_by_user), list(plan.failures), 0
+    for rating in plan.ratings:
+        if action.dry_run:
+            names = " and ".join(printable(sidecar.name, LONGEST_NAME) for sidecar in rating.sidecars)
+            log.info("would write %d stars for %s to %s", rating.stars, printable(rating.path, LONGEST_NAME), names)
             continue
         try:
-            if write_stars(scored.directory / path, int(given[row])) is None:
-                rated_before.append(path)
+            if write_rating(rating):
+                n_written += 1
+            else:
+                by_user.append(rating.path)
         except UserError as error:
-            failed.append(str(error))
-    if dry_run:
-        return
-    log.info("stars written beside %d pictures", len(rows) - len(rated_before) - len(failed))
-    if rated_before:
-        log.info("not changed because they already have your stars: %s", name_some(rated_before))
-    if failed:
-        raise UserError("; ".join(failed[:3]))
+            failures.append(str(error))
+    if not action.dry_run:
+        log.info("stars written for %d pictures", n_written)
+    if by_user:
+        log.info("%d not changed because they already have your rating: %s", len(by_user), name_some(by_user))
+    if plan.out_of_reach:
+        log.warning(
+            "%d without stars because Lightroom reads no sidecar of theirs: %s",
+            len(plan.out_of_reach),
+            name_some(plan.out_of_reach),
+        )
+    if failures:
+        raise UserError("; ".join(failures[:3]))
 
 
 def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:

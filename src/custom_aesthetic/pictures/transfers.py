@@ -11,15 +11,15 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.processes import aside_name, sweep
-from custom_aesthetic.pictures.images import RAW_SUFFIXES, is_image_name
+from custom_aesthetic.pictures.companions import Companions
 from custom_aesthetic.pictures.xmp import lightroom_sidecar_of, sidecar_of
 
 log = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ def plan_transfers(
         raise UserError(f"{target} lies inside {directory}, so its pictures would be scored again; choose one outside")
     if destination.exists() and not destination.is_dir():
         raise UserError(f"{target} exists and is not a directory; choose another")
-    sharing = _Sharing(source, paths if kind == "move" else ())
+    companions, going = Companions(source), set(paths)
     groups: list[Group] = []
     in_the_way: list[str] = []
     planned: set[Path] = set()
     for path in paths:
         files = [Transfer(source / path, destination / path)]
         if kind != "link":
-            files += _sidecars(files[0], planned, may_go=kind == "copy" or sharing.all_go(path))
+            files += _sidecars(files[0], planned, may_go=kind == "copy" or companions.of(path) <= going)
         if any(os.path.lexists(one.target) for one in files):
             in_the_way.append(path)
         else:
@@ -76,31 +76,6 @@ def _sidecars(picture: Transfer, planned: set[Path], *, may_go: bool) -> list[Tr
     places = [sidecar_of] + [lightroom_sidecar_of] * may_go
     found = [Transfer(place(picture.source), place(picture.target)) for place in places]
     return [one for one in found if one.source.exists() and one.target not in planned]
-
-
-class _Sharing:
-    """Finds the pictures and raw files that differ in their suffix only, and tells whether all of them are moved."""
-
-    def __init__(self, directory: Path, going: Iterable[str]) -> None:
-        self._directory = directory
-        self._going = set(going)
-        self._names: dict[str, dict[str, list[str]]] = {}
-
-    def all_go(self, path: str) -> bool:
-        """Return whether every picture and raw file that shares `photo.xmp` with this picture is moved."""
-        whole = PurePosixPath(path)
-        folder = "" if whole.parent == PurePosixPath() else f"{whole.parent}/"
-        return all(folder + name in self._going for name in self._in_folder(folder).get(whole.stem, ()))
-
-    def _in_folder(self, folder: str) -> dict[str, list[str]]:
-        if folder not in self._names:
-            by_stem: dict[str, list[str]] = {}
-            self._names[folder] = by_stem
-            with os.scandir(self._directory / folder) as entries:
-                for entry in entries:
-                    if is_image_name(entry.name) or entry.name.lower().endswith(RAW_SUFFIXES):
-                        by_stem.setdefault(PurePosixPath(entry.name).stem, []).append(entry.name)
-        return self._names[folder]
 
 
 def copy(groups: Sequence[Group]) -> None:

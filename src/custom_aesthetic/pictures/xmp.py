@@ -1,11 +1,11 @@
-"""Star ratings in XMP: read from a picture or its sidecar, written to sidecars only.
+"""Star ratings in XMP: read from a picture or its sidecar, and put into an XMP packet.
 
-`xmp:Rating` is 0 ... 5, or -1 for a rejected picture, which counts as 0 here. Sidecars have one of two names:
-`photo.jpg.xmp` (darktable, digiKam) or `photo.xmp` (Lightroom, Bridge). The first has priority when reading and is the
-one written.
+`xmp:Rating` (older programs: `xap:Rating`) is 1 ... 5, 0 for unrated, or -1 for rejected, which `read_stars` reads as
+0. Sidecars have one of two names: `photo.jpg.xmp` (darktable, digiKam) or `photo.xmp` (Lightroom, Bridge). The first
+has priority when reading.
 
-`write_stars` also writes the attribute `aesthetic:Rating` with the same number. If that attribute is missing or
-differs, the stars were set by the user and are never replaced.
+`with_stars` also writes `aesthetic:Rating` with the same number. If that is missing or differs, the rating was set by
+the user and is never replaced.
 """
 
 import re
@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.files import is_file, write_atomically
+from custom_aesthetic.base.files import is_file
 
 MOST_STARS = 5
-_RATING = re.compile(rb"""xmp:Rating(\s*=\s*(["'])\s*|\s*>\s*)(-?\d+(?:\.\d+)?)""")
+_RATING = re.compile(rb"""\bx[am]p:Rating(?:\s*=\s*["']\s*|\s*>\s*)(?P<value>-?\d+(?:\.\d+)?)""")
 _DESCRIPTION = re.compile(rb"<rdf:Description(?=[\s/>])")
 _NAMESPACE = b"http://ns.adobe.com/xap/1.0/"
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
@@ -28,7 +28,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 MOST_BYTES = 16 * 2**20
 """A larger sidecar is not read."""
 
-_OURS = re.compile(rb"""aesthetic:Rating\s*=\s*["'](\d)["']""")
+_OURS = re.compile(rb"""aesthetic:Rating(?:\s*=\s*["']|\s*>\s*)(?P<value>\d)\b""")
 _OUR_NAMESPACE = b"urn:custom-aesthetic-training"
 
 _NEW_SIDECAR = b"""<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -48,16 +48,22 @@ def read_stars(picture: Path) -> int | None:
     Raises UserError if a sidecar cannot be read.
     """
     for sidecar in (sidecar_of(picture), lightroom_sidecar_of(picture)):
-        stars = stars_in(_read_sidecar(sidecar) or b"")
+        stars = stars_in(read_sidecar(sidecar) or b"")
         if stars is not None:
             return stars
-    return stars_in(_embedded(picture))
+    return stars_in(embedded_packet(picture))
 
 
 def stars_in(packet: bytes) -> int | None:
     """Return the stars in an XMP packet, 0 ... 5; None if it has none."""
+    rating = rating_in(packet)
+    return None if rating is None else max(rating, 0)
+
+
+def rating_in(packet: bytes) -> int | None:
+    """Return the rating in an XMP packet, 0 ... 5, or -1 for rejected; None if it has none."""
     found = _RATING.search(packet)
-    return None if found is None else round(min(max(float(found[3]), 0), MOST_STARS))
+    return None if found is None else round(min(max(float(found["value"]), -1), MOST_STARS))
 
 
 def sidecar_of(picture: Path) -> Path:
@@ -70,25 +76,7 @@ def lightroom_sidecar_of(picture: Path) -> Path:
     return picture.with_suffix(".xmp")
 
 
-def write_stars(picture: Path, stars: int) -> Path | None:
-    """Write the stars, 0 ... 5, to the picture's sidecar and return its path; None if the user has set stars.
-
-    The rest of an existing sidecar is kept, and the picture itself is not changed. Raises UserError if the sidecar
-    cannot be read or written, or is not XMP.
-    """
-    assert 0 <= stars <= MOST_STARS
-    sidecar = sidecar_of(picture)
-    before = _read_sidecar(sidecar)
-    if not _is_ours(before) and read_stars(picture) is not None:
-        return None
-    after = _NEW_SIDECAR % (stars, stars) if before is None else _with_stars(before, stars)
-    if after is None:
-        raise UserError(f"the sidecar {sidecar} is not XMP that stars can be written to; repair it or move it away")
-    write_atomically(sidecar, after)
-    return sidecar
-
-
-def _read_sidecar(sidecar: Path) -> bytes | None:
+def read_sidecar(sidecar: Path) -> bytes | None:
     """Return the content of a sidecar, None if there is no such file; UserError if it cannot be read."""
     if not is_file(sidecar):
         return None
@@ -104,32 +92,48 @@ def _read_sidecar(sidecar: Path) -> bytes | None:
     return packet
 
 
-def _is_ours(packet: bytes | None) -> bool:
-    """Return whether the stars in a sidecar were written by `write_stars` and not changed since."""
-    mark = None if packet is None else _OURS.search(packet)
-    return packet is not None and mark is not None and stars_in(packet) == int(mark[1])
+def is_rated_by_user(packet: bytes) -> bool:
+    """Return whether the packet has a rating that the user set: 1 ... 5 stars, rejected, or a change of ours.
+
+    A rating of 0 means unrated, and many cameras write it into every picture, so on its own it is not the user's.
+    """
+    rating, mark = rating_in(packet), _OURS.search(packet)
+    if rating is None:
+        return False
+    return rating != 0 if mark is None else rating != int(mark[1])
 
 
-def _with_stars(packet: bytes, stars: int) -> bytes | None:
-    """Return the packet with the stars replaced, or added to its first description; None if that is not possible."""
-    after = _put_in(packet, stars)
+def with_stars(packet: bytes | None, stars: int) -> bytes | None:
+    """Return the packet with our stars, 0 ... 5, and all else unchanged; a new packet for None.
+
+    Returns None if the packet is not XMP that stars can be written to.
+    """
+    assert 0 <= stars <= MOST_STARS
+    if packet is None:
+        return _NEW_SIDECAR % (stars, stars)
+    digit = b"%d" % stars
+    after: bytes | None = packet
+    for pattern, name, prefix, namespace in (
+        (_RATING, b"xmp:Rating", b"xmlns:xmp", _NAMESPACE),
+        (_OURS, b"aesthetic:Rating", b"xmlns:aesthetic", _OUR_NAMESPACE),
+    ):
+        after = None if after is None else _with_value(after, pattern, digit, name, prefix, namespace)
     return after if after is not None and stars_in(after) == stars and _is_xml(after) else None
 
 
-def _put_in(packet: bytes, stars: int) -> bytes | None:
-    digit = b"%d" % stars
-    if _is_ours(packet):
-        for pattern, group in ((_RATING, 3), (_OURS, 1)):
-            found = pattern.search(packet)
-            assert found is not None
-            packet = packet[: found.start(group)] + digit + packet[found.end(group) :]
-        return packet
+def _with_value(
+    packet: bytes, pattern: re.Pattern[bytes], digit: bytes, name: bytes, prefix: bytes, namespace: bytes
+) -> bytes | None:
+    """Return the packet with the value replaced, or added to the first description; None if it has none."""
+    found = pattern.search(packet)
+    if found is not None:
+        return packet[: found.start("value")] + digit + packet[found.end("value") :]
     description = _DESCRIPTION.search(packet)
     if description is None:
         return None
-    declared = b"" if b"xmlns:xmp=" in packet else b' xmlns:xmp="%s"' % _NAMESPACE
-    ours = b' xmlns:aesthetic="%s" aesthetic:Rating="%s"' % (_OUR_NAMESPACE, digit)
-    return packet[: description.end()] + declared + b' xmp:Rating="%s"' % digit + ours + packet[description.end() :]
+    tag = packet[description.start() : packet.find(b">", description.end())]
+    declared = b"" if prefix + b"=" in tag else b' %s="%s"' % (prefix, namespace)
+    return packet[: description.end()] + declared + b' %s="%s"' % (name, digit) + packet[description.end() :]
 
 
 def _is_xml(packet: bytes) -> bool:
@@ -140,7 +144,7 @@ def _is_xml(packet: bytes) -> bool:
     return True
 
 
-def _embedded(picture: Path) -> bytes:
+def embedded_packet(picture: Path) -> bytes:
     """Return the XMP packet in a picture; empty if it has none or cannot be read."""
     Image.init()
     try:

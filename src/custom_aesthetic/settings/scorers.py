@@ -6,6 +6,9 @@ from custom_aesthetic.settings.training import OFFLINE, REQUIRED, DeviceSettings
 
 STRATEGIES = ("adaptive", "random")
 
+XMP_PROGRAMS = ("darktable", "digikam", "immich", "lightroom")
+"""Photo programs that read star ratings from XMP sidecars."""
+
 
 @dataclass(frozen=True)
 class ComparisonSettings:
@@ -100,6 +103,12 @@ class ActionSettings:
     sheet: str | None = setting(None, "write a contact sheet as one self-contained HTML file, best first")
     write_xmp: bool = setting(
         False, "write stars beside the pictures, 1...5 by fifths of all scores; your stars are kept"
+    )
+    xmp_for: str | None = setting(
+        None,
+        "with --write_xmp, the program that reads the stars: lightroom = photo.xmp, of raw files only; digikam = "
+        "photo.jpg.xmp; the others = photo.jpg.xmp, or photo.xmp where only that exists, as without this option",
+        choices=XMP_PROGRAMS,
     )
 
 

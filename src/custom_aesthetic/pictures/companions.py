@@ -1,0 +1,38 @@
+"""Pictures and raw files that differ in their suffix only, such as IMG_1.CR2 and IMG_1.JPG: they share IMG_1.xmp."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from custom_aesthetic.pictures.images import RAW_SUFFIXES, is_image_name
+
+_NO_SIDECAR = (".dng",)
+"""Raw files that Lightroom writes metadata into, as it does for JPEG: it reads no sidecar of theirs."""
+
+
+def is_raw_name(name: str) -> bool:
+    """Return whether a file with this name is a raw file, or HEIC, whose metadata Lightroom keeps in `photo.xmp`."""
+    return name.lower().endswith(RAW_SUFFIXES) and not name.lower().endswith(_NO_SIDECAR)
+
+
+class Companions:
+    """Lists each folder below a directory once, to find the files that share a Lightroom sidecar."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stems: dict[str, dict[str, list[str]]] = {}
+
+    def of(self, path: str) -> set[str]:
+        """Return the relative paths of all pictures and raw files that share `photo.xmp` with this path."""
+        whole = PurePosixPath(path)
+        folder = "" if whole.parent == PurePosixPath() else f"{whole.parent}/"
+        return {path} | {folder + name for name in self._in_folder(folder).get(whole.stem, ())}
+
+    def _in_folder(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self._stems:
+            by_stem: dict[str, list[str]] = {}
+            self._stems[folder] = by_stem
+            with os.scandir(self._directory / folder) as entries:
+                for entry in entries:
+                    if is_image_name(entry.name) or entry.name.lower().endswith(RAW_SUFFIXES):
+                        by_stem.setdefault(PurePosixPath(entry.name).stem, []).append(entry.name)
+        return self._stems[folder]
