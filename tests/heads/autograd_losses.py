@@ -1,4 +1,4 @@
-"""The losses by autograd: slow and obvious, to check the gradients of `heads.losses` against."""
+"""The losses as slow, obvious autograd functions; the tests check the gradients in `heads.losses` against them."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def wmse(outputs: Tensor, scores: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def ab(outputs: Tensor, scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return `MarginRankingLoss(margin=1)` over all pairs of the batch whose scores differ; 0 if there is none."""
+    """Return `MarginRankingLoss(margin=1)` over all pairs of the batch with different scores; 0 without such pairs."""
     first, second = torch.triu_indices(len(scores), len(scores), offset=1, device=scores.device)
     order = torch.sign(scores[first] - scores[second])
     counted = order != 0

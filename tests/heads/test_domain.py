@@ -1,4 +1,4 @@
-"""The summary of what a model knows, and how far other pictures are from it."""
+"""The domain of a model: a summary of its training features, and the distance of other pictures from it."""
 
 import json
 
@@ -9,13 +9,13 @@ from custom_aesthetic.heads.domain import distances, find_domain, from_text, to_
 
 
 def kind(seed: int, n_images: int = 200, n_features: int = 30) -> np.ndarray:
-    """Features of one kind of picture: a few clusters, not negative, as after a ReLU."""
+    """Return features of one kind of picture: a few clusters, not negative, as after a ReLU."""
     generator = np.random.default_rng(seed)
     centres = generator.gamma(1.0, size=(5, n_features))
     return np.abs(centres[generator.integers(5, size=n_images)] + generator.normal(size=(n_images, n_features)) * 0.2)
 
 
-def test_pictures_of_the_same_kind_are_known_and_of_another_flagged():
+def test_pictures_of_the_same_kind_are_inside_the_domain_and_others_outside():
     known = kind(0, 400)
     domain = find_domain(known[:300])
     assert np.mean(distances(known[300:], domain) > 1) < 0.05
@@ -23,7 +23,7 @@ def test_pictures_of_the_same_kind_are_known_and_of_another_flagged():
 
 
 def spherical_k_means(unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Twenty rounds of the plain algorithm, from centres drawn among the pictures."""
+    """Return the centres after twenty rounds of the plain algorithm, started from random pictures."""
     centres = unit[generator.choice(len(unit), 24, replace=False)]
     for _ in range(20):
         nearest = (unit @ centres.T).argmax(axis=1)
@@ -33,7 +33,7 @@ def spherical_k_means(unit: np.ndarray, generator: np.random.Generator) -> np.nd
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_centres_lie_as_near_to_unseen_pictures_as_those_of_spherical_k_means(seed: int) -> None:
+def test_the_centres_are_as_close_to_unseen_pictures_as_those_of_spherical_k_means(seed: int) -> None:
     pictures = kind(seed, 600)
     unit = (pictures / np.linalg.norm(pictures, axis=1, keepdims=True)).astype(np.float32)
     domain = find_domain(pictures[:400])
@@ -44,13 +44,13 @@ def test_the_centres_lie_as_near_to_unseen_pictures_as_those_of_spherical_k_mean
     assert found < 1.03 * expected
 
 
-def test_brightness_of_features_does_not_matter_but_their_direction_does():
+def test_only_the_direction_of_the_features_matters_not_their_length():
     known = kind(0)
     domain = find_domain(known)
     np.testing.assert_allclose(distances(known * 3, domain), distances(known, domain), rtol=1e-3, atol=1e-4)
 
 
-def test_it_survives_the_metadata_and_is_small():
+def test_the_text_is_short_and_restores_the_domain():
     known = kind(0, n_features=1280)
     domain = find_domain(known)
     text = to_text(domain)
@@ -64,7 +64,7 @@ def test_wide_features_get_fewer_centres():
     assert len(text) < 200_000
 
 
-def test_a_model_file_without_one_or_with_another_width_says_nothing():
+def test_a_damaged_text_or_one_for_another_number_of_features_gives_no_domain():
     text = to_text(find_domain(kind(0)))
     for damaged in ("", "{}", "nonsense", "[]", text[:-20]):
         assert from_text(damaged, 30) is None
@@ -74,13 +74,13 @@ def test_a_model_file_without_one_or_with_another_width_says_nothing():
 @pytest.mark.parametrize(
     ("name", "value"), [("threshold", 9e131), ("threshold", "nan"), ("scale", 1e200), ("scale", 0)]
 )
-def test_numbers_that_no_summary_has_are_refused(name: str, value: object) -> None:
+def test_impossible_numbers_are_refused(name: str, value: object) -> None:
     known = json.loads(to_text(find_domain(kind(0))))
     assert from_text(json.dumps(known), 30) is not None
     assert from_text(json.dumps(known | {name: value}), 30) is None
 
 
-def test_few_or_equal_pictures_do_no_harm():
+def test_few_or_equal_pictures_are_handled():
     assert find_domain(kind(0, n_images=7)) is None
     for same in (np.ones((20, 4)), np.zeros((20, 4))):
         again = from_text(to_text(find_domain(same)), 4)
@@ -89,7 +89,7 @@ def test_few_or_equal_pictures_do_no_harm():
     assert (distances(np.ones((20, 4)), find_domain(np.ones((20, 4)))) <= 1).all()
 
 
-def test_the_same_features_give_the_same_summary_and_the_global_generator_is_left_alone():
+def test_the_domain_is_reproducible_and_leaves_the_global_generator_alone():
     state = np.random.get_state()[1].copy()
     assert to_text(find_domain(kind(0))) == to_text(find_domain(kind(0)))
     assert (np.random.get_state()[1] == state).all()

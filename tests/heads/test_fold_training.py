@@ -1,4 +1,4 @@
-"""Trials judged by cross-validation."""
+"""Training by cross-validation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ N_IMAGES, N_KEPT_APART = 60, 6
 
 
 def pure_noise() -> tuple[list[Fold], Tensor, Tensor]:
-    """Scores that have nothing to do with the features; the last images are in no fold."""
+    """Return folds, features and scores that are unrelated to the features; the last images are in no fold."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(N_IMAGES, 30, generator=generator)
     scores = torch.randn(N_IMAGES, generator=generator)
@@ -44,7 +44,7 @@ def goal_for(scores: Tensor) -> Goal:
     return Goal("mse", evaluate, higher_is_better=True)
 
 
-def test_what_cannot_be_known_is_not_found_out_of_fold() -> None:
+def test_noise_is_learnt_in_the_folds_but_not_predicted_out_of_fold() -> None:
     folds, _, scores = pure_noise()
     head = train_folds(folds, PARAMETERS, goal_for(scores), seed=1)
     assert head.seen_outputs is not None
@@ -53,7 +53,7 @@ def test_what_cannot_be_known_is_not_found_out_of_fold() -> None:
     assert head.score == pytest.approx(correlation(head.outputs, scores))
 
 
-def test_each_image_is_judged_by_the_head_that_left_it_out() -> None:
+def test_each_image_is_predicted_by_the_head_that_did_not_learn_from_it() -> None:
     folds, _, scores = pure_noise()
     head = train_folds(folds, PARAMETERS, goal_for(scores), seed=1)
     for index, fold in enumerate(folds):
@@ -69,7 +69,7 @@ def test_each_image_is_judged_by_the_head_that_left_it_out() -> None:
         assert torch.equal(head.outputs[fold.left_out], alone.outputs[fold.left_out])
 
 
-def test_the_predictor_is_the_mean_of_the_folds_heads() -> None:
+def test_the_predictor_is_the_mean_of_the_heads_of_all_folds() -> None:
     folds, features, scores = pure_noise()
     head = train_folds(folds, PARAMETERS, goal_for(scores), seed=1)
     apart = slice(N_IMAGES - N_KEPT_APART, None)

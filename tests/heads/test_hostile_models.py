@@ -1,4 +1,4 @@
-"""Model files from strangers and damaged ones: one line that names the file, or a model that works."""
+"""Hostile and damaged model files: they are refused with a one-line message that names the file, or they work."""
 
 import json
 import random
@@ -76,7 +76,7 @@ def refused(file: Path) -> str:
     ],
     ids=lambda metadata: f"{next(iter(metadata))}-{next(iter(metadata.values()))[:12]!r}",
 )
-def test_metadata_that_make_no_sense_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+def test_invalid_metadata_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     refused(written(tmp_path, **metadata))
 
 
@@ -98,7 +98,7 @@ def test_metadata_that_make_no_sense_are_refused(tmp_path: Path, metadata: dict[
         {"weight.0.weight": torch.zeros(1, 2), "weight.0.bias": torch.zeros(2)},
     ],
 )
-def test_tensors_that_are_no_predictor_are_refused(tmp_path: Path, changed: dict[str, torch.Tensor]) -> None:
+def test_invalid_tensors_are_refused(tmp_path: Path, changed: dict[str, torch.Tensor]) -> None:
     refused(written(tmp_path, changed))
 
 
@@ -121,7 +121,7 @@ def huge(name: str, shape: list[int]) -> dict:
     ],
     ids=range(9),
 )
-def test_headers_that_are_none_are_refused(tmp_path: Path, header: object) -> None:
+def test_invalid_headers_are_refused(tmp_path: Path, header: object) -> None:
     refused(raw(tmp_path, header))
 
 
@@ -129,30 +129,30 @@ def test_a_huge_header_is_not_parsed(tmp_path: Path) -> None:
     assert "header of 9 MB" in refused(raw(tmp_path, {"__metadata__": {"a": "x" * 9 * 1024**2}}))
 
 
-def test_a_length_beyond_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_header_longer_than_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", 2**63) + b"{}")
     refused(tmp_path / "m.safetensors")
 
 
-def test_a_folder_is_no_model_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_model_file(tmp_path: Path) -> None:
     assert "is not a file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"centres": 3}', '{"n_centres": 1e400, "scale": 1, "threshold": 1, "centres": "AAAA"}']
 )
-def test_a_domain_that_is_none_is_left_out(tmp_path: Path, text: str) -> None:
+def test_an_invalid_domain_is_ignored(tmp_path: Path, text: str) -> None:
     model = load_model(written(tmp_path, domain=text))
     assert predict_features(model, torch.zeros(2, 6)).domain_distances is None
 
 
-def test_a_hidden_state_that_the_extractor_lacks_names_the_file(tmp_path: Path) -> None:
+def test_a_hidden_state_that_the_extractor_lacks_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     model = load_model(written(tmp_path, hidden_states_used="0,99"))
     with pytest.raises(UserError, match=r"m\.safetensors takes hidden state 99 of efficientnet-lite0"):
         open_extractors(model, torch.device("cpu"))
 
 
-def test_a_hub_is_asked_only_after_the_log_has_said_so(
+def test_a_download_is_announced_in_the_log_first_and_never_done_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[str] = []
@@ -207,7 +207,7 @@ def reshaped(content: bytearray, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("change", [flipped, flipped_in_the_header, cut, doubled, reshaped])
-def test_a_mutated_file_is_refused_or_works(tmp_path: Path, change: Callable[[bytearray, random.Random], None]) -> None:
+def test_a_damaged_file_is_refused_or_works(tmp_path: Path, change: Callable[[bytearray, random.Random], None]) -> None:
     domain = find_domain(torch.randn(40, 6, generator=torch.Generator().manual_seed(1)).numpy())
     assert domain is not None
     whole = model_bytes(Predictor(6, (5, 4), 2), {**KNOWN, "domain": to_text(domain)})

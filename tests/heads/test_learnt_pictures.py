@@ -1,4 +1,4 @@
-"""Marks of training pictures: copies are found wherever they lie, other pictures are not."""
+"""Marks of training pictures: copies are recognised, other pictures are not."""
 
 import numpy as np
 import pytest
@@ -19,24 +19,24 @@ def test_copies_are_found_and_other_pictures_are_not() -> None:
     assert not is_copy(others, marks).any()
 
 
-def test_a_copy_saved_again_with_loss_is_found() -> None:
+def test_a_copy_saved_again_with_small_losses_is_found() -> None:
     learnt = features(300)
     again = learnt * np.random.default_rng(2).normal(1, 0.03, learnt.shape).astype(np.float32)
     assert is_copy(again, mark_pictures(learnt)).mean() > 0.9
 
 
-def test_half_precision_features_make_the_same_copies() -> None:
+def test_copies_are_found_by_half_precision_features() -> None:
     learnt = features(100)
     assert is_copy(learnt.astype(np.float16), mark_pictures(learnt)).all()
 
 
-def test_pictures_that_lie_close_together_are_told_apart() -> None:
+def test_similar_training_pictures_are_not_mistaken_for_each_other() -> None:
     line = np.stack([np.arange(24) * 10.0, 128 - np.arange(24), 255 - np.arange(24) * 10.0], axis=1)
     learnt = np.arange(24) % 3 > 0
     np.testing.assert_array_equal(is_copy(line, mark_pictures(line[learnt])), learnt)
 
 
-def test_text_brings_the_marks_back_and_holds_16_bytes_a_picture() -> None:
+def test_the_text_restores_the_marks_and_takes_16_bytes_per_picture() -> None:
     marks = mark_pictures(features(500))
     text = to_text(marks)
     again = from_text(text)
@@ -47,7 +47,7 @@ def test_text_brings_the_marks_back_and_holds_16_bytes_a_picture() -> None:
     assert len(text) < 500 * 16 * 4 / 3 + 1500
 
 
-def test_the_size_is_bounded_and_a_part_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_pictures_a_sample_is_marked_and_recorded_as_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learnt_pictures, "MOST_PICTURES", 50)
     marks = mark_pictures(features(80))
     assert len(marks.marks) == 50
@@ -66,7 +66,7 @@ def test_the_size_is_bounded_and_a_part_says_that_it_is_one(monkeypatch: pytest.
         f'{{"marks": "{"A" * 64}", "centre": [{"9" * 400}], "scale": {[1] * 16}, "radius": 1}}',
     ],
 )
-def test_a_damaged_text_is_none(text: str) -> None:
+def test_a_damaged_text_gives_none(text: str) -> None:
     assert from_text(text) is None
 
 

@@ -1,4 +1,4 @@
-"""The losses by autograd, which the gradients are checked against, are those of torch and slow formulas."""
+"""The autograd losses, against which the gradients are checked, equal those of PyTorch and slow formulas."""
 
 import pytest
 import torch
@@ -15,19 +15,19 @@ def batch(n_outputs: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     return outputs, torch.randn(9, generator=generator).round()
 
 
-def test_mse_and_nll_are_those_of_torch() -> None:
+def test_mse_and_nll_equal_those_of_pytorch() -> None:
     outputs, scores = batch(2)
     assert losses.mse(outputs, scores) == nn.MSELoss()(outputs[:, 0], scores)
     assert losses.nll(outputs, scores) == nn.GaussianNLLLoss()(outputs[:, 0], scores, outputs[:, 1] ** 2)
 
 
-def test_wmse_of_equal_weights_is_mse() -> None:
+def test_wmse_with_equal_weights_is_mse() -> None:
     outputs, scores = batch()
     assert losses.wmse(outputs, scores, torch.ones(9)) == pytest.approx(float(losses.mse(outputs, scores)))
     assert losses.wmse(outputs, scores, torch.eye(9)[0]) == pytest.approx(float((outputs[0, 0] - scores[0]) ** 2) / 9)
 
 
-def test_ab_is_the_margin_ranking_loss_over_pairs_that_differ() -> None:
+def test_ab_is_the_margin_ranking_loss_over_pairs_with_different_scores() -> None:
     outputs, scores = batch()
     criterion = nn.MarginRankingLoss(margin=1)
     pairs = [(i, j) for i in range(9) for j in range(i) if scores[i] != scores[j]]
@@ -37,12 +37,12 @@ def test_ab_is_the_margin_ranking_loss_over_pairs_that_differ() -> None:
 
 
 @pytest.mark.parametrize("scores", [torch.ones(4), torch.ones(1)])
-def test_ab_without_a_pair_that_differs_teaches_nothing(scores: torch.Tensor) -> None:
+def test_ab_has_no_gradient_if_all_scores_are_equal(scores: torch.Tensor) -> None:
     outputs = torch.randn(len(scores), 1, requires_grad=True)
     losses.ab(outputs, scores).backward()
     assert outputs.grad is not None
     assert not outputs.grad.any()
 
 
-def test_every_loss_has_a_gradient_and_the_other_way_round() -> None:
+def test_the_same_losses_have_names_gradients_and_autograd_functions() -> None:
     assert set(losses.BY_NAME) == set(GRADIENTS) == set(LOSSES)

@@ -1,4 +1,4 @@
-"""Model files: plain tensors, readable by anything; and those of the predecessor."""
+"""Model files: plain tensors that any program can read, and compatibility with files of the predecessor."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_model_round_trips_with_its_metadata(tmp_path: Path) -> None:
     assert model.metadata["output_channels"] == "1"
 
 
-def test_the_plain_stack_built_from_the_file_alone_gives_the_same_scores(tmp_path: Path) -> None:
+def test_a_plain_stack_built_from_the_file_alone_gives_the_same_scores(tmp_path: Path) -> None:
     save_model(tmp_path / "m.safetensors", made(2), METADATA)
     with safetensors.safe_open(tmp_path / "m.safetensors", "pt") as opened:
         metadata = opened.metadata()
@@ -58,7 +58,7 @@ def test_the_plain_stack_built_from_the_file_alone_gives_the_same_scores(tmp_pat
     assert torch.equal(stack.eval()(features()), predict(made(2), features()))
 
 
-def test_the_predecessors_names_and_missing_biases_are_understood(tmp_path: Path) -> None:
+def test_tensor_names_of_the_predecessor_and_missing_biases_are_read(tmp_path: Path) -> None:
     state = made().state_dict()
     older = {name.replace("main_process", "parallel_blocks.0"): tensor for name, tensor in state.items()}
     del older["parallel_blocks.0.4.bias"]
@@ -78,7 +78,9 @@ def test_hidden_states_are_read_in_every_spelling(tmp_path: Path, text: str) -> 
 
 @pytest.mark.parametrize("prefix", ["weight.0", "preprocess.0"])
 @pytest.mark.parametrize("mark", [{"hidden_states_mode": "weight"}, {"stack_hidden_states": "True"}])
-def test_the_predecessors_weight_mode_sums_states_then_a_relu(tmp_path: Path, prefix: str, mark: dict) -> None:
+def test_the_weight_mode_of_the_predecessor_is_a_weighted_sum_and_a_relu(
+    tmp_path: Path, prefix: str, mark: dict
+) -> None:
     weights, bias = torch.tensor([[0.5, -1.0, 2.0]]), torch.tensor([0.1])
     tensors = {**made().state_dict(), f"{prefix}.weight": weights, f"{prefix}.bias": bias}
     safetensors.torch.save_file(tensors, tmp_path / "m.safetensors", {"hidden_states_used": "[0, 1, 2]", **mark})
@@ -91,18 +93,18 @@ def test_the_predecessors_weight_mode_sums_states_then_a_relu(tmp_path: Path, pr
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
-def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_model_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"m\.safetensors"):
         load_model(tmp_path / "m.safetensors")
 
 
-def test_a_missing_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not there"):
+def test_a_missing_model_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
         load_model(tmp_path / "m.safetensors")
 
 
-def test_a_truncated_model_is_told(tmp_path: Path) -> None:
+def test_a_truncated_model_file_is_an_error(tmp_path: Path) -> None:
     save_model(tmp_path / "m.safetensors", made(), METADATA)
     whole = (tmp_path / "m.safetensors").read_bytes()
     (tmp_path / "m.safetensors").write_bytes(whole[:-40])
@@ -111,7 +113,9 @@ def test_a_truncated_model_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["older", "newer"])
-def test_real_older_models_give_the_scores_they_gave(data_folder: Path, tmp_path: Path, name: str) -> None:
+def test_models_of_the_predecessor_give_the_scores_recorded_with_them(
+    data_folder: Path, tmp_path: Path, name: str
+) -> None:
     model = load_model(data_folder / "older-models" / f"{name}.safetensors")
     expected = json.loads((data_folder / "older-models" / "expected_scores.json").read_text())[name]
     some = list(expected)[:12]
@@ -132,7 +136,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
     assert len(contents) == 1
 
 
-def test_a_model_says_whether_it_has_learnt_from_the_eval_images(tmp_path: Path) -> None:
+def test_the_number_of_folds_shows_whether_a_model_has_learnt_from_the_eval_images(tmp_path: Path) -> None:
     for folds, folded in ((None, False), ("1", False), ("4", True)):
         save_model(tmp_path / "m.safetensors", made(), METADATA | ({} if folds is None else {"folds": folds}))
         assert load_model(tmp_path / "m.safetensors").folded is folded

@@ -1,4 +1,4 @@
-"""The worked example of docs/model-file.md: recomputed with numpy alone, and by the program."""
+"""The worked example in docs/model-file.md, recomputed with numpy alone and by the program."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ def example() -> dict:
 
 
 def by_hand(example: dict) -> np.ndarray:
-    """The inputs of the first layer, (n_images, n_features), as the document says."""
+    """Return the inputs of the first layer, (n_images, n_features), computed as the document describes."""
     metadata, parts = example["metadata"], []
     names = metadata["feature_extractor_model"].split("__")
     lists, modes = metadata["hidden_states_used"].split("__"), metadata["hidden_states_mode"].split("__")
@@ -39,7 +39,7 @@ def by_hand(example: dict) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def test_numpy_alone_gives_the_numbers_of_the_document(example: dict) -> None:
+def test_numpy_alone_gives_the_numbers_in_the_document(example: dict) -> None:
     tensors = {name: np.array(values) for name, values in example["tensors"].items()}
     inputs = values = by_hand(example)
     for index in (1, 4, 7):
@@ -56,7 +56,7 @@ def test_numpy_alone_gives_the_numbers_of_the_document(example: dict) -> None:
     np.testing.assert_allclose(distances, example["domain_distances"], atol=TOLERANCE)
 
 
-def test_the_program_gives_the_numbers_of_the_document(example: dict, tmp_path: Path) -> None:
+def test_the_program_gives_the_numbers_in_the_document(example: dict, tmp_path: Path) -> None:
     tensors = {name: np.array(values, np.float32) for name, values in example["tensors"].items()}
     safetensors.numpy.save_file(tensors, tmp_path / "m.safetensors", example["metadata"])
     model = load_model(tmp_path / "m.safetensors")
@@ -77,7 +77,7 @@ def test_the_program_gives_the_numbers_of_the_document(example: dict, tmp_path: 
     np.testing.assert_allclose(found.domain_distances, example["domain_distances"], atol=2e-6)  # type: ignore[arg-type]
 
 
-def test_the_document_names_every_view_and_key_that_input_depends_on() -> None:
+def test_the_document_names_every_view_and_every_key_that_affects_the_input() -> None:
     for view in ("centre", "whole", "mirror", "mirror_whole"):
         assert view in VIEWS
         assert f"`{view}`" in TEXT
@@ -85,5 +85,5 @@ def test_the_document_names_every_view_and_key_that_input_depends_on() -> None:
         assert f"| `{key}` |" in TEXT
 
 
-def test_the_package_has_the_version_of_the_project() -> None:
+def test_the_package_has_the_version_in_pyproject() -> None:
     assert f'\nversion = "{custom_aesthetic.__version__}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

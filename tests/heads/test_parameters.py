@@ -1,4 +1,4 @@
-"""The parameters of a head are declared in one place, and everything else follows from there."""
+"""The parameters of a head are declared in one place, from which everything else follows."""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ NAMES = [field.name for field in fields(SearchSpace)]
 
 
 def lists_of_names(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
-    """Yield every class, call and dict literal with the names that it spells out."""
+    """Yield the name of every class, call and literal, with the parameter names written in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             body = [part.target for part in node.body if isinstance(part, ast.AnnAssign)]
@@ -27,7 +27,7 @@ def lists_of_names(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
             yield type(node).__name__, {part.value for part in parts if isinstance(part, ast.Constant)}
 
 
-def test_one_place_lists_the_parameters_of_a_head() -> None:
+def test_the_parameters_of_a_head_are_listed_in_one_place() -> None:
     found = [
         (file.name, where)
         for file in sorted((ROOT / "src").rglob("*.py"))
@@ -37,13 +37,13 @@ def test_one_place_lists_the_parameters_of_a_head() -> None:
     assert found == [("training.py", "PerHeadParameter")]
 
 
-def test_ranges_and_numbers_have_the_same_names_in_the_same_order() -> None:
+def test_ranges_and_values_have_the_same_names_in_the_same_order() -> None:
     assert [field.name for field in fields(HeadParameters)] == NAMES == list(vars(FIRST_TRIAL))
     assert len(NAMES) == 10
 
 
 @pytest.mark.parametrize("field", fields(SearchSpace), ids=lambda field: field.name)
-def test_a_parameter_starts_within_its_bounds_and_whole_ones_are_whole_throughout(field) -> None:
+def test_first_values_lie_within_the_bounds_and_integer_parameters_have_integer_bounds(field) -> None:
     first, allowed = field.metadata["first"], field.default
     assert allowed.clip(first) == first
     assert {type(number) for number in (first, allowed.low, allowed.high)} == {
@@ -52,7 +52,7 @@ def test_a_parameter_starts_within_its_bounds_and_whole_ones_are_whole_throughou
     assert (PerHeadParameter.__annotations__[field.name].__name__ == "Whole") == (field.name in INTEGER_PARAMETERS)
 
 
-def test_a_head_without_one_of_its_parameters_is_refused() -> None:
+def test_head_parameters_must_be_complete() -> None:
     given = {name: value for name, value in vars(FIRST_TRIAL).items() if name != "dropout"}
     with pytest.raises(TypeError, match=r"a head needs dropout$"):
         HeadParameters(**given)

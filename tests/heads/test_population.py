@@ -1,4 +1,4 @@
-"""Several heads side by side give what each gives alone, and what PyTorch's own autograd and AdamW give."""
+"""Heads trained side by side equal heads trained alone, and heads trained with PyTorch's autograd and AdamW."""
 
 from dataclasses import replace
 
@@ -45,10 +45,8 @@ def goal(data: TrainingData, loss_model: str = "mse") -> Goal:
 
 
 def alone(data: TrainingData, job: Job, loss_model: str = "mse") -> TrainedHead:
-    own = goal(data, loss_model)
-    return train(
-        data, job.parameters, loss_model=loss_model, seed=job.seed, evaluate=own.evaluate, higher_is_better=False
-    )
+    evaluate = goal(data, loss_model).evaluate
+    return train(data, job.parameters, loss_model=loss_model, seed=job.seed, evaluate=evaluate, higher_is_better=False)
 
 
 def together(data: TrainingData, jobs: list[Job], loss_model: str = "mse", n_at_once: int = 3):
@@ -68,8 +66,8 @@ def test_heads_trained_side_by_side_equal_those_trained_alone(loss_model: str, m
         assert isinstance(found, TrainedHead)
         assert found.epoch == expected.epoch
         torch.testing.assert_close(found.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
-        for own, weights in zip(found.state_weights, expected.state_weights, strict=True):
-            assert own == pytest.approx(weights, abs=1e-5)
+        for weights, expected_weights in zip(found.state_weights, expected.state_weights, strict=True):
+            assert weights == pytest.approx(expected_weights, abs=1e-5)
         for name, value in expected.predictor.state_dict().items():
             torch.testing.assert_close(found.predictor.state_dict()[name], value, atol=1e-4, rtol=1e-3)
 
@@ -87,7 +85,7 @@ def test_heads_train_the_same_without_the_private_kernel(
         torch.testing.assert_close(found.outputs, fused[seed].outputs, atol=1e-3, rtol=1e-3)
 
 
-def test_a_head_that_is_stopped_leaves_the_others_as_they_are() -> None:
+def test_stopping_a_head_does_not_change_the_others() -> None:
     data = problem()
 
     def stop(epoch: int, score: float) -> None:
@@ -103,7 +101,7 @@ def test_a_head_that_is_stopped_leaves_the_others_as_they_are() -> None:
         torch.testing.assert_close(found.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
 
 
-def test_a_head_that_diverges_ends_alone() -> None:
+def test_a_diverging_head_does_not_end_the_others() -> None:
     data = problem()
     jobs = [Job(VARIED[0], 0), Job(replace(VARIED[1], log_lr=30.0), 1)]
     outcomes = together(data, jobs)
@@ -111,7 +109,7 @@ def test_a_head_that_diverges_ends_alone() -> None:
     assert isinstance(outcomes[0], TrainedHead)
 
 
-def test_the_next_job_is_asked_for_when_a_place_is_free() -> None:
+def test_the_next_job_is_taken_when_a_slot_is_free() -> None:
     data = problem()
     asked: list[int] = []
 
@@ -128,7 +126,7 @@ def test_the_next_job_is_asked_for_when_a_place_is_free() -> None:
 
 
 class Plain(nn.Module):
-    """The head as one would write it with autograd."""
+    """A head written in the usual way, for autograd."""
 
     def __init__(self, data: TrainingData, parts: HeadParts) -> None:
         super().__init__()
@@ -141,8 +139,8 @@ class Plain(nn.Module):
         if self.mixtures:
             sums, start = [], 0
             for mixture in self.mixtures:
-                own = self.mixing[start : start + mixture.n_states + 1]
-                sums.append((mixture.states(features) * own[:-1, None]).sum(1) + own[-1])
+                weights = self.mixing[start : start + mixture.n_states + 1]
+                sums.append((mixture.states(features) * weights[:-1, None]).sum(1) + weights[-1])
                 start += mixture.n_states + 1
             features = torch.cat(sums, 1)
         for index in range(3):
@@ -158,10 +156,10 @@ class Plain(nn.Module):
 def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
     data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
     found: list[Tensor] = []
-    own = goal(data, loss_model)
+    evaluate = goal(data, loss_model).evaluate
     train(
         data, parameters, loss_model=loss_model, seed=seed, higher_is_better=False,
-        evaluate=lambda outputs_of: found.append(outputs_of(torch.arange(24))) or own.evaluate(outputs_of),
+        evaluate=lambda outputs_of: found.append(outputs_of(torch.arange(24))) or evaluate(outputs_of),
     )  # fmt: skip
 
     generator = torch.Generator().manual_seed(seed)
@@ -210,8 +208,8 @@ def test_the_gradients_of_a_padded_batch_are_those_of_each_head_alone(loss_model
     shares = torch.tensor([[1 / 6] * 6, [1 / 4] * 4 + [0] * 2])
     found = losses.GRADIENTS[loss_model](outputs, scores, shares, weights)
     for head, n_rows in enumerate((6, 4)):
-        own = outputs[head, :n_rows].clone().requires_grad_()
-        autograd_losses.BY_NAME[loss_model](own, scores[head, :n_rows], weights[head, :n_rows]).backward()
-        assert own.grad is not None
-        torch.testing.assert_close(found[head, :n_rows], own.grad)
+        alone = outputs[head, :n_rows].clone().requires_grad_()
+        autograd_losses.BY_NAME[loss_model](alone, scores[head, :n_rows], weights[head, :n_rows]).backward()
+        assert alone.grad is not None
+        torch.testing.assert_close(found[head, :n_rows], alone.grad)
         assert not found[head, n_rows:].any()

@@ -1,4 +1,4 @@
-"""The predictor, and what is folded into it."""
+"""The predictor, and the maps and ensembles folded into it."""
 
 from collections.abc import Sequence
 
@@ -24,12 +24,12 @@ def rows(n_features: int = 6, seed: int = 1) -> torch.Tensor:
     return torch.randn(20, n_features, generator=seeded(seed))
 
 
-def test_its_tensors_have_the_names_that_files_have() -> None:
+def test_its_tensors_have_the_names_used_in_model_files() -> None:
     names = [f"main_process.{index}.{part}" for index in (1, 4, 7) for part in ("weight", "bias")]
     assert list(made().state_dict()) == names
 
 
-def test_it_is_the_plain_stack() -> None:
+def test_it_equals_a_plain_stack_of_layers() -> None:
     stack = nn.Sequential(
         nn.Dropout(),
         nn.Linear(6, 5),
@@ -45,7 +45,7 @@ def test_it_is_the_plain_stack() -> None:
     assert torch.equal(predict(predictor, rows()), stack.eval()(rows()))
 
 
-def test_a_seed_repeats_the_weights_and_leaves_the_global_generator_alone() -> None:
+def test_a_seed_makes_the_weights_reproducible_and_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     first, second, other = made(seed=3), made(seed=3), made(seed=4)
     assert torch.equal(predict(first, rows()), predict(second, rows()))
@@ -56,7 +56,7 @@ def test_a_seed_repeats_the_weights_and_leaves_the_global_generator_alone() -> N
 
 @settings(deadline=None)
 @given(scale=st.floats(0.01, 100), shift=st.floats(-10, 10), seed=st.integers(0, 99))
-def test_folded_features_and_scores_change_nothing(scale: float, shift: float, seed: int) -> None:
+def test_folding_feature_and_score_scales_keeps_the_outputs(scale: float, shift: float, seed: int) -> None:
     predictor = made(n_outputs=2, seed=seed)
     features = rows(seed=seed)
     mean, spread = features.mean(0) * 3, features.std(0) * scale
@@ -66,7 +66,7 @@ def test_folded_features_and_scores_change_nothing(scale: float, shift: float, s
     torch.testing.assert_close(predict(folded, features), expected, atol=1e-4 * max(1, scale), rtol=1e-4)
 
 
-def test_a_feature_of_infinite_scale_counts_for_nothing() -> None:
+def test_a_feature_with_infinite_scale_is_ignored() -> None:
     folded = fold_features(made(), torch.zeros(6), torch.tensor([1, 1, torch.inf, 1, 1, 1]))
     features = rows()
     other = features.clone()
@@ -74,7 +74,7 @@ def test_a_feature_of_infinite_scale_counts_for_nothing() -> None:
     assert torch.equal(predict(folded, features), predict(folded, other))
 
 
-def test_weighted_hidden_states_fold_into_joined_ones() -> None:
+def test_folding_weighted_hidden_states_keeps_the_outputs() -> None:
     predictor = made(n_features=5)
     first, second = rows(9).unflatten(1, (3, 3)), rows(4, seed=2).unflatten(1, (2, 2))
     mixtures = [WeightedSum(torch.tensor([0.5, -1.0, 2.0]), 0.7, 3), WeightedSum(torch.tensor([1.5, 0.25]), -0.3, 2)]
@@ -99,7 +99,7 @@ def test_an_ensemble_is_the_mean_of_its_members(n_outputs: int) -> None:
     assert combined.layers == (16, 12)
 
 
-def test_predict_takes_half_precision_and_more_rows_than_it_holds_at_once() -> None:
+def test_predict_takes_half_precision_and_more_rows_than_one_batch() -> None:
     features = torch.randn(20_000, 6, generator=seeded(0)).half()
     predictor = made()
     assert torch.equal(predict(predictor, features)[:10], predict(predictor, features[:10]))

@@ -1,4 +1,4 @@
-"""The principal axes of the training images."""
+"""Rotation of features to the principal axes of the training images."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_features_along_the_axes_are_uncorrelated_widest_first_and_of_mean_squar
 
 
 @pytest.mark.parametrize(("n_images", "n_columns"), [(50, 8), (8, 50)])
-def test_nothing_that_the_images_show_is_lost(n_images: int, n_columns: int) -> None:
+def test_distances_between_images_keep_their_ratios(n_images: int, n_columns: int) -> None:
     features = spread(n_images, n_columns)
     axes = principal_axes(features, torch.arange(n_images))
     assert axes is not None
@@ -43,7 +43,7 @@ def test_nothing_that_the_images_show_is_lost(n_images: int, n_columns: int) -> 
     )
 
 
-def test_only_the_rows_given_set_the_axes() -> None:
+def test_the_axes_depend_only_on_the_given_rows() -> None:
     features = spread(40, 6)
     rows = torch.arange(20)
     other = features.clone()
@@ -54,7 +54,7 @@ def test_only_the_rows_given_set_the_axes() -> None:
     assert torch.equal(first, second)
 
 
-def test_features_that_do_not_vary_or_are_too_many_have_no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_or_too_many_features_have_no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert principal_axes(torch.zeros(5, 3), torch.arange(5)) is None
     monkeypatch.setattr(module, "MOST_AXES", 4)
     assert principal_axes(spread(9, 5), torch.arange(9)) is None

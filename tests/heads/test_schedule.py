@@ -1,4 +1,4 @@
-"""Batches, dropout masks and learning rates of one training."""
+"""The schedule of one training run: batches and dropout masks."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def made(n_images: int = 10, batch_size: int = 4, probability: float = 0.25, wid
     )
 
 
-def test_every_epoch_takes_every_image_once_in_a_new_order() -> None:
+def test_every_epoch_uses_every_image_once_in_a_new_order() -> None:
     schedule = made()
     epochs = []
     for _ in range(2):
@@ -29,7 +29,7 @@ def test_every_epoch_takes_every_image_once_in_a_new_order() -> None:
     assert not torch.equal(*epochs)
 
 
-def test_masks_drop_their_share_and_keep_the_mean() -> None:
+def test_masks_drop_the_given_share_and_keep_the_mean() -> None:
     mask = made(100_000, 100_000).next_batch().masks[0]
     assert mask is not None
     assert mask.shape == (100_000, 3)
@@ -43,7 +43,7 @@ def test_a_layer_without_dropout_has_no_mask() -> None:
 
 
 @pytest.mark.parametrize("n_numbers", [1, 100, 10**6])
-def test_every_row_has_masks_of_its_own_however_many_are_drawn_at_once(
+def test_every_row_has_a_different_mask_however_many_are_drawn_at_once(
     n_numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("custom_aesthetic.heads.schedule.MASK_NUMBERS_AT_ONCE", n_numbers)
@@ -54,7 +54,7 @@ def test_every_row_has_masks_of_its_own_however_many_are_drawn_at_once(
     assert len(rows.unique(dim=0)) == 20
 
 
-def test_a_seed_repeats_batches_and_masks() -> None:
+def test_a_seed_makes_batches_and_masks_reproducible() -> None:
     first, second, other = (made(seed=seed, width=40).next_batch() for seed in (1, 1, 2))
     assert torch.equal(first.rows, second.rows)
     assert first.masks[0] is not None and second.masks[0] is not None and other.masks[0] is not None

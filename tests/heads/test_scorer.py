@@ -1,4 +1,4 @@
-"""`Scorer`: the same scores for a picture however it is given, by a model of the mean colour."""
+"""`Scorer`, with a model of the mean colour: a picture has the same score in whatever form it is given."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def mean_colour(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def redness(file: Path, n_outputs: int = 1, **metadata: str) -> Path:
-    """A model whose score is ten times the mean red, 0 ... 1, and whose sigma, if asked, is minus a fifth of that."""
+    """Write a model with ten times the mean red (0...1) as score; a second output, sigma, is minus a fifth of it."""
     first = torch.zeros(2, 3)
     first[0, 0] = 1
     last = torch.tensor([[10 / 255, 0.0], [-2 / 255, 0.0]])[:n_outputs]
@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "picture.png"
 
 
-def test_one_picture_scores_alike_however_it_is_given(scorer: Scorer, file: Path) -> None:
+def test_a_picture_has_the_same_score_in_every_form(scorer: Scorer, file: Path) -> None:
     image = Image.open(file)
     levels = np.asarray(image)
     floats = levels.astype(np.float32) / 255
@@ -59,14 +59,14 @@ def test_one_picture_scores_alike_however_it_is_given(scorer: Scorer, file: Path
     given += [torch.from_numpy(floats), torch.from_numpy(floats).double(), levels[:, :, [0, 1, 2]]]
     given.append(np.concatenate([levels, np.full((*levels.shape[:2], 1), 255, np.uint8)], axis=2))
     expected = 10 * levels[:, :, 0].astype(np.float64).mean() / 255
-    for one in given:
-        found = scorer.score(one)
+    for form in given:
+        found = scorer.score(form)
         assert (found.shape, found.dtype) == ((1,), np.float64)
         assert found[0] == pytest.approx(expected, abs=1e-5)
     np.testing.assert_allclose(scorer.score(given), np.full(len(given), expected), atol=1e-5)
 
 
-def test_batches_are_images_and_greys_are_colours(scorer: Scorer) -> None:
+def test_batches_and_grey_images_are_scored(scorer: Scorer) -> None:
     batch = torch.stack([torch.full((4, 6, 3), level) for level in (0.0, 0.2, 1.0)])
     np.testing.assert_allclose(scorer.score(batch), [0, 2, 10], atol=1e-5)
     np.testing.assert_allclose(scorer.score([batch, batch[1].numpy()]), [0, 2, 10, 2], atol=1e-5)
@@ -76,7 +76,7 @@ def test_batches_are_images_and_greys_are_colours(scorer: Scorer) -> None:
     np.testing.assert_allclose(scorer.score(see_through), [10], atol=1e-5)  # over white
 
 
-def test_more_images_than_go_through_at_once_keep_their_order(scorer: Scorer) -> None:
+def test_more_images_than_one_batch_keep_their_order(scorer: Scorer) -> None:
     reds = np.random.default_rng(0).integers(0, 256, 50)
     images = [np.full((3, 3, 3), red, np.uint8) for red in reds]
     np.testing.assert_allclose(scorer.score(images), 10 * reds / 255, atol=1e-4)
@@ -98,7 +98,9 @@ def test_more_images_than_go_through_at_once_keep_their_order(scorer: Scorer) ->
         (np.zeros((0, 8, 3), np.uint8), "image 1: its shape"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_named_or_nan(scorer: Scorer, file: Path, bad: object, words: str) -> None:
+def test_an_unusable_image_is_an_error_that_names_it_or_nan(
+    scorer: Scorer, file: Path, bad: object, words: str
+) -> None:
     with pytest.raises(ImageError, match=words):
         scorer.score([file, bad])
     found = scorer.rate([file, bad, file], on_error="nan")
@@ -107,7 +109,7 @@ def test_an_image_that_cannot_be_used_is_named_or_nan(scorer: Scorer, file: Path
     assert np.isnan(scorer.score([bad], on_error="nan")).all()
 
 
-def test_image_errors_are_value_errors_and_others_are_told(scorer: Scorer) -> None:
+def test_wrong_arguments_and_images_raise_value_errors(scorer: Scorer) -> None:
     assert issubclass(ImageError, ValueError)
     with pytest.raises(ValueError, match="an image is"):
         scorer.score(3)
@@ -117,12 +119,12 @@ def test_image_errors_are_value_errors_and_others_are_told(scorer: Scorer) -> No
         scorer.best([], -1)
 
 
-def test_no_images_have_no_scores(scorer: Scorer) -> None:
+def test_an_empty_sequence_of_images_gives_empty_arrays(scorer: Scorer) -> None:
     assert scorer.score([]).shape == (0,)
     assert scorer.features([]).shape == (0, 3)
 
 
-def test_sigmas_and_distances_are_told_where_the_model_has_them(tmp_path: Path, file: Path) -> None:
+def test_sigmas_and_distances_are_returned_if_the_model_has_them(tmp_path: Path, file: Path) -> None:
     plain = Scorer.load(redness(tmp_path / "a.safetensors"), device="cpu").rate(file)
     assert (plain.sigmas, plain.domain_distances) == (None, None)
     domain = find_domain(np.random.default_rng(0).uniform(90, 110, (40, 3)))
@@ -139,7 +141,7 @@ def test_sigmas_and_distances_are_told_where_the_model_has_them(tmp_path: Path, 
     assert scorer.card["feature_extractor_model"] == "mean-colour"
 
 
-def test_features_are_what_score_features_takes(scorer: Scorer, file: Path) -> None:
+def test_score_features_takes_the_output_of_features(scorer: Scorer, file: Path) -> None:
     features = scorer.features([file, file])
     assert (features.shape, features.dtype) == ((2, 3), np.float32)
     np.testing.assert_array_equal(scorer.score_features(features), scorer.score([file, file]))
@@ -148,16 +150,16 @@ def test_features_are_what_score_features_takes(scorer: Scorer, file: Path) -> N
         scorer.score_features(features[:, :2])
 
 
-def test_several_threads_get_the_scores_of_one(scorer: Scorer) -> None:
+def test_several_threads_get_the_same_scores_as_one(scorer: Scorer) -> None:
     images = [np.full((3, 3, 3), red, np.uint8) for red in range(60)]
     expected = scorer.score(images)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: scorer.score(images), range(12)))
-    for one in found:
-        np.testing.assert_allclose(one, expected, atol=1e-6)
+    for scores in found:
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-def test_a_folder_stands_for_the_model_in_it(tmp_path: Path) -> None:
+def test_the_model_file_in_a_folder_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     with pytest.raises(UserError, match="should hold one model file"):
@@ -169,7 +171,7 @@ def test_a_folder_stands_for_the_model_in_it(tmp_path: Path) -> None:
         Scorer.load(folder)
     redness(folder / "model.safetensors")
     assert Scorer.load(folder, device="cpu").model.file.name == "model.safetensors"
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         Scorer.load(tmp_path / "nowhere.safetensors")
 
 

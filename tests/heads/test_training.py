@@ -1,4 +1,4 @@
-"""One run of one head: it learns, repeats, and returns its best epoch."""
+"""Training of one head: it learns a planted relation, is reproducible, and returns its best epoch."""
 
 import math
 from dataclasses import replace
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def planted(n_images: int = 120, n_columns: int = 8, mixtures: tuple[Mixture, ...] = ()) -> tuple[TrainingData, Tensor]:
-    """Scores in a range far from 0 that are linear in features of very different scales; and the raw features."""
+    """Return data with scores far from 0, linear in features of very different scales; and the raw features."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(n_images, n_columns, generator=generator) * torch.logspace(-2, 2, n_columns) + 5
     scores = 500 + 30 * ((features - 5) / torch.logspace(-2, 2, n_columns))[:, :4].sum(1)
@@ -60,7 +60,7 @@ def test_every_loss_learns_a_planted_relation_in_the_units_of_the_scores(loss_mo
     assert head.score < 0.25 * data.score_scale**2
 
 
-def test_wmse_heeds_the_weights() -> None:
+def test_wmse_uses_the_weights() -> None:
     data, _ = planted()
     half = torch.zeros(len(data.scores))
     half[::2] = 2
@@ -73,13 +73,13 @@ def test_wmse_heeds_the_weights() -> None:
 
 
 @pytest.mark.parametrize("loss_model", ["mse", "ab", "nll"])
-def test_the_folded_head_gives_the_outputs_of_the_trained_one(loss_model: str) -> None:
+def test_the_folded_head_has_the_outputs_of_the_trained_head(loss_model: str) -> None:
     data, features = planted()
     head = trained(data, loss_model=loss_model)
     torch.testing.assert_close(predict(head.predictor, features), head.outputs, atol=1e-4 * data.score_scale, rtol=1e-4)
 
 
-def test_a_head_that_weighs_hidden_states_folds_to_joined_ones() -> None:
+def test_a_head_with_trained_hidden_state_weights_folds_to_joined_states() -> None:
     data, features = planted(mixtures=(Mixture(0, 2, 4),))
     head = trained(data, replace(PARAMETERS, log_weight_lr=-1.5))
     assert head.predictor.n_features == 8
@@ -88,7 +88,7 @@ def test_a_head_that_weighs_hidden_states_folds_to_joined_ones() -> None:
     assert abs(first) > abs(second), "the scores come from the first state alone"
 
 
-def test_the_same_seed_gives_the_same_head_whatever_ran_before() -> None:
+def test_the_same_seed_gives_the_same_head_regardless_of_the_global_generator() -> None:
     data, _ = planted()
     first = trained(data)
     torch.rand(3)
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_head_whatever_ran_before() -> None:
     assert not torch.equal(first.outputs, other.outputs)
 
 
-def test_the_best_epoch_is_returned_where_it_is_not_the_last() -> None:
+def test_the_best_epoch_is_returned_even_if_it_is_not_the_last() -> None:
     data, _ = planted()
     scores = iter([5.0, 3.0, 1.0, 2.0, 4.0])
     seen: list[Tensor] = []
@@ -111,61 +111,61 @@ def test_the_best_epoch_is_returned_where_it_is_not_the_last() -> None:
     torch.testing.assert_close(head.outputs, seen[2])
 
 
-def test_every_epoch_is_told_and_may_end_the_training() -> None:
+def test_on_epoch_is_called_after_every_epoch_and_may_end_the_training() -> None:
     data, _ = planted()
-    told: list[int] = []
+    epochs: list[int] = []
 
     def stop_at_three(epoch: int, score: float) -> None:
-        told.append(epoch)
+        epochs.append(epoch)
         if epoch == 3:
             raise StopIteration
 
     with pytest.raises(StopIteration):
         trained(data, on_epoch=stop_at_three)
-    assert told == [1, 2, 3]
+    assert epochs == [1, 2, 3]
 
 
-def test_a_training_that_diverges_says_so() -> None:
+def test_a_diverging_training_raises_diverged_error() -> None:
     data, _ = planted()
     with pytest.raises(DivergedError):
         trained(data, replace(PARAMETERS, log_lr=30.0))
 
 
-def test_only_the_training_images_set_the_scales() -> None:
+def test_the_scales_depend_only_on_the_training_images() -> None:
     features = torch.tensor([[0.0], [2.0], [100.0]])
     data = standardise(features, torch.tensor([1.0, 3.0, 500.0]), torch.tensor([0, 1]), device=CPU)
     assert data.features.flatten().tolist() == [-1, 1, 99]
     assert (data.score_mean, data.score_scale) == (2, 1)
 
 
-def test_a_constant_feature_counts_as_nothing() -> None:
+def test_a_constant_feature_is_ignored() -> None:
     features = torch.tensor([[1.0, 3.0], [2.0, 3.0], [1.5, 1e6]])
     data = standardise(features, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 1]), device=CPU)
     assert data.features.tolist() == [[-1], [1], [0]]
 
 
-def test_equal_scores_train_without_a_fault() -> None:
+def test_training_works_if_all_scores_are_equal() -> None:
     features = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     data = standardise(features, torch.full((12,), 4.0), torch.arange(9), device=CPU)
     assert float(trained(data).outputs[:, 0].mean()) == pytest.approx(4, abs=0.5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_any_batch_size_trains(batch_size: int) -> None:
+def test_training_works_with_any_batch_size(batch_size: int) -> None:
     data, _ = planted(20)
     for loss_model in ("mse", "ab", "nll"):
         head = trained(data, replace(PARAMETERS, batch_size=batch_size, train_epochs=2), loss_model=loss_model)
         assert math.isfinite(head.score)
 
 
-def test_half_precision_features_train() -> None:
+def test_training_works_with_half_precision_features() -> None:
     data, features = planted()
     halved = standardise(features.half(), data.scores * data.score_scale + data.score_mean, data.train_rows, device=CPU)
     assert halved.features.dtype == torch.float16
     assert trained(halved).score < 0.25 * data.score_scale**2
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine_to_zero() -> None:
+def test_the_learning_rate_rises_linearly_and_falls_to_zero_as_a_cosine() -> None:
     factors = [learning_rate_factor(step, 100, 10) for step in range(100)]
     assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert factors[10] == 1

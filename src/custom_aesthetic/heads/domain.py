@@ -1,7 +1,8 @@
-"""What pictures a model knows: a small summary of its training features, and the distance of others from it.
+"""The domain of a model: a small summary of its training features, and how far other pictures are from it.
 
-Distance is one minus the cosine to the nearest of a few centres of the training pictures (spherical k-means). On real
-photographs this told other kinds of pictures better than distances in standardised or principal components.
+The distance is one minus the cosine to the nearest of a few centres of the training pictures (spherical k-means). On
+real photographs this separated other kinds of pictures better than distances between standardised features or
+principal components.
 """
 
 import base64
@@ -15,10 +16,10 @@ N_CENTRES = 24
 N_ROUNDS = 20
 MOST_PICTURES = 5000
 MOST_NUMBERS = 2**17
-"""Centres times features; wide features get fewer centres, so that the summary stays below 180 KB."""
+"""The most centres times features. Wide features get fewer centres, so that the summary stays below 180 KB."""
 
 KNOWN_SHARE = 0.99
-"""Share of unseen pictures of the training's own kind that count as known."""
+"""Share of unseen pictures of the same kind as the training pictures that lie within the threshold."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Domain:
 def find_domain(features: np.ndarray, seed: int = 0) -> Domain | None:
     """Return the domain of training features (n_images, n_features); None for fewer than 8 pictures.
 
-    The threshold is measured on pictures that the centres have not seen: two halves, each judged by the other.
+    The threshold is measured on pictures that the centres have not seen: each half of the pictures by the centres of
+    the other half.
     """
     if len(features) < 8:
         return None
@@ -48,7 +50,7 @@ def find_domain(features: np.ndarray, seed: int = 0) -> Domain | None:
 
 
 def distances(features: np.ndarray, domain: Domain) -> np.ndarray:
-    """Return how far pictures are from a domain, (n_images,), in thresholds: above 1 is out of it."""
+    """Return the distances (n_images,) of features (n_images, n_features) from a domain; above 1 is outside."""
     return _distances(_unit(features), domain.centres) / max(domain.threshold, 1e-6)
 
 
@@ -67,7 +69,7 @@ def to_text(domain: Domain) -> str:
 
 
 def from_text(text: str, n_features: int) -> Domain | None:
-    """Return the domain that `to_text` wrote; None if the text is none for so many features."""
+    """Return the domain that `to_text` wrote; None if the text is damaged or for another number of features."""
     try:
         content = json.loads(text)
         numbers = np.frombuffer(base64.b64decode(content["centres"]), dtype=np.int8)
@@ -75,7 +77,7 @@ def from_text(text: str, n_features: int) -> Domain | None:
         centres = numbers.reshape(int(content["n_centres"]), n_features) * scale
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    # Centres have length 1, and one minus a cosine is 2 at most: anything far beyond is damage.
+    # Centres have length 1 and distances are at most 2, so larger numbers mean that the text is damaged.
     usable = centres.size and 0 < scale <= 1 and abs(threshold) < 3
     return Domain(_unit(centres), threshold) if usable else None
 
@@ -92,13 +94,13 @@ def _distances(unit: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _centres(unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return the centres of k-means on rows of length 1, brought to length 1; one core, so that they repeat exactly."""
-    from sklearn.cluster import KMeans  # only training finds domains; a model scores without scikit-learn
+    """Return k-means centres of rows of length 1, scaled to length 1; uses one core, which makes them reproducible."""
+    from sklearn.cluster import KMeans  # only training finds domains; scoring needs no scikit-learn
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     n_centres = max(1, min(N_CENTRES, MOST_NUMBERS // unit.shape[1], len(unit) // 4))
     model = KMeans(n_centres, n_init=1, max_iter=N_ROUNDS, random_state=int(generator.integers(2**31)))
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different pictures than centres
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct pictures than centres
         return _unit(model.fit(unit).cluster_centers_)

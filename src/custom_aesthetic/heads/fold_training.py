@@ -1,4 +1,4 @@
-"""One trial judged by cross-validation: a head for each fold, scored by what it says of the images it never saw."""
+"""Training by cross-validation: one head for each fold, scored on the images that it did not learn from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fold:
-    """One part of the images left out, and the training data of the others, standardised by the others alone."""
+    """The images left out of one fold, and the training data of all other images."""
 
     data: TrainingData
+    """Standardised by the statistics of the other images alone."""
     left_out: Rows
 
 
@@ -34,14 +35,15 @@ def train_folds(
     on_epoch: Callable[[int, float], None] | None = None,
     on_fold: Callable[[int, Rows, Tensor], None] | None = None,
 ) -> TrainedHead:
-    """Return the mean of the folds' heads, scored on the images that each left out.
+    """Return the mean of the folds' heads, scored on the images that each fold leaves out.
 
-    Its `outputs` are out of fold for the images that are left out once, and the mean of all heads for the others;
-    `seen_outputs` are the mean of the heads that learnt from the image. Every head is that of its last epoch: to choose
-    the epoch by the fold left out would flatter it. `on_epoch` is called after each epoch with nan for a score, and
-    `on_fold` after each fold: how many are done, the images that they left out, and the outputs for every image, of
-    which those of the images left out are out of fold; both may end the training by an exception. Raises DivergedError
-    when the outputs are not finite.
+    `outputs` of the result are out of fold for images that a fold leaves out, and the mean of all heads for other
+    images; `seen_outputs` are the mean of the heads that learnt from the image. Each head is taken after its last
+    epoch, because choosing the epoch by the left-out images would bias the score.
+
+    `on_epoch(epoch, nan)` is called after each epoch, and `on_fold(n_done, rows, outputs)` after each fold, where
+    `rows` are the images left out so far and `outputs` (n_images, n_outputs) are out of fold for them. Both may raise
+    an exception to end the training. Raises DivergedError if the outputs are not finite.
     """
     heads: list[TrainedHead] = []
     for index, fold in enumerate(folds):
@@ -76,7 +78,7 @@ def train_folds(
 
 
 def _out_of_fold(folds: Sequence[Fold], heads: Sequence[TrainedHead]) -> tuple[Rows, Tensor]:
-    """Return the images that these folds left out, and outputs that are out of fold for them."""
+    """Return the images that these folds leave out, and outputs of all images that are out of fold for them."""
     outputs = heads[0].outputs.clone()
     for fold, head in zip(folds, heads, strict=True):
         outputs[fold.left_out] = head.outputs[fold.left_out]
@@ -88,6 +90,6 @@ def _mean_head(heads: Sequence[TrainedHead]) -> Predictor:
 
 
 def _mean_where(outputs: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean over heads of outputs (heads, images, n_outputs) where `counted` (heads, images)."""
+    """Return the mean of outputs (heads, images, n_outputs) over the heads that `counted` (heads, images) selects."""
     weights = counted.float()[..., None]
     return (outputs * weights).sum(0) / weights.sum(0)

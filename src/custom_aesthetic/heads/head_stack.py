@@ -1,7 +1,7 @@
-"""K heads held as stacked matrices, and their gradients written out as matrix products.
+"""Several heads stored as stacked matrices, with their gradients computed as batched matrix products.
 
-Smaller heads are padded with zeros, which stay zeros: their gradients are exactly zero. One head alone is a stack of
-one, without padding.
+Smaller heads are padded with zeros. The padding stays zero because its gradients are exactly zero. A single head is a
+stack of one, without padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from custom_aesthetic.features.hidden_states import Mixture
 from custom_aesthetic.heads.predictor import initialise
 
 Masks = Sequence[Tensor | None]
-"""What dropout multiplies inputs, first and second hidden layer by, (heads, rows, width) each; None: nothing."""
+"""Dropout factors of the inputs and of both hidden layers, (heads, rows, width) each; None without dropout."""
 
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """Widths of a head, and the number of hidden-state weights before it (0 without mixtures)."""
+    """Layer widths of a head, and the number of its hidden-state weights and biases (0 without mixtures)."""
 
     n_inputs: int
     first: int
@@ -29,12 +29,13 @@ class HeadSizes:
     n_mixing: int = 0
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """Return the shapes of weight and bias of the three layers, then of the hidden-state weights and biases."""
+        """Return the shapes of the weight and bias of each of the three layers, then of the hidden-state weights."""
         widths = (self.n_inputs, self.first, self.second, self.n_outputs)
         layers = [shape for index in range(3) for shape in ((widths[index + 1], widths[index]), (widths[index + 1],))]
         return [*layers, (self.n_mixing,)]
 
     def n_numbers(self) -> int:
+        """Return how many numbers a head of these sizes has."""
         return sum(torch.Size(shape).numel() for shape in self.shapes())
 
 
@@ -46,26 +47,26 @@ class Layer(NamedTuple):
 
 
 class HeadParts(NamedTuple):
-    """The numbers of one head, or of several as stacked matrices, layer by layer."""
+    """The parameters of one head, or of several as stacked matrices, layer by layer."""
 
     first: Layer
     second: Layer
     last: Layer
     mixing: Tensor
-    """([heads,] n_mixing): for each mixture its hidden-state weights, then its bias."""
+    """([heads,] n_mixing): for each mixture, its hidden-state weights followed by its bias."""
 
     @property
     def layers(self) -> tuple[Layer, Layer, Layer]:
         return self.first, self.second, self.last
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "HeadParts":
-        """Return the parts, each changed by the function."""
+        """Return the parts with `change` applied to each tensor."""
         first, second, last = (Layer(change(layer.weight), change(layer.bias)) for layer in self.layers)
         return HeadParts(first, second, last, change(self.mixing))
 
 
 class _Views:
-    """The parts of a flat buffer (heads, n_numbers), each (heads, *shape), as the products take them."""
+    """Views of the parts of a flat buffer (heads, n_numbers), each (heads, *shape), in the form that `bmm` needs."""
 
     def __init__(self, flat: Tensor, sizes: HeadSizes) -> None:
         parts = _split(flat, sizes)
@@ -85,7 +86,7 @@ def _split(flat: Tensor, sizes: HeadSizes) -> HeadParts:
 
 
 class HeadStack:
-    """Up to `n_heads` heads of at most these sizes, in flat buffers (n_heads, n_numbers), one row a head."""
+    """Up to `n_heads` heads of at most the given sizes, in flat buffers (n_heads, n_numbers) with one row per head."""
 
     def __init__(self, n_heads: int, sizes: HeadSizes, mixtures: Sequence[Mixture], device: torch.device) -> None:
         self.sizes, self.mixtures = sizes, tuple(mixtures)
@@ -100,9 +101,10 @@ class HeadStack:
         self._gradient_views = _Views(self.gradients[:n_heads], self.sizes)
 
     def start(self, slot: int, sizes: HeadSizes, generator: torch.Generator, *, first_sigma: bool) -> None:
-        """Put a new head of these sizes there: weights uniform in +-1/sqrt(fan in), PyTorch's default for Linear.
+        """Initialise a new head of these sizes in a slot.
 
-        Hidden-state weights start as a plain mean. `first_sigma`: the bias of output 1 starts as one.
+        Weights and biases are uniform in +-1/sqrt(fan in), PyTorch's default for Linear. Hidden-state weights start as
+        a plain mean. With `first_sigma`, the bias of output 1 starts at 1.
         """
         for buffer in (self.numbers, *self.moments):
             buffer[slot].zero_()
@@ -115,18 +117,19 @@ class HeadStack:
             self._state_weights(parts.mixing, index)[:-1] = 1 / mixture.n_states
 
     def head(self, slot: int, sizes: HeadSizes) -> HeadParts:
-        """Return the parts of a head, as views without the padding."""
+        """Return the parts of the head in a slot, as views without the padding."""
         return unpad(self.numbers[slot], self.sizes, sizes)
 
     def move(self, source: int, target: int) -> None:
-        """Put the head of one slot into another one."""
+        """Copy a head, with its AdamW moments, from one slot to another."""
         for buffer in (self.numbers, *self.moments):
             buffer[target] = buffer[source]
 
     def compute_gradients(self, features: Tensor, masks: Masks, output_gradients: Callable[[Tensor], Tensor]) -> None:
-        """Fill in the gradients of the first heads, for features (heads, rows, n_columns) as many as heads.
+        """Compute the gradients of the first `len(features)` heads, for features (heads, rows, n_columns).
 
-        `output_gradients` is given the outputs (heads, rows, n_outputs) and returns the gradient for each of them.
+        `output_gradients` takes the outputs (heads, rows, n_outputs) and returns the gradient of the loss with respect
+        to them. Without mixtures, dropout of the inputs overwrites `features`.
         """
         if len(features) != self._n_used:
             self._use(len(features))
@@ -144,7 +147,7 @@ class HeadStack:
             self._fill_mixing(_dropped(torch.bmm(outer, views.weights[0]), masks[0]), features)
 
     def _mixed(self, features: Tensor) -> Tensor:
-        """Return the inputs (heads, rows, n_inputs) of features (heads, rows, n_columns), in a tensor of their own."""
+        """Return the inputs (heads, rows, n_inputs) for features (heads, rows, n_columns), as `mix` does."""
         if not self.mixtures:
             return features
         sums = []
@@ -168,13 +171,13 @@ class HeadStack:
 
 
 def unpad(flat: Tensor, padded: HeadSizes, sizes: HeadSizes) -> HeadParts:
-    """Return the parts of one head's numbers (n_numbers,) in their own sizes, as views."""
+    """Return the parts of one head, as views without the padding; `flat` (n_numbers,) has the sizes `padded`."""
     shapes = iter(sizes.shapes())
     return _split(flat[None], padded).map(lambda part: part[0][tuple(slice(length) for length in next(shapes))])
 
 
 def mix(features: Tensor, mixtures: Sequence[Mixture], mixing: Tensor) -> Tensor:
-    """Return the inputs (n_images, n_inputs) of one head, of features (n_images, n_columns)."""
+    """Return the inputs (n_images, n_inputs) of one head for features (n_images, n_columns)."""
     if not mixtures:
         return features
     sums, start = [], 0
@@ -199,5 +202,8 @@ def _dropped(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _through(outer: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the gradient before dropout and ReLU: zero where the ReLU gave zero."""
-    return _dropped(torch.ops.aten.threshold_backward(outer, values, 0), mask)
+    """Return the gradient with respect to the input of ReLU and dropout; overwrites `outer` and `values`.
+
+    The derivative of the ReLU is the sign of its output `values`, which are never negative.
+    """
+    return _dropped(outer.mul_(values.sign_()), mask)

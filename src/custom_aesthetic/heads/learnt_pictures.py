@@ -1,10 +1,11 @@
-"""Which pictures a model has learnt from: a mark of 16 bytes for each, made of its features, in the model file.
+"""Marks of the training pictures in a model file, 16 bytes each, by which their copies are recognised.
 
-A model judged on copies of its training pictures looks better than it is, and paths do not tell: copies lie in other
-folders under other names. A mark is 16 random projections of the features, each rounded to 8 bits, so that no picture
-can be made of it. Two pictures are copies where their marks lie closer than the model file's radius. Measured with the
-packaged extractor on 240 photographs, as the root mean square of the differences: exact copies 0, saved again as JPEG
-at quality 75 at most 6.8, the most alike pair of different photographs 13.6.
+A model looks better than it is when it is judged on copies of its training pictures, and paths do not reveal copies in
+other folders or under other names. A mark consists of 16 random projections of the features, each rounded to 8 bits,
+so that a picture cannot be reconstructed from it. Two pictures count as copies if the distance of their marks is below
+the radius in the model file. Distances measured with the packaged extractor on 240 photographs, as the root mean
+square of the differences: 0 for exact copies, at most 6.8 for copies saved again as JPEG at quality 75, and 13.6 for
+the most similar pair of different photographs.
 """
 
 import base64
@@ -19,23 +20,23 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 
 KEY = "learnt_pictures"
-"""The key of the model file's metadata."""
+"""The key in the model file's metadata."""
 
 N_NUMBERS = 16
 STEPS_PER_DEVIATION = 30
-"""Of the 8-bit numbers: the training pictures' standard deviation takes so many steps."""
+"""Steps of the 8-bit numbers per standard deviation of the training pictures."""
 
 MOST_PICTURES = 100_000
-"""Marked in one model file, which takes 2.1 MB; of more training pictures a random part of this size is marked."""
+"""Pictures marked in one model file, which takes 2.1 MB; of more training pictures a random sample is marked."""
 
 RADIUS = 6.0
-"""Root mean square of the differences up to which two pictures are copies, where the training pictures lie apart."""
+"""The largest radius, as the root mean square of the differences between two marks."""
 
 SHARE_OF_GAP = 0.3
-"""The radius is at most this share of the usual distance from a training picture to the one most like it."""
+"""The radius is at most this share of the median distance from a training picture to its nearest neighbour."""
 
 SMALLEST_RADIUS = 0.7
-"""What rounding alone may do."""
+"""The smallest radius: a distance that rounding alone can cause."""
 
 SAMPLED_PICTURES = 2000
 
@@ -47,11 +48,13 @@ class LearntPictures:
     marks: NDArray[np.int8]
     """(n_pictures, N_NUMBERS)"""
     centre: Array
-    """(N_NUMBERS,): the projections' mean, and `scale` their standard deviation."""
+    """(N_NUMBERS,): mean of the projections."""
     scale: Array
+    """(N_NUMBERS,): standard deviation of the projections."""
     radius: float
+    """Two pictures are copies if the root mean square difference of their marks is below this."""
     is_complete: bool
-    """False where only a part of the training pictures is marked."""
+    """False if only some of the training pictures are marked."""
 
 
 def mark_pictures(features: Array, seed: int = 0) -> LearntPictures:
@@ -64,16 +67,16 @@ def mark_pictures(features: Array, seed: int = 0) -> LearntPictures:
 
 
 def learnt_metadata(features: Array, splits: Sequence[str], *, folded: bool) -> dict[str, str]:
-    """Return what a model file's metadata says of the pictures that it learnt from: of train, with folds of eval too.
+    """Return the metadata with the marks of the pictures that a model learnt from: train and, if `folded`, eval.
 
-    `features` are (n_images, n_features), `splits` those of the same images.
+    `features` are (n_images, n_features), and `splits` the sets of the same images.
     """
     learnt = np.isin(np.asarray(splits), ("train", "eval") if folded else ("train",))
     return {KEY: to_text(mark_pictures(features[learnt]))}
 
 
 def is_copy(features: Array, learnt: LearntPictures) -> NDArray[np.bool_]:
-    """Return for each picture with these features (n_images, n_features) whether the model has learnt from it."""
+    """Return whether each picture is a copy of a training picture, (n_images,), by features (n_images, n_features)."""
     from scipy.spatial import KDTree
 
     marks = _round(_project(features), learnt.centre, learnt.scale).astype(np.float64)
@@ -95,7 +98,7 @@ def to_text(learnt: LearntPictures) -> str:
 
 
 def from_text(text: str) -> LearntPictures | None:
-    """Return the marks that `to_text` wrote; None if the text is none of its kind."""
+    """Return the marks that `to_text` wrote; None if the text is damaged."""
     try:
         content = json.loads(text)
         marks = np.frombuffer(base64.b64decode(content["marks"]), np.int8).reshape(-1, N_NUMBERS)
@@ -110,7 +113,7 @@ def from_text(text: str) -> LearntPictures | None:
 
 
 def _project(features: Array) -> Array:
-    """Return 16 random projections of features of length 1, (n_images, N_NUMBERS); the same on every machine."""
+    """Return random projections of the features scaled to length 1, (n_images, N_NUMBERS); equal on all machines."""
     n_features = features.shape[1]
     digest = hashlib.shake_256(b"custom aesthetic: marks of pictures").digest(n_features * N_NUMBERS // 8)
     bits = np.unpackbits(np.frombuffer(digest, np.uint8)).reshape(n_features, N_NUMBERS)
@@ -129,7 +132,7 @@ def _round(projected: Array, centre: Array, scale: Array) -> NDArray[np.int8]:
 
 
 def _radius(marks: NDArray[np.int8]) -> float:
-    """Return the radius for marks that differ: smaller where the training pictures themselves lie close together."""
+    """Return the radius for distinct marks: smaller if the training pictures lie close together."""
     from scipy.spatial import KDTree
 
     if len(marks) < 2:

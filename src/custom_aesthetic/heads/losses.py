@@ -1,4 +1,4 @@
-"""The losses that a head can be trained with, as their gradients for many heads on batches of standardised scores."""
+"""Gradients of the losses that heads are trained with, for several heads at once on batches of standardised scores."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ from torch import Tensor
 Gradient = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(outputs (heads, rows, n_outputs), scores, shares, weights (heads, rows) or None) -> gradient of each head's loss.
 
-`shares` are 1 / the head's number of rows where there is a row, 0 where there is padding.
+`shares` (heads, rows) are 1 / (number of rows of the head), and 0 for padded rows.
 """
 
 
 def n_outputs(loss_model: str) -> int:
-    """Return how many outputs a head needs for the loss: two, mean and sigma, for `nll`."""
+    """Return how many outputs a head has for this loss: two (mean and sigma) for `nll`, else one."""
     return 2 if loss_model == "nll" else 1
 
 
 def even_batches(loss_model: str) -> bool:
-    """Return whether an odd batch size is rounded up for the loss."""
+    """Return whether an odd batch size is rounded up for this loss."""
     return loss_model in ("ab", "nll")
 
 
@@ -39,10 +39,10 @@ def wmse_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tens
 def ab_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the gradient of `MarginRankingLoss(margin=1)`, averaged over all pairs whose scores differ.
 
-    Pairs whose margin is below 1 push apart; without a pair that differs the gradient is zero.
+    Only pairs with a margin below 1 contribute. The gradient is zero if all scores are equal.
     """
-    there = shares > 0
-    order = torch.sign(scores[:, :, None] - scores[:, None, :]) * (there[:, :, None] & there[:, None, :])
+    is_row = shares > 0
+    order = torch.sign(scores[:, :, None] - scores[:, None, :]) * (is_row[:, :, None] & is_row[:, None, :])
     margins = order * (outputs[:, :, 0, None] - outputs[:, None, :, 0])
     n_pairs = order.abs().sum((1, 2)).div_(2).clamp_(min=1)
     return (order * (margins < 1)).sum(2).div_(-n_pairs[:, None])[..., None]
@@ -51,7 +51,7 @@ def ab_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor
 def nll_gradient(outputs: Tensor, scores: Tensor, shares: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the gradient of `GaussianNLLLoss`: output 0 is the mean, the square of output 1 the variance.
 
-    It passes through the floor of the variance, as PyTorch's does.
+    As in PyTorch, the gradient ignores that the variance is clamped to at least NLL_MINIMUM_VARIANCE.
     """
     errors = outputs[..., 0] - scores
     sigmas = outputs[..., 1]

@@ -1,4 +1,7 @@
-"""The model file: one safetensors file of plain Linear layers, with metadata that says which features it wants."""
+"""Reading and writing of model files: safetensors files of plain Linear layers, with metadata about their features.
+
+The format is described in docs/model-file.md.
+"""
 
 import itertools
 import json
@@ -20,56 +23,57 @@ from custom_aesthetic.heads.predictor import LINEAR_LAYERS, Predictor, from_laye
 from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR
 
 MOST_HEADER_BYTES = 8 * 1024**2
-"""Names, shapes and metadata take some kilobytes, the summary of the training features up to 180 KB, the marks of the
-training pictures up to 2.1 MB."""
+"""Names, shapes and metadata take a few kilobytes, the summary of the training features up to 180 KB, and the marks of
+the training pictures up to 2.1 MB."""
 
 MOST_OUTPUTS = 2
 """A score and its standard deviation."""
 
 MOST_EXTRACTORS, MOST_NAME_CHARACTERS = 32, 4096
 MOST_STATES, MOST_STATE_DIGITS = 512, 6
-"""Far above what any extractor has; they keep a damaged or hostile file from costing memory and time."""
+"""Limits far above those of any extractor, so that a damaged or hostile file costs little memory and time."""
 
 MODES = ("join", "average")
 
 FLATTERY = "ab_flattery"
-"""Metadata: how much choosing among trials adds to AB on the images that chose, 0...1."""
+"""Metadata key: how much choosing the best trials raises AB on the images that they were chosen by, 0...1."""
 
 OLDER_LIST = re.compile(r"\s*[\[(]?\s*(\d+(?:\s*[,_\s]\s*\d+)*)\s*,?\s*[\])]?\s*")
 """`0,2,5`, `[0, 2, 5]` or `0_2_5`: the hidden states of one extractor."""
 
 
 class _Wrong(Exception):
-    """What is wrong with a model file, in a few words."""
+    """A model file with invalid content; the message says in a few words what is wrong."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model as its file holds it."""
+    """A trained model, read from a file."""
 
     file: Path
-    """Where it was read from, for messages."""
+    """The file it was read from, for messages."""
     predictor: nn.Module
-    """Takes joined (or averaged) features (n_images, n_features), gives (n_images, n_outputs) in units of scores."""
+    """Maps joined (or averaged) features (n_images, n_features) to (n_images, n_outputs) in units of the scores."""
     extractors: tuple[str, ...]
     """Names of the feature extractors; empty if the file names none."""
     hidden_states: tuple[tuple[int, ...], ...] | None
-    """Of each extractor, or one list that serves all; None: the extractors' own defaults."""
+    """One list for each extractor, or one for all; None: the default of each extractor."""
     modes: tuple[str, ...] | None
-    """`join` or `average` of each extractor, or one that serves all; None where the file does not say."""
+    """`join` or `average` for each extractor, or one for all; None if the file does not say."""
     views: tuple[str, ...]
-    """How each picture is shown to the extractors; the features are the mean."""
+    """Views of each picture that the features are averaged over."""
     fp16: bool
-    """Whether it was trained on features rounded to half precision."""
+    """Whether the model was trained on features rounded to half precision."""
     folded: bool
-    """Whether it has learnt from the eval images too, fold by fold."""
+    """Whether the model was trained by cross-validation, and so has learnt from the eval images too."""
     n_features: int
-    """Columns that `predictor` takes."""
+    """Number of columns that `predictor` takes."""
     metadata: Mapping[str, str]
+    """All metadata of the file."""
 
     @property
     def ab_flattery(self) -> float:
-        """How much choosing among trials adds to AB on the images that chose, 0...1; 0 where the file does not say."""
+        """How much choosing the best trials raises AB on the images they were chosen by, 0...1; 0 if not recorded."""
         try:
             found = float(self.metadata.get(FLATTERY, "0"))
         except ValueError:
@@ -78,9 +82,10 @@ class Model:
 
 
 class OlderWeightedPredictor(nn.Module):
-    """The predecessor's weight mode: a weighted sum of the hidden states, a ReLU, then the plain stack.
+    """The weight mode of the predecessor's models: a weighted sum of the hidden states, a ReLU, then the plain stack.
 
-    Takes joined hidden states (n_images, n_states x width). The ReLU keeps it from being folded into the stack.
+    Takes joined hidden states (n_images, n_states x width). Because of the ReLU, the weighted sum cannot be folded into
+    the stack.
     """
 
     def __init__(self, weights: Tensor, bias: Tensor, stack: Predictor) -> None:
@@ -95,12 +100,12 @@ class OlderWeightedPredictor(nn.Module):
 
 
 def save_model(file: Path, predictor: Predictor, metadata: Mapping[str, str]) -> None:
-    """Write the model aside, then rename; the sizes are added to the metadata."""
+    """Write the model file atomically; the sizes of the predictor are added to the metadata."""
     write_atomically(file, model_bytes(predictor, metadata))
 
 
 def model_bytes(predictor: Predictor, metadata: Mapping[str, str]) -> bytes:
-    """Return the model as the bytes of its file; the same model gives the same bytes."""
+    """Return the content of the model file; the same model gives the same bytes."""
     sizes = {
         "number_of_features": str(predictor.n_features),
         "layers": str(list(predictor.layers)),
@@ -111,7 +116,7 @@ def model_bytes(predictor: Predictor, metadata: Mapping[str, str]) -> bytes:
 
 
 def _in_order(content: bytes) -> bytes:
-    """Return the file with its metadata sorted: the library writes them in an order that changes with every run."""
+    """Return the file content with sorted metadata, because safetensors writes them in an order that varies."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -128,9 +133,9 @@ def input_metadata(
     *,
     fp16: bool,
 ) -> dict[str, str]:
-    """Return the metadata that say which features a model takes, one list of states and one mode for each extractor.
+    """Return the metadata that describe a model's features, with one list of states and one mode for each extractor.
 
-    `load_model` gives them back; see docs/model-file.md.
+    `load_model` reads them back; see docs/model-file.md.
     """
     assert len(extractors) == len(hidden_states) == len(modes)
     precision = {"fp16_features": "True"} if fp16 else {}
@@ -144,17 +149,16 @@ def input_metadata(
 
 
 def load_model(file: Path | str) -> Model:
-    """Return the model in a file of this program or of its predecessor; UserError if it is neither.
+    """Return the model in a file written by this program or its predecessor; UserError if it is neither.
 
-    Every size is checked before anything of that size is built, so a file from a stranger costs no more memory than
-    it is long.
+    All sizes are checked before memory is allocated for them, so a hostile file takes no more memory than its length.
     """
     file = Path(file)
     tensors, metadata = _read(file)
     try:
         return _model(file, tensors, metadata)
     except _Wrong as error:
-        raise UserError(f"model file {file} is not one of an aesthetic predictor: {error}; check --model") from None
+        raise UserError(f"model file {file} is not an aesthetic predictor: {error}; check --model") from None
 
 
 def _model(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Model:
@@ -184,14 +188,14 @@ def _model(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         if not file.exists():
-            raise UserError(f"model file {file} is not there; train one, or check --model")
+            raise UserError(f"model file {file} does not exist; train a model, or check --model")
         if not file.is_file():
-            raise UserError(f"model file {file} is not a file; name the file itself by --model")
+            raise UserError(f"model file {file} is not a file; give the path of the file itself")
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
         if length > MOST_HEADER_BYTES and length < file.stat().st_size:
             raise UserError(
-                f"model file {file} has a header of {length / 1024**2:.0f} MB, and no aesthetic predictor has that; "
+                f"model file {file} has a header of {length / 1024**2:.0f} MB, too large for an aesthetic predictor; "
                 "check --model"
             )
         with safetensors.safe_open(file, framework="pt") as opened:
@@ -202,7 +206,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _stack(tensors: Mapping[str, Tensor]) -> Predictor:
-    """Return the plain stack; a missing bias is zero."""
+    """Return the plain stack of Linear layers; a missing bias is zero."""
     named = {name.replace("parallel_blocks.0.", "main_process."): tensor for name, tensor in tensors.items()}
     layers = []
     for index in LINEAR_LAYERS:
@@ -214,14 +218,14 @@ def _stack(tensors: Mapping[str, Tensor]) -> Predictor:
         bias = named.get(f"{name}.bias", torch.zeros(weight.shape[0]))
         _check_tensor(f"{name}.bias", bias, n_axes=1)
         if len(bias) != len(weight):
-            raise _Wrong(f"{name}.bias has {len(bias)} numbers for {len(weight)} rows of the weight")
+            raise _Wrong(f"{name}.bias has {len(bias)} numbers, but {name}.weight has {len(weight)} rows")
         layers.append((weight, bias))
     for (before, _), (after, _) in itertools.pairwise(layers):
         if after.shape[1] != before.shape[0]:
-            raise _Wrong(f"a layer gives {before.shape[0]} numbers, and the next takes {after.shape[1]}")
+            raise _Wrong(f"a layer has {before.shape[0]} outputs, but the next one takes {after.shape[1]}")
     n_outputs = layers[-1][0].shape[0]
     if n_outputs > MOST_OUTPUTS:
-        raise _Wrong(f"it has {n_outputs} outputs, and not 1 (the score) or 2 (its standard deviation too)")
+        raise _Wrong(f"it has {n_outputs} outputs, not 1 (the score) or 2 (the score and its standard deviation)")
     return from_layers(layers)
 
 
@@ -229,13 +233,13 @@ def _check_tensor(name: str, tensor: Tensor, *, n_axes: int) -> None:
     if tensor.dim() != n_axes or not tensor.numel():
         raise _Wrong(f"{name} has the shape {list(tensor.shape)[:8]}")
     if not tensor.is_floating_point():
-        raise _Wrong(f"{name} holds {tensor.dtype}, no real numbers")
+        raise _Wrong(f"{name} holds {tensor.dtype}, not floating-point numbers")
     if not torch.isfinite(tensor.float()).all():
         raise _Wrong(f"{name} holds numbers that are not finite")
 
 
 def _mixing(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Tensor, Tensor] | None:
-    """Return the predecessor's trained hidden-state weights and bias, or None where the model has none."""
+    """Return the hidden-state weights and bias of a model of the predecessor; None if the model has none."""
     for prefix in ("weight.0", "preprocess.0"):
         weight = tensors.get(f"{prefix}.weight")
         if weight is None:
@@ -244,7 +248,7 @@ def _mixing(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple
         _check_tensor(f"{prefix}.weight", weight, n_axes=2)
         _check_tensor(f"{prefix}.bias", bias, n_axes=1)
         if len(weight) != 1 or weight.numel() > MOST_STATES or len(bias) != 1:
-            raise _Wrong(f"{prefix}.weight has the shape {list(weight.shape)} and not one number a hidden state")
+            raise _Wrong(f"{prefix}.weight has the shape {list(weight.shape)}, not (1, number of hidden states)")
         return weight, bias
     if metadata.get("hidden_states_mode") == "weight" or metadata.get("stack_hidden_states") == "True":
         raise _Wrong("it is in weight mode but holds no hidden-state weights")
@@ -257,14 +261,14 @@ def _extractors(text: str) -> tuple[str, ...]:
         raise _Wrong(f"it names {len(names)} feature extractors")
     for name in names:
         if len(name) > MOST_NAME_CHARACTERS or not name.isprintable() or "," in name:
-            raise _Wrong(f"{_short(name)} is no name of a feature extractor")
+            raise _Wrong(f"{_short(name)} is not the name of a feature extractor")
     if len(set(names)) < len(names):
         raise _Wrong("it names a feature extractor twice")
     return names
 
 
 def _hidden_states(text: str | None, n_extractors: int) -> tuple[tuple[int, ...], ...] | None:
-    """Return the numbers in `0,2,5`, `[0, 2, 5]` or `0_2_5`, for each extractor; one list serves all."""
+    """Return the numbers in `0,2,5`, `[0, 2, 5]` or `0_2_5`: one list for each extractor, or one for all."""
     if text is None or not text.strip():
         return None
     if len(text) > MOST_STATES * (MOST_STATE_DIGITS + 2) * n_extractors:
@@ -274,31 +278,31 @@ def _hidden_states(text: str | None, n_extractors: int) -> tuple[tuple[int, ...]
         match = OLDER_LIST.fullmatch(part)
         digits = re.findall(r"\d+", match[1]) if match else []
         if not digits or len(digits) > MOST_STATES or max(map(len, digits)) > MOST_STATE_DIGITS:
-            raise _Wrong(f"hidden_states_used is {_short(text)}, no list of hidden states")
+            raise _Wrong(f"hidden_states_used is {_short(text)}, not a list of hidden states")
         found.append(tuple(int(number) for number in digits))
     if len(found) not in (1, n_extractors):
-        raise _Wrong(f"it has hidden states for {len(found)} feature extractors and names {n_extractors}")
-    if any(len(set(own)) < len(own) for own in found):
-        raise _Wrong(f"hidden_states_used is {_short(text)}, which names one twice")
+        raise _Wrong(f"it has hidden states for {len(found)} feature extractors but names {n_extractors}")
+    if any(len(set(states)) < len(states) for states in found):
+        raise _Wrong(f"hidden_states_used is {_short(text)}, which names a hidden state twice")
     return tuple(found)
 
 
 def _modes(text: str | None, n_extractors: int) -> tuple[str, ...] | None:
-    """Return the modes of the extractors; None where an older file says nothing of use."""
+    """Return the modes of the extractors; None if an older file has no usable ones."""
     if text is None:
         return None
     modes = tuple(text.split(EXTRACTOR_SEPARATOR)) if len(text) < 1000 else ()
     if not all(mode in MODES for mode in modes):
         return None
     if len(modes) not in (1, n_extractors):
-        raise _Wrong(f"it has {len(modes)} modes of hidden states for {n_extractors} feature extractors")
+        raise _Wrong(f"it has {len(modes)} hidden-state modes for {n_extractors} feature extractors")
     return modes
 
 
 def _views(text: str) -> tuple[str, ...]:
     views = tuple(text.split(","))
     if not set(views) <= set(VIEWS) or len(set(views)) < len(views):
-        raise _Wrong(f"views is {_short(text)}; there are {', '.join(VIEWS)}, each once")
+        raise _Wrong(f"views is {_short(text)}, not a list of different views out of {', '.join(VIEWS)}")
     return views
 
 

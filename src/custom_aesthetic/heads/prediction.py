@@ -1,7 +1,7 @@
-"""Scores by a model file: which features it takes of a picture, and what it says of them.
+"""Prediction with a model: which features it needs of a picture, and its scores for them.
 
-Whatever asks a model (training's closing statistics, analysis, Spotlight, the folder scorer, the A/B scorer, `Scorer`)
-asks it here, so that all get the same scores.
+Everything that uses a model (the closing statistics of a training, analysis, Spotlight, the folder scorer, the A/B
+scorer, `Scorer`) uses these functions, so that all get the same scores.
 """
 
 import logging
@@ -30,45 +30,43 @@ log = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
-    """What a model says of images, in the units of the scores that it was trained on."""
+    """A model's predictions for images, in the units of the scores that it was trained on."""
 
     scores: Array
-    """(n_images,)"""
+    """(n_images,); higher is better."""
     sigmas: Array | None
-    """(n_images,), positive: the standard deviations that it expects; None where the model gives none."""
+    """(n_images,), not negative: predicted standard deviations of the scores; None if the model has no sigma output."""
     domain_distances: Array | None
-    """(n_images,), from 0; above 1 is far from all that it was trained on. None where the file does not say."""
+    """(n_images,), from 0; above 1, an image is unlike the training pictures. None if the file has no domain."""
 
 
 @dataclass(frozen=True)
 class PictureScores:
-    """A model's prediction for the pictures that could be read; all fields have the order of `paths`."""
+    """A model's predictions for the readable pictures; all fields have the order of `paths`."""
 
     paths: tuple[str, ...]
     scores: Array
     """(n_images,), in the units of the scores that the model was trained on."""
     sigmas: Array | None
-    """(n_images,), positive; None where the model gives none."""
+    """(n_images,); see `Prediction`."""
     domain_distances: Array | None
     """(n_images,); see `Prediction`."""
     features: FeatureTable
-    """The features that the scores come from: hidden states joined, views averaged."""
+    """The features behind the scores: hidden states side by side, averaged over the views."""
 
 
 def open_extractors(
     model: Model, device: torch.device, *, extractor_model: str | None = None, offline: bool = False
 ) -> list[FeatureExtractor]:
-    """Return the extractors that the model was trained on, in its order; no weights are loaded yet.
+    """Return the extractors that the model was trained with, in the model's order, without loading their weights yet.
 
-    `extractor_model` serves a model file that names none. Before a hub is asked, the log says for which model, and
-    why; `offline` never asks. UserError where an extractor is out of reach, or lacks a hidden state that the model
-    takes.
+    `extractor_model` is used if the model file does not name its extractor. A download is announced in the log, with
+    the model file that needs it; with `offline` nothing is downloaded. Raises UserError if an extractor is not
+    available, or lacks a hidden state that the model takes.
     """
     names = ",".join(model.extractors) or extractor_model
     if not names:
-        raise UserError(
-            f"model file {model.file} does not name its feature extractor; give it by --feature_extractor_model"
-        )
+        raise UserError(f"model file {model.file} does not name its feature extractor; set --feature_extractor_model")
     for name in model.extractors:
         if asks_a_hub(name) and not offline:
             log.info("model file %s needs the feature extractor %s: asking the hub for it", model.file, name)
@@ -76,14 +74,14 @@ def open_extractors(
     for extractor, states in zip(extractors, states_of(model, extractors), strict=True):
         if max(states) >= extractor.n_hidden_states:
             raise UserError(
-                f"model file {model.file} takes hidden state {max(states)} of {extractor.name}, which has 0 (the final "
-                f"output) to {extractor.n_hidden_states - 1}; it was made with another extractor of that name"
+                f"model file {model.file} takes hidden state {max(states)} of {extractor.name}, which only has 0 (the "
+                f"final output) to {extractor.n_hidden_states - 1}; it was made with another extractor of that name"
             )
     return extractors
 
 
 def states_of(model: Model, extractors: Sequence[FeatureExtractor]) -> list[tuple[int, ...]]:
-    """Return the hidden states that the model takes of each of its extractors."""
+    """Return the hidden states that the model takes from each of its extractors; UserError if the numbers differ."""
     if model.hidden_states is None:
         return [extractor.default_hidden_states for extractor in extractors]
     lists = model.hidden_states
@@ -93,16 +91,16 @@ def states_of(model: Model, extractors: Sequence[FeatureExtractor]) -> list[tupl
 
 
 def model_input(model: Model, features: FeatureTable) -> Tensor:
-    """Return what the model's first layer takes, (n_images, n_features), of features as `load_features` gives them.
+    """Return the input of the model's first layer, (n_images, n_features), for features from `load_features`.
 
-    The views are averaged, then the hidden states of each extractor are joined or averaged. UserError where the
-    features do not fit the model.
+    Views are averaged, then the hidden states of each extractor are joined or averaged. Raises UserError if the
+    number of features does not match the model.
     """
     features = average_views(features)
     names = list(dict.fromkeys(block.extractor for block in features.blocks))
     if model.modes is not None:
         modes = model.modes * len(names) if len(model.modes) == 1 else model.modes
-    else:  # an older file: the shapes tell
+    else:  # an older file does not name the mode: infer it from the number of features
         mode = "join" if features.values.shape[1] == model.n_features else "average"
         modes = (mode,) * len(names)
     values = arrange(features, modes)
@@ -117,7 +115,7 @@ def model_input(model: Model, features: FeatureTable) -> Tensor:
 
 
 def predict_features(model: Model, values: Tensor) -> Prediction:
-    """Return what the model says of the rows of `values`, (n_images, n_features), as `model_input` gives them."""
+    """Return the model's predictions for inputs (n_images, n_features), as `model_input` returns them."""
     outputs = predict(model.predictor, values).double().numpy()
     sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
     domain = from_text(model.metadata.get("domain", ""), model.n_features)
@@ -135,10 +133,11 @@ def score_pictures(
     fp16: bool = False,
     offline: bool = False,
 ) -> PictureScores:
-    """Return the model's scores of these pictures; those that cannot be read are left out, and named in the log.
+    """Return the model's scores for these pictures. Unreadable pictures are left out and named in the log.
 
-    Features come from the cache of `directory` where it has them. `fp16` rounds them to half precision; those of a
-    model that was trained so always are. The other options are those of `open_extractors`.
+    Features come from the cache of `directory` if it has them. `fp16` rounds them to half precision, as is always done
+    for a model that was trained on such features. The other options are those of `open_extractors`. Raises UserError
+    if no picture can be read.
     """
     extractors = open_extractors(model, device, extractor_model=extractor_model, offline=offline)
     found = load_features(

@@ -1,4 +1,4 @@
-"""The predictor, a small network from features to scores, and the folding of affine maps and ensembles into it."""
+"""The predictor, a small network from features to scores, and functions that fold affine maps and ensembles into it."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from custom_aesthetic.features.hidden_states import WeightedSum
 
 LINEAR_LAYERS = (1, 4, 7)
-"""Where the three Linear layers stand in `main_process`."""
+"""Indices of the three Linear layers in `main_process`."""
 
 ROWS_AT_ONCE = 8192
 
@@ -17,9 +17,9 @@ ROWS_AT_ONCE = 8192
 class Predictor(nn.Module):
     """Dropout, Linear, ReLU, Dropout, Linear, ReLU, Dropout, Linear: (n_images, n_features) to (n_images, n_outputs).
 
-    Output 0 is the score; output 1, if there is one, its standard deviation. It only predicts, so its dropouts are
-    empty places that keep the layers' numbers; training works on `head_stack.HeadStack`. Weights start uniform in
-    +-1/sqrt(fan in), PyTorch's own default for Linear, drawn from `generator`.
+    Output 0 is the score; output 1, if present, its standard deviation. The class is for prediction only: its dropouts
+    do nothing but keep the indices of the layers, and training uses `head_stack.HeadStack`. Initial weights are
+    uniform in +-1/sqrt(fan in), PyTorch's default for Linear, drawn from `generator`.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Predictor(nn.Module):
         super().__init__()
         sizes = (n_features, *layers, n_outputs)
         steps: list[nn.Module] = []
-        with torch.random.fork_rng(devices=[]):  # not skip_init: it makes PyTorch import sympy, for half a second
+        with torch.random.fork_rng(devices=[]):  # skip_init would import sympy, which takes half a second
             for n_in, n_out in itertools.pairwise(sizes):
                 steps += [nn.Dropout(0.0), nn.Linear(n_in, n_out), nn.ReLU()]
         self.main_process = nn.Sequential(*steps[:-1])
@@ -55,6 +55,7 @@ class Predictor(nn.Module):
 
     @property
     def layers(self) -> tuple[int, int]:
+        """The sizes of the two hidden layers."""
         first, second, _ = self.linears()
         return first.out_features, second.out_features
 
@@ -65,7 +66,7 @@ class Predictor(nn.Module):
 
 @torch.no_grad()
 def initialise(weight: Tensor, bias: Tensor, generator: torch.Generator | None) -> None:
-    """Fill a Linear layer's weight (n_out, n_in) and bias uniformly in +-1/sqrt(n_in), PyTorch's own default."""
+    """Fill a Linear layer's weight (n_out, n_in) and bias uniformly in +-1/sqrt(n_in), PyTorch's default."""
     bound = weight.shape[1] ** -0.5
     for part in (weight, bias):
         part.copy_(torch.empty(part.shape, device=part.device).uniform_(-bound, bound, generator=generator))
@@ -73,7 +74,7 @@ def initialise(weight: Tensor, bias: Tensor, generator: torch.Generator | None) 
 
 @torch.inference_mode()
 def predict(predictor: nn.Module, features: Tensor) -> Tensor:
-    """Return the outputs, (n_images, n_outputs) float32 on the CPU, of features (n_images, n_features)."""
+    """Return the outputs, (n_images, n_outputs) float32 on the CPU, for features (n_images, n_features)."""
     was_training = predictor.training
     predictor.eval()
     device = next(predictor.parameters()).device
@@ -85,7 +86,7 @@ def predict(predictor: nn.Module, features: Tensor) -> Tensor:
 
 
 def from_layers(layers: Sequence[tuple[Tensor, Tensor]]) -> Predictor:
-    """Return a predictor of these three (weight, bias) pairs, as float32 on the CPU, in evaluation mode."""
+    """Return a predictor with these three (weight, bias) pairs, as float32 on the CPU, in evaluation mode."""
     weights = [weight for weight, _ in layers]
     sizes = [weight.shape[0] for weight in weights]
     predictor = Predictor(weights[0].shape[1], sizes[:2], sizes[2], initialised=False)
@@ -96,27 +97,27 @@ def from_layers(layers: Sequence[tuple[Tensor, Tensor]]) -> Predictor:
 
 
 def to_layers(predictor: Predictor) -> list[tuple[Tensor, Tensor]]:
-    """Return the three (weight, bias) pairs as float64 copies on the CPU, exact to fold in."""
+    """Return the three (weight, bias) pairs as float64 copies on the CPU."""
     return [
         (linear.weight.detach().cpu().double(), linear.bias.detach().cpu().double()) for linear in predictor.linears()
     ]
 
 
 def fold_features(predictor: Predictor, mean: Tensor, scale: Tensor) -> Predictor:
-    """Return the predictor of x that equals the given one of (x - mean) / scale; both are (n_features,)."""
+    """Return a predictor whose output for x is that of the given one for (x - mean) / scale; both are (n_features,)."""
     (weight, bias), *rest = to_layers(predictor)
     folded = weight / scale.cpu().double()
     return from_layers([(folded, bias - folded @ mean.cpu().double()), *rest])
 
 
 def fold_axes(predictor: Predictor, axes: Tensor) -> Predictor:
-    """Return the predictor of x that equals the given one of x @ axes; `axes` is (n_features, n_axes)."""
+    """Return a predictor whose output for x is that of the given one for x @ axes; `axes` is (n_features, n_axes)."""
     (weight, bias), *rest = to_layers(predictor)
     return from_layers([(weight @ axes.T.cpu().double(), bias), *rest])
 
 
 def fold_scores(predictor: Predictor, mean: float, scale: float) -> Predictor:
-    """Return the predictor whose score is scale x score + mean, and whose sigma, if it has one, is scale x sigma."""
+    """Return a predictor with output scale x score + mean and, if it has a sigma output, scale x sigma."""
     *rest, (weight, bias) = to_layers(predictor)
     shift = torch.zeros_like(bias)
     shift[0] = mean
@@ -124,11 +125,11 @@ def fold_scores(predictor: Predictor, mean: float, scale: float) -> Predictor:
 
 
 def fold_mixtures(predictor: Predictor, mixtures: Sequence[WeightedSum]) -> Predictor:
-    """Return the predictor of joined hidden states that equals the given one of their weighted sums.
+    """Return a predictor whose output for joined hidden states is that of the given one for their weighted sums.
 
-    Each mixture stands for `width` of the predictor's inputs, in order: input j is the sum over states k of
-    weights[k] x state k's feature j, plus bias. The result takes, for each mixture, its states one after the other.
-    Without mixtures it is the predictor itself.
+    Each mixture covers the next `width` inputs of the given predictor: input j is bias + the sum over states k of
+    weights[k] x feature j of state k. The result takes the states of each mixture side by side. Without mixtures the
+    predictor itself is returned.
     """
     if not mixtures:
         return predictor
@@ -143,11 +144,11 @@ def fold_mixtures(predictor: Predictor, mixtures: Sequence[WeightedSum]) -> Pred
 
 
 def average(predictors: Sequence[Predictor]) -> Predictor:
-    """Return one predictor whose outputs are the means of the given ones'.
+    """Return one predictor whose outputs are the means of the outputs of the given ones.
 
-    First layers stacked, second ones block-diagonal, last ones side by side and divided by their number: N heads of
-    hidden sizes (a, b) become one of (N a, N b), with N squared times the numbers in the second layer, all but one
-    N-th of them zero.
+    The first layers are stacked, the second ones form a block-diagonal matrix, and the last ones lie side by side,
+    divided by the number of predictors N. N predictors with hidden sizes (a, b) become one with (N a, N b); its second
+    layer has N squared times as many weights as before, and all but 1 / N of them are zero.
     """
     first, second, last = zip(*(to_layers(predictor) for predictor in predictors), strict=True)
     return from_layers(

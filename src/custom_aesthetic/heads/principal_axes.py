@@ -1,26 +1,26 @@
-"""The principal axes of the training images: the coordinates in which heads learn best.
+"""Rotation of features to the principal axes of the training images, in which heads learn best.
 
-AdamW scales its steps feature by feature, so it is not indifferent to the axes. In the principal ones, unwhitened, the
-few directions that most of the variation lies along get the large inputs, and there are never more of them than
-images. The rotation is linear and is folded into the first layer of a head.
+AdamW scales its steps feature by feature, so its result depends on the axes. Along unwhitened principal axes, the few
+directions with most of the variation get the largest inputs, and there are at most as many inputs as images. The
+rotation is linear and is folded into the first layer of a head.
 """
 
 import torch
 from torch import Tensor
 
 MOST_AXES = 4096
-"""Where both images and features are more than this, the decomposition would take minutes and is left out."""
+"""With more images and more features than this, the decomposition would take minutes and is skipped."""
 
 NEGLIGIBLE = 1e-6
-"""Axes along which the images spread less than this share of the largest spread are left out."""
+"""Axes are left out if the spread along them is below this share of the largest spread."""
 
 
 def principal_axes(features: Tensor, rows: Tensor) -> Tensor | None:
-    """Return a matrix (n_columns, n_axes) float32 that takes standardised features to their principal axes.
+    """Return the matrix (n_columns, n_axes) float32 that projects standardised features onto their principal axes.
 
-    The axes are those of the given rows (n_rows,); the features along them have mean square 1 over all axes, and the
-    widest axis comes first. Each axis points to where its largest part is positive. None where there are more than
-    MOST_AXES images and features, or where the features do not vary.
+    The axes are computed from the given rows (n_rows,), widest first, and scaled so that the mean square of the
+    projected features over all axes is 1. The largest component of each axis is positive. Returns None if there are
+    more than MOST_AXES rows and columns, or if the features do not vary.
     """
     n_rows, n_columns = len(rows), features.shape[1]
     if min(n_rows, n_columns) > MOST_AXES:
@@ -45,5 +45,5 @@ def principal_axes(features: Tensor, rows: Tensor) -> Tensor | None:
 
 
 def project(features: Tensor, axes: Tensor) -> Tensor:
-    """Return features (n_images, n_columns) along the axes, (n_images, n_axes), in their own precision."""
+    """Return features (n_images, n_columns) along the axes, (n_images, n_axes), in the precision of the features."""
     return torch.cat([(rows.float() @ axes).to(features.dtype) for rows in features.split(8192)])

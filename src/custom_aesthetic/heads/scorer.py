@@ -1,4 +1,4 @@
-"""`Scorer`: a trained model as a Python object that scores pictures, from files or from memory."""
+"""`Scorer`: the Python interface to a trained model, which scores pictures from files or from memory."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -33,31 +33,31 @@ from custom_aesthetic.heads.prediction import (
 from custom_aesthetic.pictures.arrays import load_image, split_images
 
 IMAGES_AT_ONCE = 16
-"""Images that are decoded and go through the extractor together; so many are in memory at once."""
+"""Images that are decoded and go through the extractor together; at most this many are in memory at once."""
 
 MODEL_SUFFIX = ".safetensors"
 USUAL_NAME = "model.safetensors"
 NOT_ON_CARDS = ("domain", LEARNT_PICTURES)
-"""Metadata that are data for the program, and nothing to read."""
+"""Metadata keys left out of `Scorer.card`: data for the program, not for readers."""
 
 
 class Ratings(NamedTuple):
-    """What a model says of images; each field is (n_images,) float64, or None where the model says nothing of it."""
+    """Predictions for images; each field is (n_images,) float64, or None if the model does not predict it."""
 
     scores: Array
-    """In the units of the score file."""
+    """Predicted scores in the units of the score file; higher is better."""
     sigmas: Array | None
-    """The standard deviation of the score that the model expects, in the same units."""
+    """Predicted standard deviations of the scores, in the same units."""
     domain_distances: Array | None
-    """Above 1: unlike everything that the model was trained on."""
+    """Distances from the training pictures, from 0; above 1, an image is unlike all of them."""
 
 
 class Scorer:
-    """A trained model that scores pictures; it may be used from several threads at once.
+    """A trained model that scores pictures. Thread-safe.
 
-    Images are given one, or a sequence of them, as paths, PIL images, numpy arrays or torch tensors. Arrays and
-    tensors are (height, width, channels), a batch (n, height, width, channels), uint8 or float 0...1, with 1, 3 or 4
-    channels.
+    Methods take one image or a sequence of images: paths, PIL images, numpy arrays or torch tensors. Arrays and
+    tensors are (height, width, channels), or a batch (n, height, width, channels), of type uint8 or of floats 0...1,
+    with 1, 3 or 4 channels.
     """
 
     def __init__(
@@ -68,9 +68,10 @@ class Scorer:
         extractor_model: str | None = None,
         offline: bool = False,
     ) -> None:
-        """`device` computes the features; `extractor_model` serves a model file that names no extractor.
+        """Set up a scorer; the extractors are opened when the first image is scored.
 
-        `offline` never asks a hub for an extractor.
+        `device` is the device that computes the features. `extractor_model` is the feature extractor for a model file
+        that does not name one. With `offline`, extractors are never downloaded.
         """
         self.model = model
         self.device = choose_device(str(device))
@@ -87,44 +88,49 @@ class Scorer:
         extractor_model: str | None = None,
         offline: bool = False,
     ) -> "Scorer":
-        """Return the scorer of a model file, or of a folder that holds one; UserError where there is none.
+        """Return the scorer for a model file, or for a folder that holds one; UserError if there is none.
 
-        Nothing else is read before the first image is scored.
+        Reads the model file alone; the extractors are opened when the first image is scored. The options are those of
+        `__init__`.
         """
         model = load_model(find_model_file(where))
         return cls(model, device=device, extractor_model=extractor_model, offline=offline)
 
     @property
     def card(self) -> dict[str, str]:
-        """What the model file says of itself: extractor, hidden states, metrics, parameters."""
+        """The metadata of the model file: extractor, hidden states, metrics, parameters."""
         return {key: value for key, value in self.model.metadata.items() if key not in NOT_ON_CARDS}
 
     def score(self, images: Any, *, on_error: str = "raise") -> Array:
         """Return the scores, (n_images,) float64, in the units of the score file; higher is better.
 
-        An image that cannot be read raises ImageError, or gets nan with `on_error="nan"`.
+        An unreadable image raises ImageError, or scores nan with `on_error="nan"`.
         """
         return self.rate(images, on_error=on_error).scores
 
     def rate(self, images: Any, *, on_error: str = "raise") -> Ratings:
-        """Return scores, sigmas and distances from what the model was trained on, (n_images,) each."""
+        """Return scores, sigmas and distances from the training pictures, (n_images,) each.
+
+        An unreadable image raises ImageError, or gets nan everywhere with `on_error="nan"`.
+        """
         return self._rate(self.features(images, on_error=on_error))
 
     def best(self, images: Any, n: int, *, on_error: str = "raise") -> NDArray[np.int64]:
         """Return the indices of the n best images, (n,) int64, best first; equal scores keep their order.
 
-        All of them where there are fewer than n. Images that cannot be read are never among them.
+        Returns fewer if there are fewer readable images. An unreadable image raises ImageError, or is left out with
+        `on_error="nan"`.
         """
         if n < 0:
-            raise ValueError(f"n={n}: the number of images to return is 0 or more")
+            raise ValueError(f"n={n}: the number of images to return must be at least 0")
         scores = self.score(images, on_error=on_error)
         order = np.argsort(-scores, kind="stable")
         return order[np.isfinite(scores[order])][:n].astype(np.int64)
 
     def features(self, images: Any, *, on_error: str = "raise") -> NDArray[np.float32]:
-        """Return what `score_features` takes: (n_images, n_features) float32.
+        """Return the features of images, (n_images, n_features) float32, as `score_features` takes them.
 
-        An image that cannot be read raises ImageError, or gets a row of nan with `on_error="nan"`.
+        An unreadable image raises ImageError, or gets a row of nan with `on_error="nan"`.
         """
         if on_error not in ("raise", "nan"):
             raise ValueError(f"on_error={on_error!r}: choose raise or nan")
@@ -136,20 +142,23 @@ class Scorer:
         return values
 
     def score_features(self, features: Any) -> Array:
-        """Return the scores, (n_images,) float64, of features (n_images, n_features); no extractor is needed."""
+        """Return the scores, (n_images,) float64, for features (n_images, n_features), without an extractor.
+
+        Rows with values that are not finite score nan. Raises ValueError for features of another shape.
+        """
         return self.rate_features(features).scores
 
     def rate_features(self, features: Any) -> Ratings:
-        """Return what `rate` returns, of features (n_images, n_features)."""
+        """Return the ratings, as `rate` does, for features (n_images, n_features); see `score_features`."""
         values = np.asarray(features.detach().cpu().float() if isinstance(features, Tensor) else features, np.float32)
         if values.ndim != 2 or values.shape[1] != self.model.n_features:
             raise ValueError(f"the features have the shape {values.shape}, not (n_images, {self.model.n_features})")
         return self._rate(values)
 
     def score_folder(self, directory: Path, paths: Sequence[str], *, fp16: bool = False) -> PictureScores:
-        """Return the scores of the pictures `directory`/`paths`, by the folder's feature cache where it has them.
+        """Return the scores of the pictures `directory`/`paths`, with features from the folder's cache if it has them.
 
-        Pictures that cannot be read are left out, and named in the log.
+        Unreadable pictures are left out and named in the log. `fp16` rounds features to half precision.
         """
         return score_pictures(
             self.model,
@@ -180,7 +189,7 @@ class Scorer:
     def _decoded(
         self, given: Sequence[Any], extractors: Sequence[FeatureExtractor], on_error: str
     ) -> Iterator[tuple[list[int], list["Pixels"]]]:
-        """Yield the rows of some images and their pixels, without those that cannot be read."""
+        """Yield batches of images as row numbers and pixels, without unreadable images."""
         with ThreadPoolExecutor(n_cores(), "decode") as decoders:
             for start in range(0, len(given), IMAGES_AT_ONCE):
                 rows = range(start, min(start + IMAGES_AT_ONCE, len(given)))
@@ -204,7 +213,7 @@ class Scorer:
         }
 
     def _compute(self, pixels: Sequence["Pixels"], extractors: Sequence[FeatureExtractor]) -> Tensor:
-        """Return the model's input, (n_images, n_features), of decoded images."""
+        """Return the model's input, (n_images, n_features), for decoded images."""
         parts: list[Tensor] = []
         blocks: list[FeatureBlock] = []
         start = 0
@@ -225,13 +234,14 @@ class Scorer:
 
 
 Pixels = dict[tuple[int, str], Tensor]
-"""(number of the extractor, view) -> (3, height, width): one image as the extractors want it."""
+"""(index of the extractor, view) -> (3, height, width): one image, prepared for the extractors."""
 
 
 def find_model_file(where: str | os.PathLike[str]) -> Path:
-    """Return the model file at a path: the file itself, or the one in a folder; UserError where there is none.
+    """Return the model file at a path: the file itself, or the model file in a folder.
 
-    The place to look for `user/repo` on a hub, once models are published there.
+    In a folder it is `model.safetensors`, or else the only file with that suffix; UserError if there is none or more
+    than one.
     """
     path = Path(where).expanduser()
     if not path.is_dir():
@@ -241,12 +251,14 @@ def find_model_file(where: str | os.PathLike[str]) -> Path:
         return path / USUAL_NAME
     if len(found) != 1:
         names = ", ".join(file.name for file in found[:5]) or "none"
-        raise UserError(f"folder {path} should hold one model file, *{MODEL_SUFFIX}, and holds {names}; name the file")
+        raise UserError(
+            f"folder {path} should hold one model file (*{MODEL_SUFFIX}) but holds {names}; give the path of the file"
+        )
     return found[0]
 
 
 def _spread(values: Array | None, known: NDArray[np.bool_]) -> Array | None:
-    """Return the values of the known rows at their places, nan elsewhere."""
+    """Return an array with the values in the known rows and nan elsewhere."""
     if values is None:
         return None
     spread = np.full(len(known), np.nan)

@@ -1,4 +1,4 @@
-"""From the numbers of a head to its outputs in the units of the scores, and to a predictor with all maps folded in."""
+"""A trained head: its outputs in the units of the scores, and its conversion to a predictor that takes raw features."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from custom_aesthetic.heads.training_data import TrainingData
 
 @dataclass(frozen=True)
 class RawHead:
-    """A head in training: its numbers, which map standardised features to outputs as the loss sees them."""
+    """A head in training: its parameters map standardised features to outputs on the scale that the loss uses."""
 
     parts: HeadParts
     data: TrainingData
@@ -32,7 +32,7 @@ class RawHead:
 
     @torch.inference_mode()
     def raw_outputs(self, rows: Tensor | None = None) -> Tensor:
-        """Return the outputs (n_rows, n_outputs), on the device, of these images or of all, as the loss sees them."""
+        """Return the outputs (n_rows, n_outputs) for these images, or for all, on the device and the loss's scale."""
         features = self.data.features
         if rows is None:
             rows = torch.arange(len(features), device=features.device)
@@ -46,9 +46,9 @@ class RawHead:
         return torch.addmm(self.parts.last.bias, values, self.parts.last.weight.T)
 
     def output_scale(self) -> tuple[float, float]:
-        """Return (mean, scale) that bring the outputs to the units of the scores.
+        """Return (mean, scale) that convert the outputs to the units of the scores: scale x output + mean.
 
-        The loss `ab` leaves them open: there it is the line, rising, that fits the training scores best.
+        The loss `ab` does not determine them; there they are the rising line that fits the training scores best.
         """
         data = self.data
         if self.loss_model != "ab":
@@ -69,33 +69,33 @@ class TrainedHead:
     """A head after training, with the weights of its best epoch."""
 
     score: float
-    """What `evaluate` said of it."""
+    """The value that `evaluate` returned for it."""
     epoch: int
-    """The epoch, from 1, after which it was best."""
+    """The best epoch, counted from 1."""
     outputs: Tensor
-    """Its outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
+    """The outputs for every image, (n_images, n_outputs) on the CPU, in the units of the scores."""
     state_weights: tuple[tuple[float, ...], ...]
-    """For each mixture the hidden-state weights found, then the bias."""
+    """For each mixture, the trained hidden-state weights followed by the bias."""
     make_predictor: Callable[[], Predictor]
-    """Folds the head; most heads of a search are never asked for."""
+    """Returns the folded head; called on demand, since a search needs the predictors of few of its heads."""
     seen_outputs: Tensor | None = None
-    """Where `outputs` are out of fold: those of the heads that learnt from the image. See fold_training."""
+    """Outputs of the heads that learnt from each image, where `outputs` are out of fold; see `fold_training`."""
 
     @cached_property
     def predictor(self) -> Predictor:
-        """Folded: takes features as they were given to `standardise`, gives scores in their units."""
+        """The folded head: it takes features as given to `standardise` and returns scores in their original units."""
         return self.make_predictor()
 
 
 def in_score_units(outputs: Tensor, mean: float, scale: float) -> Tensor:
-    """Return outputs (n_rows, n_outputs) on the CPU, scaled, and output 0 shifted by the mean."""
+    """Return outputs (n_rows, n_outputs) on the CPU, all multiplied by `scale`, with `mean` added to output 0."""
     scaled = outputs.cpu() * scale
     scaled[:, 0] += mean
     return scaled
 
 
 def finish(head: RawHead, *, score: float, epoch: int) -> TrainedHead:
-    """Return the head so that it stands alone."""
+    """Return the trained head, which no longer refers to the training data or the stack."""
     if head.loss_model == "nll":
         _make_sigma_positive(head)
     mean, scale = head.output_scale()
@@ -108,7 +108,7 @@ def finish(head: RawHead, *, score: float, epoch: int) -> TrainedHead:
 
 
 def _make_sigma_positive(head: RawHead) -> None:
-    """Turn the sign of sigma where the training found its negative: the loss knows only its square."""
+    """Flip the sign of the sigma output if it is mostly negative: the loss depends only on its square."""
     if head.raw_outputs(head.data.train_rows)[:, 1].median() < 0:
         head.parts.last.weight[1].neg_()
         head.parts.last.bias[1].neg_()
@@ -123,10 +123,9 @@ def _fold(head: RawHead, mean: float, scale: float, state_weights: Sequence[Sequ
     data = head.data
     predictor = fold_scores(from_layers(head.parts.layers), mean, scale)
     if data.mixtures:
-        found = zip(state_weights, data.mixtures, strict=True)
-        predictor = fold_mixtures(
-            predictor, [WeightedSum(torch.tensor(own[:-1]), own[-1], mixture.width) for own, mixture in found]
-        )
+        pairs = zip(data.mixtures, state_weights, strict=True)
+        sums = [WeightedSum(torch.tensor(weights[:-1]), weights[-1], mixture.width) for mixture, weights in pairs]
+        predictor = fold_mixtures(predictor, sums)
     if data.axes is not None:
         predictor = fold_axes(predictor, data.axes)
     return fold_features(predictor, data.feature_mean, data.feature_scale)

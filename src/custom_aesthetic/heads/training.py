@@ -1,7 +1,7 @@
-"""Training of heads: a plain loop over tensors that already lie on the device. Knows no search, file or screen.
+"""Training of heads: a plain loop over tensors on the device, independent of the search, files and output.
 
-Several heads train side by side as stacked matrices, each on its own schedule and from its own seed; the result is
-that of training them one by one. One head is a stack of one.
+Several heads can train side by side as stacked matrices, each with its own schedule and seed. The result is the same
+as training them one by one.
 """
 
 import math
@@ -21,16 +21,16 @@ from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.settings.training import PerHeadParameter, Range
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
-"""Given a function from rows to outputs (n_rows, n_outputs) in the units of the scores, return how good they are."""
+"""Returns how good a head is, given a function from rows to outputs (n_rows, n_outputs) in the units of the scores."""
 
 
 class DivergedError(Exception):
-    """The training met outputs that are not finite."""
+    """The outputs of a head in training are not finite."""
 
 
 @dataclass(frozen=True)
 class HeadParameters(PerHeadParameter[int, float]):
-    """The parameters of one head, all of which must be given."""
+    """The training parameters of one head; TypeError if one is missing."""
 
     def __post_init__(self) -> None:
         missing = [name for name, value in vars(self).items() if isinstance(value, Range)]
@@ -45,16 +45,16 @@ class Job:
     parameters: HeadParameters
     seed: int
     on_epoch: Callable[[int, float], None] | None = None
-    """Called after every epoch, from 1, with its score; may end the training by an exception."""
+    """Called after every epoch with its number (from 1) and score; may raise an exception to end the training."""
     on_fold: Callable[[int, Any, Tensor], None] | None = None
-    """For a training by folds, see `train_folds`."""
+    """Called after every fold in cross-validation; see `train_folds`."""
     number: int = 0
-    """By which the caller knows it again."""
+    """Identifies the job to the caller."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What all heads of a search are trained for."""
+    """The loss and the metric shared by all heads of a search."""
 
     loss_model: str
     evaluate: Evaluate
@@ -71,11 +71,11 @@ def train(
     higher_is_better: bool,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> TrainedHead:
-    """Return the head trained with these parameters, at the epoch where `evaluate` found it best.
+    """Return the head trained with these parameters, as of the epoch with the best score by `evaluate`.
 
-    AdamW with a learning rate that warms up linearly and then falls to zero as a cosine. Everything random comes from
-    `seed`. `on_epoch(epoch, score)` is called after every epoch, from 1, and may end the training by an exception.
-    Raises DivergedError when the outputs are no longer finite.
+    Uses AdamW with linear warm-up and cosine decay of the learning rate. All randomness comes from `seed`.
+    `on_epoch(epoch, score)` is called after every epoch, counted from 1, and may raise an exception to end the
+    training. Raises DivergedError if the outputs are not finite.
     """
     goal = Goal(loss_model, evaluate, higher_is_better)
     job = Job(parameters, seed, on_epoch)
@@ -93,11 +93,12 @@ def train_jobs(
     n_at_once: int = 1,
     layers: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Job, TrainedHead | Exception]]:
-    """Yield each job with its trained head, or with the exception that ended it, as they end.
+    """Yield each finished job with its trained head, or with the exception that ended it.
 
-    `n_at_once` train side by side; whenever there is a place, the next is asked of `jobs`, which may give None for
-    none at present. No head may be larger than `layers`; None, for one at a time, is each head's own size. What
-    `on_epoch` raises, and DivergedError, end one training; all else ends everything.
+    `n_at_once` heads train side by side. When a slot is free, the next job is taken from `jobs`, which may yield None
+    if there is none at present. `layers` are the largest sizes of the two hidden layers; None, allowed only for one
+    head at a time, uses the size of each head. An exception from `on_epoch` or `evaluate`, and DivergedError, end only
+    that job; any other exception is raised.
     """
     waiting = iter(jobs)
     running: list[_Training] = []
@@ -129,7 +130,7 @@ def _make_stack(data: TrainingData, goal: Goal, n_at_once: int, layers: tuple[in
 
 
 def _remove(running: list["_Training"], training: "_Training") -> None:
-    """Take a training out; the last one moves to its slot, so that those in use stay the first ones."""
+    """Remove a training; the last one moves to its slot, so that the slots in use are always the first ones."""
     last = running.pop()
     if last is not training:
         last.move_to(training.slot)
@@ -137,7 +138,7 @@ def _remove(running: list["_Training"], training: "_Training") -> None:
 
 
 def _step(stack: HeadStack, running: list["_Training"], data: TrainingData, gradient: losses.Gradient) -> None:
-    """Do one step of AdamW in every training, each on its own batch and at its own learning rate."""
+    """Apply one step of AdamW to every head, each on its own batch and at its own learning rate."""
     batches = [training.schedule.next_batch() for training in running]
     rows = pad([batch.rows for batch in batches])
     shares = pad([batch.shares for batch in batches])
@@ -160,11 +161,11 @@ def _masks(batches: Sequence[Batch], sizes: HeadSizes) -> Masks:
         return [None if mask is None else mask[None] for mask in batches[0].masks]
     masks: list[Tensor | None] = []
     for layer, width in enumerate(widths):
-        own = [batch.masks[layer] for batch in batches]
-        if all(mask is None for mask in own):
+        found = [batch.masks[layer] for batch in batches]
+        if all(mask is None for mask in found):
             masks.append(None)
         else:
-            masks.append(pad([_or_ones(mask, batch, width) for mask, batch in zip(own, batches, strict=True)], width))
+            masks.append(pad([_or_ones(mask, batch, width) for mask, batch in zip(found, batches, strict=True)], width))
     return masks
 
 
@@ -173,7 +174,7 @@ def _or_ones(mask: Tensor | None, batch: Batch, width: int) -> Tensor:
 
 
 def pad(parts: Sequence[Tensor], width: int | None = None) -> Tensor:
-    """Return parts (rows,), or (rows, at most `width`), as one tensor (parts, rows[, width]) filled up with zeros."""
+    """Return parts (rows,), or (rows, at most `width`), as one tensor (parts, rows[, width]) padded with zeros."""
     if len(parts) == 1 and (width is None or parts[0].shape[1] == width):
         return parts[0][None]
     n_rows = max(len(part) for part in parts)
@@ -185,26 +186,26 @@ def pad(parts: Sequence[Tensor], width: int | None = None) -> Tensor:
 
 
 class _Training:
-    """One head on its way, in its slot of the stack."""
+    """One head in training, in its slot of the stack."""
 
     def __init__(self, job: Job, goal: Goal, data: TrainingData, stack: HeadStack, slot: int) -> None:
         self.job, self.goal, self.data, self.stack = job, goal, data, stack
-        own = job.parameters
+        parameters = job.parameters
         device = data.features.device
         generator = torch.Generator(device).manual_seed(job.seed)
-        self.sizes = replace(stack.sizes, first=own.first_layer_size, second=own.second_layer_size)
+        self.sizes = replace(stack.sizes, first=parameters.first_layer_size, second=parameters.second_layer_size)
         self.slot = slot
         stack.start(slot, self.sizes, generator, first_sigma=goal.loss_model == "nll")
-        odd = losses.even_batches(goal.loss_model) and own.batch_size % 2
+        rounds_up = losses.even_batches(goal.loss_model) and parameters.batch_size % 2
         self.schedule = Schedule(
             data.train_rows,
-            n_epochs=own.train_epochs,
-            batch_size=own.batch_size + (1 if odd else 0),
-            warmup_ratio=own.warmup_ratio,
+            n_epochs=parameters.train_epochs,
+            batch_size=parameters.batch_size + (1 if rounds_up else 0),
+            warmup_ratio=parameters.warmup_ratio,
             dropouts=(
-                (self.sizes.n_inputs, own.input_dropout),
-                (self.sizes.first, own.dropout),
-                (self.sizes.second, own.output_dropout),
+                (self.sizes.n_inputs, parameters.input_dropout),
+                (self.sizes.first, parameters.dropout),
+                (self.sizes.second, parameters.output_dropout),
             ),
             generator=generator,
         )
@@ -213,11 +214,11 @@ class _Training:
         self._take_slot(slot)
 
     def _take_slot(self, slot: int) -> None:
-        """Fix what AdamW works on: the layers, and apart from them the hidden-state weights, with their own rate."""
+        """Set up AdamW for a slot: one group for the layers, one for the hidden-state weights with their own rate."""
         self.slot = slot
         n_plain = self.stack.sizes.n_numbers() - self.sizes.n_mixing
-        own = self.job.parameters
-        parts = [(10**own.log_lr, 0.01, slice(n_plain)), (10**own.log_weight_lr, 0.0, slice(n_plain, None))]
+        rate, weight_rate = 10**self.job.parameters.log_lr, 10**self.job.parameters.log_weight_lr
+        parts = [(rate, 0.01, slice(n_plain)), (weight_rate, 0.0, slice(n_plain, None))]
         self._groups = [
             (peak, decay, self._adamw_state(part, n_steps))
             for (peak, decay, part), n_steps in zip(parts, self._n_updates, strict=True)
@@ -235,13 +236,13 @@ class _Training:
         self._take_slot(slot)
 
     def update(self) -> None:
-        """Do one step of AdamW with the gradients of the slot."""
+        """Apply one step of AdamW with the gradients of the slot."""
         factor = self.schedule.learning_rate_factor
         for peak, decay, state in self._groups:
             adamw_step(state, lr=peak * factor, weight_decay=decay)
 
     def end_epoch(self) -> TrainedHead | Exception | None:
-        """Score the head and keep it if it is the best so far; return how the training ended, if it did."""
+        """Score the head and keep it if it is the best so far; return the outcome if the training has ended."""
         epoch = self.schedule.epoch
         try:
             score = self._score()
@@ -251,8 +252,7 @@ class _Training:
             if self.job.on_epoch is not None:
                 self.job.on_epoch(epoch, score)
         except Exception as error:
-            # Whatever it is, it ended this training alone; the caller learns of it.
-            return error
+            return error  # ends only this training; the caller gets the exception with the job
         return self._finish() if epoch == self.schedule.n_epochs else None
 
     def _is_better(self, score: float) -> bool:
@@ -264,7 +264,7 @@ class _Training:
         return RawHead(unpad(numbers, self.stack.sizes, self.sizes), self.data, self.goal.loss_model)
 
     def _score(self) -> float:
-        """Return what `evaluate` says of the head's outputs in the units of the scores."""
+        """Return the score of the head by `evaluate`; DivergedError if its outputs are not finite."""
         head = self._head(self.stack.numbers[self.slot])
         mean, scale = head.output_scale()
 

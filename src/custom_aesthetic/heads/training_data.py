@@ -1,4 +1,4 @@
-"""Features and scores, standardised and on the device: what every training of a search shares."""
+"""The training data that all heads of a search share: standardised features and scores on the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +12,29 @@ from custom_aesthetic.heads.principal_axes import principal_axes, project
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Features and scores on the device, both standardised by the statistics of the training images alone."""
+    """Features and scores on the device, standardised by the statistics of the training images alone."""
 
     features: Tensor
-    """(n_images, n_columns): (given - feature_mean) / feature_scale, along the axes, in the precision given."""
+    """(n_images, n_columns): (given - feature_mean) / feature_scale, along the axes, in the given precision."""
     scores: Tensor
     """(n_images,) float32: (given - score_mean) / score_scale."""
     weights: Tensor | None
-    """(n_images,) float32, or None: each image's weight in the loss `wmse`."""
+    """(n_images,) float32, or None: weights of the images in the loss `wmse`."""
     train_rows: Tensor
-    """(n_train,) int64: which images train."""
+    """(n_train,) int64: row numbers of the training images."""
     feature_mean: Tensor
     feature_scale: Tensor
     score_mean: float
     score_scale: float
     mixtures: tuple[Mixture, ...] = ()
-    """The hidden states that the head weighs by trained weights; empty unless in `weight` mode."""
+    """The hidden states that the head combines with trained weights; empty unless in `weight` mode."""
     axes: Tensor | None = None
-    """(n_given_columns, n_columns): the principal axes of the training images; None where there are mixtures, or too
-    many images and features."""
+    """(n_given_columns, n_columns): the principal axes of the training images; None with mixtures, or with too many
+    images and features."""
 
     @property
     def n_inputs(self) -> int:
+        """The number of inputs of a head's first layer."""
         return sum(mixture.width for mixture in self.mixtures) or self.features.shape[1]
 
 
@@ -46,12 +47,11 @@ def standardise(
     weights: Tensor | None = None,
     mixtures: Sequence[Mixture] = (),
 ) -> TrainingData:
-    """Return the training data of features (n_images, n_columns) and scores (n_images,), standardised, on the device.
+    """Return standardised training data on the device from features (n_images, n_columns) and scores (n_images,).
 
-    A column that is constant over the training images tells nothing: its scale is infinite, and it counts as 0 in
-    every image. The hidden states of a mixture share one scale a feature, the root of their mean variance, so that
-    their trained weights are those of the features given; without mixtures the features are turned to their
-    principal axes.
+    A column that is constant over the training images gets an infinite scale, so that it is 0 in every image. The
+    hidden states of a mixture share one scale per feature, the root of their mean variance, so that the trained
+    weights also hold for the original features. Without mixtures the features are rotated to their principal axes.
     """
     mean, variance = _moments(features, train_rows)
     for mixture in mixtures:
@@ -80,7 +80,7 @@ def standardise(
 
 
 def _moments(features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (n_columns,) float32 of these rows, in two passes that hold few rows at once."""
+    """Return the mean and variance (n_columns,) float32 of these rows, computed in parts to save memory."""
     parts = rows.split(8192)
     mean = sum(features[part].double().sum(0) for part in parts) / len(rows)
     variance = sum((features[part].double() - mean).square().sum(0) for part in parts) / len(rows)
