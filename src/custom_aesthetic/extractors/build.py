@@ -6,7 +6,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.aim import AimExtractor, is_aim_config
 from custom_aesthetic.extractors.checkpoint import CHOICES, is_path, named_folder, open_checkpoint
 from custom_aesthetic.extractors.clip import KINDS as CLIP_KINDS
-from custom_aesthetic.extractors.packaged import NAME, PackagedExtractor
+from custom_aesthetic.extractors.packaged import NETWORKS, PackagedExtractor
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.extractors.tower import Tower
 from custom_aesthetic.extractors.towers import KINDS as OTHER_KINDS
@@ -16,13 +16,14 @@ KINDS = {**CLIP_KINDS, **OTHER_KINDS}
 
 
 def build_extractor(name: str, device: torch.device, *, offline: bool = False) -> FeatureExtractor:
-    """Return the extractor for `efficientnet-lite0`, a local folder or a hub name; no weights are loaded yet.
+    """Return the extractor for a packaged network, a local folder or a hub name; no weights are loaded yet.
 
-    It computes in float32 on a CPU and in the checkpoint's precision on an accelerator. With `offline` the hub is never
-    asked. Raises UserError if the checkpoint is of an unknown kind or, within 15 seconds, if it cannot be reached.
+    The packaged ones are `efficientnet-lite0`, `-lite1` and `-lite2`. It computes in float32 on a CPU and in the
+    checkpoint's precision on an accelerator. With `offline` the hub is never asked. Raises UserError if the checkpoint
+    is of an unknown kind or, within 15 seconds, if it cannot be reached.
     """
-    if name == NAME:
-        return PackagedExtractor(device)
+    if name in NETWORKS:
+        return PackagedExtractor(NETWORKS[name], device)
     checkpoint = open_checkpoint(name, offline=offline)
     if is_aim_config(checkpoint.config):
         return AimExtractor(checkpoint, device)
@@ -57,4 +58,4 @@ def build_extractors(names: str, device: torch.device, offline: bool = False) ->
 
 def asks_a_hub(name: str) -> bool:
     """Return whether this extractor is looked up on a hub if the hub's cache does not have it."""
-    return name != NAME and not named_folder(name).is_dir() and not is_path(name)
+    return name not in NETWORKS and not named_folder(name).is_dir() and not is_path(name)

