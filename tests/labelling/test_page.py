@@ -221,7 +221,7 @@ def test_a_killed_server_loses_no_choice_and_the_page_goes_on_with_the_next(star
     made += choose_redder(page, "digit")  # from the pairs loaded before
     page.wait_for_selector("#message:not([hidden])")
     assert "does not answer" in page.inner_text("#message")
-    assert "1 choice is kept here" in page.inner_text("#message")
+    assert "This page keeps 1 unsaved choice" in page.inner_text("#message")
     with page.expect_navigation(timeout=30_000):  # the new server has a new token: the page is loaded again
         start(port=script.port)
     page.wait_for_selector(".choice img")

@@ -272,14 +272,14 @@ def test_nothing_is_claimed_before_twenty_choices_or_without_an_update(colour_pi
     early = session.summary()
     assert early["choices_to_go"] == 1
     assert early["order_right"] is early["predicted"] is early["held_out"] is None
-    assert "after 1 more choice this" in describe(session)
+    assert "make 1 more choice to see" in describe(session)
     choose_redder(session, 1)
     found = session.summary()
     assert found["choices_to_go"] == 0
     for name in ("order_right", "predicted", "held_out"):
         value, low, high = found[name]
         assert low <= value <= high
-    assert re.search(r"the right one is first in \d+ % \(\d+ to \d+ %\)", describe(session))
+    assert re.search(r"the scores put the right one first in \d+ % \(\d+ to \d+ %\)", describe(session))
     session.undo(None)
     assert session.progress()["order_right"] is None
 
@@ -366,8 +366,8 @@ def test_another_log_is_merged_in(colour_pictures, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--scores=scores.txt"], "ends in .json or .csv"),
-        (["--scores=comparisons.csv"], "is not comparisons.csv"),
+        (["--scores=scores.txt"], "must end in .json or .csv"),
+        (["--scores=comparisons.csv"], "must not be comparisons.csv"),
         (["--number_to_compare=5"], "at most 4"),
         (["--strategy=clever"], "adaptive, random"),
         (["--model=none.safetensors"], "is not there"),

@@ -1,4 +1,4 @@
-"""The A/B scorer from its arguments to a running page."""
+"""The A/B scorer: open a session from the arguments and serve its page."""
 
 import logging
 import webbrowser
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def score_by_comparisons(arguments: ABArguments) -> None:
-    """Serve the page until it is finished with; or, with `--recompute`, write the scores that the log gives."""
+    """Serve the page until the user finishes; with `--recompute`, only compute the scores from the log."""
     session = open_session(arguments)
     if arguments.images.recompute:
         session.update()
@@ -42,16 +42,16 @@ def score_by_comparisons(arguments: ABArguments) -> None:
 
 
 def open_session(arguments: ABArguments) -> Session:
-    """Return the session that the arguments ask for; UserError for what the user can mend."""
+    """Return the session that the arguments describe; raise UserError for mistakes the user can correct."""
     images = arguments.images
     directory = Path(images.directory)
     paths = showable(find_images(directory))
     if len(paths) < 2:
-        raise UserError(f"{len(paths)} picture(s) in {directory}; at least 2 are needed to compare: check -d")
+        raise UserError(f"{len(paths)} picture(s) in {directory}; at least 2 are needed; check -d")
     files = open_score_files(directory, images.scores)
     comparisons = ComparisonLog(files.log)
     for other in images.merge:
-        log.info("%d row(s) of %s brought in", merge_log(comparisons, Path(other)), other)
+        log.info("%d row(s) added from %s", merge_log(comparisons, Path(other)), other)
     if comparisons.n_unreadable:
         log.warning("%s: %d line(s) cannot be read and are left out", files.log, comparisons.n_unreadable)
     plan = make_plan(directory, paths, files, first_guesses(directory, paths, arguments))
@@ -61,18 +61,20 @@ def open_session(arguments: ABArguments) -> Session:
 
 
 def showable(paths: Sequence[str]) -> list[str]:
-    """Return the paths that a line of the log can hold; the others are named."""
+    """Return the paths that can be written to the log; the others are left out with a warning."""
     odd = [path for path in paths if not path.isprintable()]
     if odd:
         log.warning(
-            "left out %d picture(s) with odd characters in their names: %s", len(odd), name_some(list(map(repr, odd)))
+            "left out %d picture(s) with unprintable characters in their names: %s",
+            len(odd),
+            name_some(list(map(repr, odd))),
         )
     return [path for path in paths if path.isprintable()]
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """What is known of the pictures on the disk beside the score file; (n_pictures,) with nan where nothing is."""
+    """First guesses that do not come from the score file; arrays are (n_pictures,) with nan for unknown values."""
 
     stars: np.ndarray | None = None
     model_scores: np.ndarray | None = None
@@ -95,8 +97,8 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     from custom_aesthetic.heads.prediction import score_pictures
 
     log.info(
-        "the scores start from features, so a model of the same features will look a little better on them than it is; "
-        "--recompute without --model and --feature_extractor_model gives scores of the choices alone"
+        "the scores start from features, so a model of the same features will look slightly better on them than it is; "
+        "--recompute without --model and --feature_extractor_model computes scores from the choices alone"
     )
     device = choose_device(arguments.device.device)
     scores, table = None, None
@@ -122,12 +124,12 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
 
 
 def find_model(directory: Path, name: str) -> Path:
-    """Return the model file of that name, relative to the directory or a path."""
+    """Return the model file; `name` is relative to the directory if it exists there, else a path."""
     return directory / name if (directory / name).is_file() else Path(name)
 
 
 def _aligned(paths: Sequence[str], known: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """The rows of `values`, which belong to `known`, in the order of `paths`; nan where there is none."""
+    """Reorder the rows of `values` from the order of `known` to that of `paths`; nan for unknown paths."""
     row_of = {path: row for row, path in enumerate(known)}
     aligned = np.full((len(paths), values.shape[1]), np.nan)
     for place, path in enumerate(paths):
@@ -152,7 +154,7 @@ def _stars_of(picture: Path) -> int | None:
 
 
 def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses: Guesses) -> PairPlan:
-    """Return the plan: each picture's guess is its starting score, or else its stars, or else the model's score."""
+    """Return the plan; a picture's first guess is its score in the file, else its stars, else the model's score."""
     earlier = {} if files.start is None else dict(zip(files.start.paths, files.start.scores, strict=True))
     here = set(paths)
     everyone = [*paths, *(path for path in earlier if path not in here)]
@@ -170,18 +172,18 @@ def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses:
 
 
 def describe(session: Session) -> str:
-    """Return what there is: choices first, then what the scores are worth, then the files, a line each."""
+    """Return lines on the number of choices, the quality of the scores, and the files."""
     progress = session.progress()
     if not progress["choices"]:
-        return f"{progress['pictures']} pictures, no choice yet"
+        return f"{progress['pictures']} pictures, no choices yet"
     lines = [f"{progress['choices']} choices, {progress['seen']} of {progress['pictures']} pictures seen"]
     to_go = progress["choices_to_go"]
     if to_go:
-        lines.append(f"after {to_go} more choice{'s'[: to_go != 1]} this says how good the scores are")
+        lines.append(f"make {to_go} more choice{'s'[: to_go != 1]} to see how good the scores are")
     elif progress["order_right"] is not None:
         lines.append(
-            f"of two random pictures, the right one is first in {_share(progress['order_right'])}; "
-            f"your choice would be predicted in {_share(progress['predicted'])}"
+            f"of two random pictures, the scores put the right one first in {_share(progress['order_right'])} "
+            f"and predict your choice in {_share(progress['predicted'])}"
         )
     files = session.files
     return "\n".join([*lines, f"scores in {files.json.name} and {files.csv.name}, choices in {files.log.name}"])

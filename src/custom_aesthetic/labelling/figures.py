@@ -36,12 +36,12 @@ class Figure(NamedTuple):
 
 
 class RandomPairs(NamedTuple):
-    """The quality of the scores on random pairs, which differ more than the pairs that the user is asked about."""
+    """The quality of the scores on random pairs, which are easier to order than the pairs that the user compares."""
 
     right: Figure
     """Share of pairs that the scores put in the true order, 0...1, higher is better; equal scores count one half."""
     predicted: Figure
-    """Share of the user's answers that the scores predict; it is lower, as people do not always answer the same."""
+    """Share of the user's answers that the scores predict; lower than `right`, because people are inconsistent."""
 
 
 def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int, *, seed: int = 0) -> RandomPairs:
@@ -71,8 +71,8 @@ def held_out_shares(answers: Answers, prior: Prior, *, seed: int = 0) -> np.ndar
     n_choices = int(choice.max(initial=-1)) + 1
     part = np.random.default_rng(seed).permutation(np.arange(n_choices) % HELD_OUT_PARTS)[choice]
     right = np.empty(len(choice))
-    for one in range(min(HELD_OUT_PARTS, n_choices)):
-        held, kept = part == one, part != one
+    for number in range(min(HELD_OUT_PARTS, n_choices)):
+        held, kept = part == number, part != number
         scores = fit_scores(answers.winners[kept], answers.losers[kept], prior)
         right[held] = 0.5 + 0.5 * np.sign(scores[answers.winners[held]] - scores[answers.losers[held]])
     return np.bincount(choice, right, n_choices) / np.bincount(choice, minlength=n_choices)

@@ -27,11 +27,11 @@ class PictureCache:
         self._lock = threading.Lock()
 
     def get(self, path: str, size: int) -> tuple[bytes, str]:
-        """Return the picture as bytes and media type; its longest side is at most the first of SIZES from `size` on.
+        """Return the picture as bytes and media type; its longest side is at most the smallest of SIZES >= `size`.
 
         Raises BadImage if the picture cannot be read.
         """
-        longest = next((one for one in SIZES if one >= size), SIZES[-1])
+        longest = next((known_size for known_size in SIZES if known_size >= size), SIZES[-1])
         file = self._directory / path
         try:
             changed = file.stat().st_mtime_ns
@@ -74,6 +74,6 @@ def _as_it_is(file: Path, longest: int) -> tuple[bytes, str] | None:
             image.load()
             plain = image.mode == "RGB" and getattr(image, "n_frames", 1) == 1 and max(image.size) <= longest
             upright = image.getexif().get(0x0112, 1) == 1
-    except Exception:  # what a decoder raises depends on the format and the damage; open_image then says it
+    except Exception:  # decoders raise many kinds of errors; open_image then reports the damage
         return None
     return (content, Image.MIME[image.format]) if plain and upright and image.format else None

@@ -32,10 +32,10 @@ class ScoreFiles:
 
 
 def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
-    """Return the files to work with; scores of another program are copied and become the starting point.
+    """Return the files of the session; scores of another program are backed up and become the starting point.
 
-    The copy is `scores.start.json` (or .csv; numbered if that exists). It is never changed, so that the scores can be
-    recomputed from it and the log.
+    The backup is `scores.start.json` (or .csv; numbered if that exists). It is never changed, so that the scores can
+    be recomputed from it and the log.
     """
     file = _score_file(directory, name)
     files = [file.with_suffix(".json"), file.with_suffix(".csv")]
@@ -52,11 +52,11 @@ def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
 
 def _score_file(directory: Path, name: str | None) -> Path:
     if not directory.is_dir():
-        raise UserError(f"image directory {directory} is not there or not a directory; check -d")
+        raise UserError(f"image directory {directory} does not exist or is not a directory; check -d")
     if name is not None:
         file = directory / name
         if file.suffix.lower() not in (".json", ".csv") or file.name == LOG_NAME:
-            raise UserError(f"--scores={name}: a score file ends in .json or .csv, and is not {LOG_NAME}")
+            raise UserError(f"--scores={name}: the name must end in .json or .csv and must not be {LOG_NAME}")
         return file
     return next(
         (directory / usual for usual in SCORE_FILES if (directory / usual).is_file()), directory / SCORE_FILES[0]
@@ -83,7 +83,7 @@ def _escaped(text: str) -> str:
 def score_table(
     paths: Sequence[str], numbers: Mapping[str, np.ndarray], n_comparisons: np.ndarray, start: ScoreTable | None
 ) -> ScoreTable:
-    """Return the rows to write: every picture that was compared or had a score before.
+    """Return the table to write: one row for each picture that was compared or had a score before.
 
     `numbers` contains `score` and `score_sigma`, (n_pictures,), in the units to write. `comparisons` includes those of
     the start, and other columns of the start are kept. `weight` is for `--loss_model=wmse`: its mean is 1, and it is
@@ -117,7 +117,7 @@ def _earlier_comparisons(start: ScoreTable | None, row: int | None) -> int:
 
 
 def write_score_files(files: ScoreFiles, table: ScoreTable) -> None:
-    """Write the scores in both formats; nothing if there are none yet."""
+    """Write the scores in both formats; write nothing if there are no scores yet."""
     if len(table):
         write_json(files.json, table)
         write_csv(files.csv, table)

@@ -1,4 +1,4 @@
-"""The server of the A/B page: it serves 127.0.0.1 only, its own page only, and pictures of the directory only."""
+"""The server of the A/B page: reachable from this machine only, for its own page and pictures of the directory only."""
 
 import contextlib
 import json
@@ -90,7 +90,7 @@ class OwnPageOnly:
         wants_token = request.url.path.startswith("/api/")
         given = request.headers.get("x-token") or ""
         if wants_token and not secrets.compare_digest(given.encode(), self.token.encode()):
-            return "the token is missing or of an earlier run; load the page again"
+            return "the token is missing or belongs to an earlier run; load the page again"
         return None
 
 
@@ -177,9 +177,9 @@ class ABServer:
     def _choice(self, asked: Answer) -> Answer:
         pictures, drawn = asked.get("pictures"), asked.get("drawn")
         if not isinstance(pictures, list) or len(pictures) > 100 or not all(isinstance(path, str) for path in pictures):
-            raise BadRequest("a choice needs its pictures")
+            raise BadRequest("a choice must list its pictures")
         if drawn not in ("adaptive", "random"):
-            raise BadRequest("a choice needs how it was drawn")
+            raise BadRequest("a choice must say how its pictures were drawn")
         moment = self.session.choose(
             pictures, _text(asked, "winner"), seconds=_seconds(asked.get("seconds")), drawn=drawn, time=_time(asked)
         )
@@ -203,7 +203,7 @@ class ABServer:
         self._windows[_text(asked, "window")] = time.monotonic()
 
     def _open_windows(self) -> list[str]:
-        """Return the windows that sent a request recently; one closed without finishing is forgotten after a while."""
+        """Return the windows that sent a request in the last FORGOTTEN_AFTER_SECONDS and have not finished."""
         return [window for window, heard in self._windows.items() if time.monotonic() - heard < FORGOTTEN_AFTER_SECONDS]
 
 
@@ -214,13 +214,13 @@ async def _read_json(request: Request) -> Answer:
     async for part in request.stream():
         content += part
         if len(content) > MOST_BYTES:
-            raise HTTPException(413, "too long")
+            raise HTTPException(413, "request too long")
     try:
         asked = json.loads(content)
     except (ValueError, RecursionError):
         raise HTTPException(400, "not JSON") from None
     if not isinstance(asked, dict):
-        raise HTTPException(400, "an object expected")
+        raise HTTPException(400, "JSON object expected")
     return asked
 
 
@@ -249,9 +249,9 @@ def _time(asked: Answer) -> str | None:
         if moment.tzinfo is not None:
             moment.astimezone(timezone.utc)  # fails in the first and last year
     except (TypeError, ValueError, OverflowError):
-        raise BadRequest("the time of a choice is ISO 8601") from None
+        raise BadRequest("the time of a choice must be in ISO 8601 format") from None
     if moment.tzinfo is None:
-        raise BadRequest("the time of a choice needs its zone")
+        raise BadRequest("the time of a choice must have a time zone")
     return str(value)
 
 
@@ -275,13 +275,13 @@ def open_socket(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(
-            f"port {port} is not available ({error.strerror}); is the page open already? --port=0 uses a free port"
+            f"port {port} is not available ({error.strerror}); is the page already open? --port=0 uses a free port"
         ) from None
     return listener
 
 
 def serve(server: ABServer, listener: socket.socket) -> None:
-    """Serve until the last window has finished or Ctrl-C; then the scores of the whole log are on the disk."""
+    """Serve until the last window finishes or Ctrl-C is pressed; then write the scores of the whole log."""
     settings = uvicorn.Config(server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     running = uvicorn.Server(settings)
 

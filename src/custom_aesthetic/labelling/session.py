@@ -1,4 +1,4 @@
-"""A labelling session: draws the pictures to compare, logs each choice, keeps the scores up to date as it goes."""
+"""A labelling session: it draws the pictures to compare, logs each choice and keeps the scores up to date."""
 
 import logging
 import math
@@ -23,26 +23,26 @@ log = logging.getLogger(__name__)
 
 GROUPS_REMEMBERED = 50
 GROUPS_COMING = 4
-"""Groups that the page may hold without an answer: the one shown and those loaded ahead."""
+"""Number of unanswered groups that the page can hold: the group shown and the groups loaded ahead."""
 COMING_SIGMA = 0.7
 SECONDS_BETWEEN_WRITES = 2.0
 SECONDS_TO_STOP = 0.5
 REST = 2.0
-"""The background rests this many times as long as its last update took, so that the page has the processor."""
+"""The background thread waits this many times as long as its last update took, to leave the processor to the page."""
 
 
 class BadRequest(UserError):
-    """What the page asked makes no sense; asking again will not help."""
+    """The request is invalid; repeating it does not help."""
 
 
 @dataclass(frozen=True)
 class PairPlan:
-    """What a session works with; rows of all arrays are `paths`."""
+    """The pictures and settings of a session; rows of all arrays are in the order of `paths`."""
 
     paths: tuple[str, ...]
-    """Pictures on the disk first, then those that only the log or the start names."""
+    """Pictures on the disk first, then pictures known only from the log or the starting scores."""
     n_here: int
-    """How many of them are on the disk: only these are shown."""
+    """Number of pictures on the disk; only these are shown."""
     prior: Prior
     scale: float
     """Scores are written as scale x logits + shift."""
@@ -75,10 +75,10 @@ class Session:
         self._n_at_start = comparisons.n_choices
         self._standing = self._fit()
 
-    # --- what the page asks ------------------------------------------------------------------------------------
+    # --- requests of the page ------------------------------------------------------------------------------------
 
     def group(self) -> dict[str, Any]:
-        """The pictures to show next, `{"pictures": [path, ...], "drawn": ...}`."""
+        """Return the pictures to show next, `{"pictures": [path, ...], "drawn": ...}`."""
         with self._lock:
             usable, standing = self._usable, self._standing
             if len(usable) < 2:
@@ -86,7 +86,7 @@ class Session:
             number = min(self.plan.number_to_compare, len(usable))
             coming = sorted({row for group in list(self._recent)[-GROUPS_COMING:] for row in group})
             sigmas, shown = standing.sigmas.copy(), standing.shown.copy()
-            sigmas[coming] *= COMING_SIGMA  # as if their answers were known already: other pictures have their turn
+            sigmas[coming] *= COMING_SIGMA  # as if their answers were already known, so that other pictures are drawn
             shown[coming] += 1
             group, drawn = draw_group(
                 Standing(standing.scores[usable], sigmas[usable], shown[usable]),
@@ -100,13 +100,13 @@ class Session:
             return {"pictures": [self.plan.paths[row] for row in rows], "drawn": drawn}
 
     def choose(self, pictures: Sequence[str], winner: str, *, seconds: float, drawn: str, time: str | None) -> str:
-        """Log that `winner` was chosen among `pictures`; return the choice's time, which names it.
+        """Log that `winner` was chosen among `pictures`; return the time of the choice, which identifies it.
 
-        The choice is on the disk before this returns. The same choice sent twice (same time) counts once.
+        The choice is on the disk before this returns. A choice sent twice (same time) counts once.
         """
         rows = [self._row.get(path) for path in pictures]
         if None in rows or winner not in pictures or not 2 <= len(set(pictures)) == len(pictures) <= 4:
-            raise BadRequest("that is no choice between pictures of this directory")
+            raise BadRequest("a choice must be between 2 to 4 different pictures of this directory")
         losers = [path for path in pictures if path != winner]
         choice = make_choice(winner, losers, seconds=seconds, drawn=drawn, time=time)
         with self._lock:
@@ -119,7 +119,7 @@ class Session:
         return choice[0].time
 
     def undo(self, time: str | None) -> dict[str, Any] | None:
-        """Take back the choice of that time, or the last one; return its group to show again, None if there is none."""
+        """Undo the choice made at `time`, or the last choice; return its group, or None if there is no such choice."""
         with self._lock:
             self._log.refresh()
             choice = self._log.last_choice() if time is None else self._log.choice_of(time)
@@ -131,7 +131,7 @@ class Session:
         return {"pictures": [choice[0].winner, *(row.loser for row in choice)], "drawn": choice[0].drawn}
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Show a picture no more, as it cannot be read."""
+        """Stop showing a picture that cannot be read."""
         with self._lock:
             if path in self._row and path not in self._unusable:
                 row = self._row[path]
@@ -142,13 +142,16 @@ class Session:
                 log.warning("left out %s: %s", path, reason)
 
     def holds(self, path: str) -> bool:
-        """Whether this is one of the pictures on the disk."""
+        """Return whether this is one of the pictures on the disk."""
         return self._row.get(path, self.plan.n_here) < self.plan.n_here
 
     def progress(self) -> dict[str, Any]:
-        """What the bar shows. `pace` is the median seconds of the last choices; `order_right` and `predicted` are what
-        the scores of the last update are worth on two random pictures, `[value, low, high]`, None before
-        `FEWEST_CHOICES`, which are `choices_to_go` from now."""
+        """Return the figures that the top of the page shows.
+
+        `pace` is the median time of the last choices in seconds. `order_right` and `predicted` are the quality of the
+        last update's scores on random pairs (see `RandomPairs`), `[value, low, high]`; they are None until there are
+        `FEWEST_CHOICES` choices. `choices_to_go` is the number still missing.
+        """
         with self._lock:
             paces = list(self._seconds.values())[-20:]
             shown = self._standing.shown[: self.plan.n_here]
@@ -167,9 +170,9 @@ class Session:
             }
 
     def summary(self) -> dict[str, Any]:
-        """What the last page shows, after the scores are written: the best and the worst, and where the files are.
+        """Write the scores, then return what the last page shows: progress, best and worst pictures, and file names.
 
-        `held_out` is the share of the choices made that scores fitted without them predict, `[value, low, high]`.
+        `held_out` is the share of choices that scores fitted without them predict, `[value, low, high]`.
         """
         self.update()
         found = self.held_out()
@@ -183,9 +186,10 @@ class Session:
             return {**self.progress(), "held_out": found, "best": ranked[:n_ends], "worst": worst, "files": files}
 
     def held_out(self) -> list[float] | None:
-        """Share of the choices made that scores fitted without them predict, and its 95 % interval.
+        """Return the share of choices that scores fitted without them predict, and its 95 % interval.
 
-        None before `FEWEST_CHOICES`. The pairs that were asked are closer than random ones, so it is the lower figure.
+        None until there are `FEWEST_CHOICES` choices. It is lower than the figures on random pairs, because the pairs
+        that were shown have closer scores.
         """
         with self._lock:
             n_choices, choices = self._log.n_choices, self._log.choices()
@@ -194,7 +198,7 @@ class Session:
     # --- the scores --------------------------------------------------------------------------------------------
 
     def update(self, *, with_figures: bool = True) -> None:
-        """Fit the scores to the whole log, write them, then find what they are worth."""
+        """Fit the scores to the whole log and write them, then estimate their quality."""
         with self._writing:
             with self._lock:
                 self._log.refresh()
@@ -207,17 +211,17 @@ class Session:
             self._random_pairs = self._worth(fitted, choices)
 
     def start(self) -> None:
-        """Begin to keep the scores up to date in the background."""
+        """Start the background thread that keeps the scores up to date."""
         self._worker = threading.Thread(target=self._work, name="scores", daemon=True)
         self._worker.start()
         self._changed.set()
 
     def stop(self) -> None:
-        """End the background work; the scores on the disk are those of the whole log."""
+        """Stop the background thread and write the scores of the whole log."""
         self._stopping.set()
         self._changed.set()
         if self._worker is not None:
-            self._worker.join(SECONDS_TO_STOP)  # it may be busy with figures, which nobody will read
+            self._worker.join(SECONDS_TO_STOP)  # it may still be computing figures that are no longer needed
         self.update(with_figures=False)
 
     def _work(self) -> None:
@@ -230,7 +234,7 @@ class Session:
             try:
                 self.update()
             except UserError as error:
-                log.error("the scores cannot be written yet (%s); every choice is in %s", error, self._log.file.name)
+                log.error("cannot write the scores (%s); all choices are saved in %s", error, self._log.file.name)
             taken = time.monotonic() - begun
             self._stopping.wait(max(REST * taken, min(SECONDS_BETWEEN_WRITES, len(self.plan.paths) / 1000)))
 
@@ -258,7 +262,7 @@ class Session:
         return random_pairs(fitted.scores, answers, self.plan.prior, self.plan.n_here)
 
     def _caught_up(self, fitted: Standing, rows: Sequence[Comparison]) -> Standing:
-        """The fitted standing with the choices made since the fit began."""
+        """Return the fitted standing, updated by the choices made since the fit began."""
         for row in rows:
             if row.drawn != "undo" and row.winner in self._row and row.loser in self._row:
                 fitted = after_choice(fitted, self._row[row.winner], [self._row[row.loser]])
@@ -272,7 +276,7 @@ class Session:
         write_score_files(self.files, score_table(self.plan.paths, numbers, standing.shown, self.files.start))
 
     def _lately(self, number: int) -> set[frozenset[int]]:
-        """The groups not to draw again now, as places among the usable; fewer where there are few groups at all."""
+        """Return the recent groups, which are not drawn again, as places in `_usable`; at most half of all groups."""
         n_kept = max(1, min(GROUPS_REMEMBERED, math.comb(len(self._usable), number) // 2))
         places = [np.searchsorted(self._usable, sorted(group)) for group in list(self._recent)[-n_kept:]]
         return {frozenset(int(place) for place in group) for group in places}
@@ -283,7 +287,7 @@ def _rounded(figure: Sequence[float]) -> list[float]:
 
 
 def with_names(plan: PairPlan, names: Sequence[str]) -> PairPlan:
-    """The plan with pictures that are not on the disk but in the log: their comparisons still tell of the others."""
+    """Return the plan extended by pictures that are only in the log: their comparisons inform the other scores."""
     new = [name for name in dict.fromkeys(names) if name not in set(plan.paths)]
     if not new:
         return plan

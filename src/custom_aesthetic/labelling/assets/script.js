@@ -1,6 +1,6 @@
 "use strict";
-// Shows groups of pictures, sends each choice, and is never ahead of what is saved without saying so.
-// What is not saved yet is kept in sessionStorage: a reload or a server that was killed loses no choice.
+// Shows groups of pictures and sends each choice; while choices cannot be sent, the page says so.
+// Choices that are not sent yet are kept in sessionStorage: neither a reload nor a killed server loses them.
 
 const READY_GROUPS = 3; // loaded and decoded before they are needed
 const RETRY_MS = 1000;
@@ -39,7 +39,7 @@ const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // --- talking to the server ---------------------------------------------------------------------------------------
 
-// A name that is not UTF-8 holds what no address can: it goes as JSON.
+// A file name that is not UTF-8 cannot be part of a URL as it is: it is sent as JSON.
 function inAddress(path) {
   try {
     return encodeURIComponent(path);
@@ -59,7 +59,7 @@ async function ask(name, body) {
   throw Object.assign(new Error(content.error || answer.statusText), { status: answer.status });
 }
 
-// Asks until there is an answer. A server that was started anew wants its own token: the page is loaded again.
+// Repeats the request until the server answers. A restarted server has a new token: the page is then reloaded.
 async function askUntilAnswered(name, body) {
   for (;;) {
     try {
@@ -70,12 +70,12 @@ async function askUntilAnswered(name, body) {
       if (error.status === 400) throw error;
       if (error.status === 403) {
         if (!state.reloading) location.reload();
-        state.reloading = true; // once: a second call would break off the first
+        state.reloading = true; // a second call of reload would cancel the first
         await new Promise(() => {});
       }
       const count = state.unsent.filter((one) => one.name === "choice").length;
-      const kept = count ? ` ${count} choice${count > 1 ? "s are" : " is"} kept here until then.` : "";
-      say(error.status ? `${error.message}.${kept}` : `The server does not answer; start the script again to go on.${kept}`);
+      const kept = count ? ` This page keeps ${count} unsaved choice${count > 1 ? "s" : ""} until then.` : "";
+      say(error.status ? `${error.message}.${kept}` : `The server does not answer; start the script again to continue.${kept}`);
       await wait(RETRY_MS);
     }
   }
@@ -176,7 +176,7 @@ function next() {
 
 // --- what the user does ------------------------------------------------------------------------------------------
 
-// The time names the choice, so it needs microseconds of its own: the last three digits are drawn.
+// The time identifies the choice, so it must be unique: the last three digits of the microseconds are random.
 function timeNow() {
   const digits = String(Math.floor(Math.random() * 1000)).padStart(3, "0");
   return new Date().toISOString().replace("Z", `${digits}+00:00`);
@@ -198,7 +198,7 @@ function skip() {
   if (state.shown) next();
 }
 
-// One at a time: a second press waits until the first has shown its pair.
+// Undoes one choice at a time: a second press waits until the pictures of the first are shown.
 function undo() {
   state.undoing = state.undoing.then(undoOne);
 }
@@ -309,15 +309,15 @@ function pictureRow(title, paths) {
   return [element("h2", "", title), list];
 }
 
-// What the scores are worth, a line each; nothing is said before there are enough choices.
+// Returns lines on the quality of the scores; none before there are enough choices.
 function worth(summary) {
   const more = summary.choices_to_go;
-  if (more) return [`After ${more} more choice${more === 1 ? "" : "s"}, this page says how good the scores are.`];
+  if (more) return [`After ${more} more choice${more === 1 ? "" : "s"}, this page shows how good the scores are.`];
   if (!summary.order_right || !summary.held_out) return [];
   return [
     `${percent(summary.order_right[0])} of random pairs are in the right order (${range(summary.order_right)}).`,
     `${percent(summary.predicted[0])} of your choices between two random pictures would be predicted (${range(summary.predicted)}).`,
-    `${percent(summary.held_out[0])} of your ${summary.choices} choices so far are predicted by scores made without them (${range(summary.held_out)}); the pairs shown are closer than random ones.`,
+    `${percent(summary.held_out[0])} of your ${summary.choices} choices so far are predicted by scores made without them (${range(summary.held_out)}); the pairs shown have closer scores than random pairs.`,
   ];
 }
 
@@ -329,8 +329,8 @@ async function showSummary(summary, others) {
   for (const line of worth(summary)) page.append(element("p", "", line));
   if (summary.files.length) page.append(element("p", "", `Saved: ${summary.files.join(", ")}.`));
   const closing = others
-    ? "Another window is still open; the script goes on for it."
-    : "The script has ended. Start it again to go on from here.";
+    ? "Another window is still open, so the script keeps running."
+    : "The script has ended. Start it again to continue from here.";
   page.append(element("p", "", closing));
   page.append(...pictureRow("Liked most", summary.best), ...pictureRow("Liked least", summary.worst));
   stage.replaceChildren(page);
