@@ -370,7 +370,7 @@ def test_another_log_is_merged_in(colour_pictures, tmp_path):
         (["--scores=comparisons.csv"], "must not be comparisons.csv"),
         (["--number_to_compare=5"], "at most 4"),
         (["--strategy=clever"], "adaptive, random"),
-        (["--model=none.safetensors"], "is not there"),
+        (["--model=none.safetensors"], "does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_the_page_opens(colour_pictures, options, message):
