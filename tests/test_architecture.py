@@ -31,7 +31,7 @@ OWNERS = {
     "sklearn": {
         *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
     },
-    "tqdm": {"features.table"},
+    "tqdm": {"base.progress"},
 }
 """Heavy or delicate libraries, and the packages or modules that alone may import them."""
 

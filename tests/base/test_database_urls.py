@@ -1,6 +1,9 @@
 """No part of a password is shown, wherever it stands in a URL and whatever it is made of."""
 
+import importlib
+import logging
 import random
+import sys
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -94,3 +97,37 @@ def test_arguments_that_are_not_known_are_named_without_a_password() -> None:
 
 def parsed(argument: str) -> TrainingArguments:
     return parse_arguments(TrainingArguments, ["-d=x", argument], description="")[0]
+
+
+SCRIPTS = ("predictor_training", "data_analysis", "spotlight", "ab_scorer", "scorer")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--databse={}"],
+        ["--databse", "{}"],
+        ["--databse={}?password=QXZ"],
+        ["{}"],
+        ["--offline={}"],
+        ["--device={}", "--port={}", "--trials={}"],
+    ],
+)
+def test_no_script_prints_the_password_of_a_mistyped_option(
+    name: str, arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
+    script = importlib.import_module(f"aesthetic_{name}")
+    url = "postgresql://me:QXZQXZ@host/db"
+    with pytest.raises(UserError) as raised:
+        script.run(["-d=nowhere", "-m=model.safetensors", *(argument.format(url) for argument in arguments)])
+    assert not shows_part(f"{caplog.text} {raised.value}")
+
+
+def test_without_sqlalchemy_as_for_labelling_alone_all_before_the_host_is_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy.engine", None)
+    assert shown_url("postgresql://me:QXZ@host/db") == "postgresql://***@host/db"
+    assert shown_url("sqlite:///db.sqlite") == "sqlite:///db.sqlite"

@@ -77,13 +77,16 @@ def test_no_process_outlives_the_script(start: Callable, number: signal.Signals)
     wait_until(lambda: all(is_gone(one) for one in started))
 
 
-def test_a_child_that_does_not_listen_is_killed(start: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_signals", [1, 2])
+def test_a_child_that_does_not_listen_is_killed_and_the_status_is_that_of_the_first_signal(
+    start: Callable, tmp_path: Path, n_signals: int
+) -> None:
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); Path('deaf').touch(); time.sleep(300)"
     script, started = start(deaf)
     wait_until((tmp_path / "deaf").exists)
-    script.send_signal(signal.SIGTERM)
-    script.send_signal(signal.SIGTERM)
-    assert script.wait(PATIENCE_SECONDS) == 128 + signal.SIGKILL
+    for _ in range(n_signals):
+        script.send_signal(signal.SIGTERM)
+    assert script.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
     wait_until(lambda: all(is_gone(one) for one in started))
 
 

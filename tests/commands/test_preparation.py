@@ -230,3 +230,15 @@ def test_near_duplicates_are_left_out_together_by_the_folds(
     monkeypatch.setattr(preparation, "near_duplicates", lambda *_: alike)
     problem = make_problem(scored.table, features, head_input, ObjectiveSettings(), split, CPU)
     assert sorted(len(set(range(5)) & set(fold.left_out.tolist())) for fold in problem.folds) == [0, 0, 0, 5]
+
+
+def test_what_is_not_used_is_counted_once(colour_pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
+    write_scores(colour_pictures)
+    for name in ("new.png", "film.mp4", "warm/film.MP4", "notes.txt"):
+        (colour_pictures / name).write_bytes(b"")
+    load(colour_pictures)
+    counted = [line for line in caplog.messages if line.startswith("ignored in ")]
+    assert len(counted) == 1
+    assert counted[0].endswith(": 2 .mp4, 1 .csv, 1 .txt")
+    assert f"1 pictures in {colour_pictures} have no score and are not used" in caplog.messages

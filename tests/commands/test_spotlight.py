@@ -73,9 +73,9 @@ def test_a_picture_learnt_from_is_judged_by_its_out_of_fold_score(tmp_path: Path
 def test_rank_1_is_the_best_and_ties_share_it(tmp_path: Path) -> None:
     frame = make_frame(three_pictures(tmp_path), None)
     np.testing.assert_equal(frame["rank"].to_numpy(), [2, math.nan, 1])
-    np.testing.assert_equal(frame["model_rank"].to_numpy(), [3, 1, 1])
-    np.testing.assert_equal(frame["rank_error"].to_numpy(), [-1, math.nan, 0])
-    np.testing.assert_equal(frame["error"].to_numpy(), [0.5, math.nan, 1])
+    np.testing.assert_equal(frame["model_rank"].to_numpy(), [math.nan, 1, 1])
+    np.testing.assert_equal(frame["rank_error"].to_numpy(), [math.nan, math.nan, 0])
+    np.testing.assert_equal(frame["error"].to_numpy(), [math.nan, math.nan, 1], "the first is learnt from")
 
 
 @pytest.mark.parametrize("n_images", [100, 2500])

@@ -1,6 +1,7 @@
 """The table of features: right, complete, and never computed twice."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -67,11 +68,15 @@ def test_without_hidden_states_each_extractor_gives_its_own_default(tmp_path: Pa
     ]
 
 
-def test_a_second_run_computes_nothing_and_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_computes_nothing_and_is_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
     paths = make_pictures(tmp_path, 10)
     first = load_features(tmp_path, paths, [MeanColour()])
-    shown = capfd.readouterr()
-    assert "features of mean-colour" in shown.err and "pictures/s" in shown.err and shown.out == ""
+    assert capfd.readouterr().err == "", "nothing but lines of the log where there is no terminal"
+    assert "features of mean-colour: 10 pictures" in caplog.messages
+    caplog.clear()
 
     again = MeanColour()
     second = load_features(tmp_path, paths, [again])

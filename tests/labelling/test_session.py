@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import re
+import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -411,3 +414,23 @@ def test_choices_among_ten_thousand_pictures_do_not_wait_for_the_scores(colour_p
         session.progress()
     session.stop()
     assert len(read_scores(colour_pictures / "scores.csv").paths) > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of bytes are Linux's")
+def test_pictures_with_odd_names_are_scored_and_their_scores_read_back(colour_pictures):
+    odd = [os.fsdecode(b"cold/caf\xe9.png"), "cold/line\nbreak.png", "cold/\u200bspace.png"]
+    for name in odd:
+        shutil.copyfile(colour_pictures / "cold" / "00.png", colour_pictures / name)
+    session = seeded(session_of(colour_pictures))
+    for number, name in enumerate(odd):
+        moment = f"2026-01-01T00:00:0{number}+00:00"
+        session.choose([name, "warm/01.png"], name, seconds=1, drawn="random", time=moment)
+    session.update()
+    assert session.progress()["pictures"] == 27
+    for file in ("scores.json", "scores.csv"):
+        assert set(odd) <= set(read_scores(colour_pictures / file).paths)
+    (colour_pictures / "scores.json").unlink()
+    again = session_of(colour_pictures)
+    assert again.progress()["choices"] == 3
+    again.update()
+    assert set(odd) <= set(read_scores(colour_pictures / "scores.json").paths)

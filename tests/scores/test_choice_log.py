@@ -154,3 +154,37 @@ def test_another_file_of_that_name_is_refused(tmp_path):
 def test_a_log_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         ComparisonLog(tmp_path / "missing" / "comparisons.csv").append(a_choice())
+
+
+ODD_NAMES = [
+    "caf\udce9.png",
+    "line\nbreak.png",
+    'quote".png',
+    '"quoted".png',
+    "a\r,b.png",
+    "\udcff\x1b[2J.png",
+    "ü.png",
+]
+
+
+def test_names_that_are_not_utf_8_or_hold_newlines_read_back_each_on_one_line(tmp_path):
+    file = tmp_path / "comparisons.csv"
+    choices = [
+        make_choice(name, ["plain.png"], seconds=1, drawn="random", time=str(number))
+        for number, name in enumerate(ODD_NAMES)
+    ]
+    for choice in choices:
+        ComparisonLog(file).append(choice)
+    assert len(file.read_bytes().splitlines()) == 1 + len(ODD_NAMES)
+    log = ComparisonLog(file)
+    assert log.n_unreadable == 0
+    assert {row.winner for row in log.choices()} == set(ODD_NAMES)
+    assert b"caf\xe9.png" in file.read_bytes(), "as the bytes of the name"
+    log.append(undo_rows(choices[1]))
+    assert {row.winner for row in ComparisonLog(file).choices()} == set(ODD_NAMES) - {ODD_NAMES[1]}
+
+
+def test_a_name_that_begins_with_a_quote_and_is_no_json_stands_for_itself(tmp_path):
+    file = tmp_path / "comparisons.csv"
+    file.write_text(f'{HEADER}\n1,"""a.png",b.png,1,,random\n', encoding="utf-8")
+    assert [row.winner for row in ComparisonLog(file).choices()] == ['"a.png']

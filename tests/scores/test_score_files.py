@@ -231,7 +231,11 @@ def test_a_path_that_is_no_text_is_an_error(tmp_path: Path, path: object) -> Non
 @pytest.mark.skipif(os.name == "nt", reason="there they are paths")
 @pytest.mark.parametrize(
     ("directory", "words"),
-    [(".\\images", "separated by /: -d ./images"), ("C:\\my images", "under WSL it is /mnt/c/my")],
+    [
+        (".\\images", "separated by /: -d ./images"),
+        ("C:\\my images", "under WSL it is /mnt/c/my"),
+        ("\\\\server\\share\\images", "network folder of Windows: mount \\\\server\\share"),
+    ],
 )
 def test_a_directory_in_the_spelling_of_windows_is_explained(directory: str, words: str) -> None:
     with pytest.raises(UserError) as raised:
@@ -252,3 +256,9 @@ def test_a_score_file_named_from_the_current_directory_is_explained(
     write(tmp_path, "saved_scores.csv", "relative_path,score\na.png,1\n")
     with pytest.raises(UserError, match="--scores is relative to -d"):
         find_score_file(Path("pictures"), "saved_scores.csv")
+
+
+@pytest.mark.parametrize("text", ["\\\\server\\share\\a.png", "//server/share/a.png", "\\a.png", "\\\\?\\C:\\a.png"])
+def test_an_image_on_a_network_share_is_not_inside_the_directory(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="not a path inside the image directory"):
+        read_scores(write(tmp_path, "s.json", {text: 1.0}))

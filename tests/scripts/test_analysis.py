@@ -20,6 +20,8 @@ from custom_aesthetic.heads.predictor import Predictor, from_layers
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.search.storage import close_storage, open_storage
+from custom_aesthetic.search.study import IDENTITY
+from custom_aesthetic.search.succession import SERIES
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
 from tests.quality.test_statistics_line import FORM
@@ -190,6 +192,22 @@ def test_a_study_that_is_not_there_is_named_beside_those_that_are(
     close_storage(storage)
     with pytest.raises(UserError, match=r"--name=yours: no such study .*: mine"):
         analyse("-m=model.safetensors", "--report=r.html", "--database=sqlite:///db.sqlite", "--name=yours")
+
+
+def test_a_study_is_shown_by_its_newest_successor_as_training_goes_on_with_it(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
+    storage = open_storage("sqlite:///db.sqlite")
+    for name, series in (("mine", None), ("mine-2", "mine"), ("mine-10", "mine"), ("mine-11", None)):
+        study = optuna.create_study(study_name=name, storage=storage)
+        study.set_user_attr(IDENTITY, {})
+        if series is not None:
+            study.set_user_attr(SERIES, series)
+        study.optimize(lambda trial: trial.suggest_float("dropout", 0, 1), n_trials=3)
+    close_storage(storage)
+    for name, shown in (("mine", "mine-10"), ("mine-2", "mine-2")):
+        analyse("-m=model.safetensors", "--report=report.html", "--database=sqlite:///db.sqlite", f"--name={name}")
+        assert f"The study {shown} has 3" in Path("report.html").read_text()
 
 
 def test_a_million_images_are_analysed() -> None:

@@ -372,7 +372,7 @@ def test_the_best_model_is_on_disk_as_soon_as_it_is_the_best(tmp_path: Path, mon
         written.append(load_model(tmp_path / "model.safetensors").metadata["trial"])
         assert written[-1] == str(best.number)
 
-    monkeypatch.setattr("custom_aesthetic.search.run.log.info", note)
+    monkeypatch.setattr("custom_aesthetic.base.progress.log.info", note)
     run_search(tmp_path, 5)
     assert len(written) == 5
 

@@ -240,3 +240,11 @@ def test_older_spellings_are_accepted() -> None:
 def test_a_directory_without_its_option_is_told_where_others_are_ignored() -> None:
     with pytest.raises(UserError, match="did you mean -d images"):
         parse_arguments(TrainingArguments, ["images", "--regex=a"], description="test", ignore_unknown=True)
+
+
+@pytest.mark.parametrize("line", ["-d = {}", '-d="{}"', "-d {}", "--directory={}  # the share"])
+def test_a_network_folder_of_windows_keeps_its_backslashes(tmp_path: Path, line: str) -> None:
+    share = r"\\server\share\my images"
+    (tmp_path / "arguments.txt").write_text(line.format(share))
+    assert parse(f"@{tmp_path / 'arguments.txt'}").images.directory == share
+    assert parse(f"-d={share}").images.directory == share

@@ -44,10 +44,12 @@ def scrubbed(message: str, database: str) -> str:
 
 
 def _without_password(database: str) -> str | None:
-    """Return a URL with its password replaced by stars; None if SQLAlchemy finds no user before the `@`."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
+    """Return a URL with its password replaced by stars; None if SQLAlchemy is missing or finds no user before `@`."""
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ModuleNotFoundError:  # labelling alone does not need it
+        return None
     before = database.rpartition("@")[0]
     if _secret_argument(before) is not None:
         return None

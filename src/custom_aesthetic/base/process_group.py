@@ -20,7 +20,8 @@ def run_in_group(work: Callable[[], None]) -> None:
 
     The group ends when the work ends and when this process is interrupted, terminated or killed. This process exits
     with the status of the child. Call it before any thread is started or any heavy library is loaded. On Windows, which
-    has no such process groups, `work` runs in this process.
+    has no such process groups, `work` runs in this process. If a signal was passed on and the child ended by a signal,
+    also by being killed because it took too long, the status is that of the signal that was passed on: 143 for SIGTERM.
     """
     if not hasattr(os, "fork"):
         work()
@@ -55,10 +56,10 @@ def _end_with_parent(pipe: int) -> None:
 
 def _mind(child: int) -> int:
     """Wait for the child, pass signals on to it, then kill what is left of its group; return its exit status."""
-    asked: list[float] = []
+    asked: list[tuple[float, int]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        asked.append(time.monotonic())
+        asked.append((time.monotonic(), number))
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number if len(asked) == 1 else signal.SIGKILL)
 
@@ -67,7 +68,7 @@ def _mind(child: int) -> int:
     former = {number: signal.signal(number, pass_on) for number in heeded}
     try:
         while _is_running(child):
-            if asked and time.monotonic() > asked[0] + PATIENCE_SECONDS:
+            if asked and time.monotonic() > asked[0][0] + PATIENCE_SECONDS:
                 break
             time.sleep(NAP_SECONDS)
     finally:
@@ -76,7 +77,9 @@ def _mind(child: int) -> int:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for number, handler in former.items():
             signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+    if status >= 0:
+        return status
+    return 128 + (asked[0][1] if asked else -status)
 
 
 def _is_running(child: int) -> bool:

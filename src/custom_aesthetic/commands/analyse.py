@@ -28,6 +28,7 @@ from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.out_of_fold import COLUMN
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv, write_json
 from custom_aesthetic.search.storage import opened_study
+from custom_aesthetic.search.succession import newest_name
 from custom_aesthetic.settings.training import AnalysisArguments, AnalysisSettings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _study(settings: AnalysisSettings) -> "contextlib.AbstractContextManager[Stu
     if settings.report is None or (settings.database is None and settings.name is None):
         return contextlib.nullcontext()
     database = DEFAULT_DATABASE if settings.database is None else settings.database
-    return opened_study(database, DEFAULT_NAME if settings.name is None else settings.name)
+    return opened_study(database, DEFAULT_NAME if settings.name is None else settings.name, newest_name)
 
 
 def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], study: "Study | None") -> None:

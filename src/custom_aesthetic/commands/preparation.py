@@ -20,6 +20,7 @@ from custom_aesthetic.features.hidden_states import HeadInput, make_head_input, 
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
+from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.quality.judge import Judge, check_scores
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import (
@@ -67,8 +68,8 @@ class ScoredImages:
 def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredImages:
     """Return the scored images and their split, which is not settled before there are features; nothing is written.
 
-    Scored images that do not exist are left out and named. UserError if fewer than four remain, if all scores are
-    equal, or if the train or the eval set is empty.
+    Scored images that do not exist are left out and named, and what is not used is counted. UserError if fewer than
+    four remain, if all scores are equal, or if the train or the eval set is empty.
     """
     directory = Path(images.directory)
     file = find_score_file(directory, images.scores)
@@ -77,6 +78,9 @@ def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredIma
     if missing:
         log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
     table = keep_rows(table, set(missing), f"scored images of {file} found in {directory}")
+    n_unscored = len(set(find_images(directory)) - set(table.paths))
+    if n_unscored:
+        log.info("%d pictures in %s have no score and are not used", n_unscored, directory)
     if np.ptp(np.asarray(table.scores)) == 0:
         raise UserError(
             f"all {len(table)} scores in {file} are equal, so there is no taste to learn; give better pictures higher "

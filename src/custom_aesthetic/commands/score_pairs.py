@@ -15,7 +15,6 @@ from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
 from custom_aesthetic.scores.prior import standardised, starting_prior, to_units
-from custom_aesthetic.scores.score_files import name_some
 from custom_aesthetic.settings.scorers import ABArguments
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ def open_session(arguments: ABArguments) -> Session:
     """Return the session that the arguments describe; raise UserError for mistakes the user can correct."""
     images = arguments.images
     directory = Path(images.directory)
-    paths = showable(find_images(directory))
+    paths = find_images(directory)
     if len(paths) < 2:
         raise UserError(f"{len(paths)} picture(s) in {directory}; at least 2 are needed; check -d")
     files = open_score_files(directory, images.scores)
@@ -58,18 +57,6 @@ def open_session(arguments: ABArguments) -> Session:
     plan = replace(plan, strategy=images.strategy, number_to_compare=images.number_to_compare)
     named = [name for row in comparisons.choices() for name in (row.winner, row.loser)]
     return Session(with_names(plan, named), files, comparisons)
-
-
-def showable(paths: Sequence[str]) -> list[str]:
-    """Return the paths that can be written to the log; the others are left out with a warning."""
-    odd = [path for path in paths if not path.isprintable()]
-    if odd:
-        log.warning(
-            "left out %d picture(s) with unprintable characters in their names: %s",
-            len(odd),
-            name_some(list(map(repr, odd))),
-        )
-    return [path for path in paths if path.isprintable()]
 
 
 @dataclass(frozen=True)

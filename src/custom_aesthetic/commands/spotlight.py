@@ -34,12 +34,15 @@ def make_frame(pictures: JudgedPictures, features: FeatureTable | None) -> pd.Da
     """Return the table that Spotlight shows, a picture a row.
 
     Rank 1 is the highest score; equal scores share the lower number. `judged_by` says what error and model_rank come
-    from: the out-of-fold score of a picture that the model has learnt from, else the model score; `learnt from` marks
-    those that say nothing of how good the model is. error is score - that score, rank_error is rank - model_rank.
+    from: the out-of-fold score of a picture that the model has learnt from, else the model score. Those marked `learnt
+    from` have neither, because they say nothing of how good the model is. error is score - that score, rank_error is
+    rank - model_rank.
     `features` are those of the same pictures, in any order; without them there is no embedding.
     """
     folder = pictures.directory.resolve()
-    ranks, model_ranks = _ranks(pictures.scores), _ranks(pictures.judged_scores)
+    is_unseen = ~pictures.learnt | np.isfinite(pictures.out_of_fold)
+    judged_scores = np.where(is_unseen, pictures.judged_scores, np.nan)
+    ranks, model_ranks = _ranks(pictures.scores), _ranks(judged_scores)
     by_folds = {"out_of_fold_score": pictures.out_of_fold} if np.isfinite(pictures.out_of_fold).any() else {}
     frame = pd.DataFrame(
         {
@@ -50,7 +53,7 @@ def make_frame(pictures: JudgedPictures, features: FeatureTable | None) -> pd.Da
             "model_score": pictures.model_scores,
             **by_folds,
             "judged_by": [JUDGED_BY[kind] for kind in pictures.kinds],
-            "error": pictures.errors,
+            "error": pictures.scores - judged_scores,
             "rank": ranks,
             "model_rank": model_ranks,
             "rank_error": ranks - model_ranks,

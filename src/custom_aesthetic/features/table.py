@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.progress import Progress, progress_of
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.features.cache import FeatureSet, Located, open_feature_set
 from custom_aesthetic.features.cache_folders import cache_folders
@@ -141,10 +141,10 @@ def _complete(
     kinds, kind_of = np.unique(missing[rows], axis=0, return_inverse=True)
     kind_of = kind_of.reshape(-1)
     description = f"features of {job.extractor.name}"
-    with tqdm(total=len(rows), desc=description, unit=" pictures", disable=not show_progress, smoothing=0.1) as bar:
+    with progress_of(len(rows), description, "pictures", is_shown=show_progress) as progress:
         for i, kind in enumerate(kinds):
             names = [name for name, wanted in zip(job.sets, kind, strict=True) if wanted]
-            _compute(job, names, rows[kind_of == i], pictures, precision, failures, bar)
+            _compute(job, names, rows[kind_of == i], pictures, precision, failures, progress)
     for number, (name, feature_set) in enumerate(job.sets.items()):
         if missing[:, number].any():
             _compact(feature_set, pictures)
@@ -159,7 +159,7 @@ def _compute(
     pictures: Pictures,
     precision: str,
     failures: dict[int, str],
-    bar: tqdm,
+    progress: Progress,
 ) -> None:
     """Compute the features of these sets and rows; each batch is cached as soon as it is computed."""
 
@@ -179,11 +179,11 @@ def _compute(
                 if computed
                 else f"{job.extractor.name} gives no finite features for it"
             )
-        bar.update(len(batch_rows))
+        progress.update(len(batch_rows))
 
     def fail(row: int, reason: str) -> None:
         failures[row] = reason
-        bar.update()
+        progress.update()
 
     wanted: dict[str, list[int]] = {}
     for view, hidden_state in names:

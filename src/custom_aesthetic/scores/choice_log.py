@@ -4,20 +4,27 @@ Columns: `time` (UTC, ISO 8601), `winner`, `loser` (paths relative to the image 
 choice), `undoes` (in a row that takes a choice back: the time of that choice) and `drawn` (how the pair came about:
 `adaptive`, `random`, or `undo`). One choice among N pictures is N - 1 rows of one time. A log is a set of rows:
 order does not matter, so logs are merged by `merge_log` or by putting one below the other.
+
+A name that is not UTF-8 keeps its bytes. A name with a character that cannot be printed, such as a newline, stands as
+JSON (`"line\\nbreak.png"`), because a row is one line.
 """
 
+import contextlib
 import csv
 import errno
 import io
+import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.text import csv_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +34,9 @@ COLUMNS = ("time", "winner", "loser", "seconds", "undoes", "drawn")
 HEADER = ",".join(COLUMNS)
 DRAWN = ("adaptive", "random", "undo")
 """The last word of every whole row: a torn row does not have it."""
+
+_ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+"""Bytes of a name that is not UTF-8."""
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and would write other line ends without it
 
@@ -88,7 +98,7 @@ class ComparisonLog:
             try:
                 size = os.fstat(descriptor).st_size
                 start = HEADER + "\n" if size == 0 else _closing(descriptor, size)
-                content = (start + "".join(_line(row) for row in rows)).encode()
+                content = csv_bytes(start + "".join(_line(row) for row in rows))
                 written = os.write(descriptor, content)
                 if written < len(content):
                     raise OSError(errno.ENOSPC, "the disk is full")
@@ -187,15 +197,31 @@ def merge_log(target: ComparisonLog, other: Path) -> int:
 
 def _line(row: Comparison) -> str:
     stream = io.StringIO(newline="")
-    cells = (row.time, row.winner, row.loser, f"{row.seconds:g}", row.undoes, row.drawn)
+    cells = (row.time, _cell(row.winner), _cell(row.loser), f"{row.seconds:g}", row.undoes, row.drawn)
     csv.writer(stream, lineterminator="\n").writerow(cells)
     return stream.getvalue()
+
+
+def _cell(name: str) -> str:
+    """Return a name as it stands in a row: as it is, or as JSON where it could be mistaken or would break the line."""
+    plain = _ESCAPED_BYTES.sub("", name)
+    return name if plain.isprintable() and not name.startswith('"') else json.dumps(name)
+
+
+def _name(cell: str) -> str:
+    """Return the name that stands in a cell; one that begins with a quote but is no JSON stands for itself."""
+    if cell.startswith('"'):
+        with contextlib.suppress(ValueError, RecursionError):
+            name = json.loads(cell)
+            if isinstance(name, str):
+                return name
+    return cell
 
 
 def _parse(content: bytes) -> tuple[list[Comparison], int]:
     """The rows in these bytes and the number of lines that are none. Lines stand alone: a torn one spoils no other."""
     rows, n_unreadable = [], 0
-    for line in content.decode("utf-8-sig", errors="replace").split("\n"):
+    for line in content.decode("utf-8-sig", errors="surrogateescape").split("\n"):
         text = line.rstrip("\r")
         if not text or text == HEADER:
             continue
@@ -210,12 +236,12 @@ def _parse(content: bytes) -> tuple[list[Comparison], int]:
 def _row(line: str) -> Comparison | None:
     try:
         (cells,) = csv.reader([line], strict=True)
-        time, winner, loser, seconds, undoes, drawn = cells
-        taken = float(seconds)
+        time, first, second, seconds, undoes, drawn = cells
+        winner, loser, taken = _name(first), _name(second), float(seconds)
     except (ValueError, csv.Error):
         return None
     whole = drawn in DRAWN and bool(time and winner and loser) and winner != loser and math.isfinite(taken)
-    if not whole or (drawn == "undo") != bool(undoes) or "\ufffd" in winner + loser:
+    if not whole or (drawn == "undo") != bool(undoes):
         return None
     return Comparison(time, winner, loser, taken, drawn, undoes)
 

@@ -75,6 +75,8 @@ def _windows_hint(text: str) -> str:
     plain = text.replace("\\", "/")
     if len(drive) == 2:
         return f"that is a path of Windows; under WSL it is /mnt/{drive[0].lower()}{plain[2:]}"
+    if drive:
+        return f"that is a network folder of Windows: mount {drive} and give the directory that it is mounted at"
     return f"on this system directories are separated by /: -d {plain}"
 
 

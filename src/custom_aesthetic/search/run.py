@@ -16,6 +16,7 @@ from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.base.processes import folder_prefix, sweep_folders
+from custom_aesthetic.base.progress import StatusLine, status_line
 from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.search.best_models import BestModels, MakeFiles
 from custom_aesthetic.search.cost import costly_trial, say_time
@@ -199,26 +200,27 @@ def _search(
     costly = costly_trial(problem, plan.space)
     if costly is not None:
         log.warning("%s", costly)
-    progress = _Progress(study, plan.n_trials, n_done)
+    with status_line() as line:
+        progress = _Progress(study, plan.n_trials, n_done, line)
 
-    def on_end(ended: Ended) -> None:
-        models.take(ended)
-        progress.show(ended)
+        def on_end(ended: Ended) -> None:
+            models.take(ended)
+            progress.show(ended)
 
-    if n_workers > 1:
-        shared = share(problem, folder)
-        Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end, problem)
-        return
-    seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
-    own = place.load(storage_of(study), seed)
-    work(Claims(own, plan.n_trials, process_name()), problem, plan, ask=lambda: Order.GO_ON, on_end=on_end)
+        if n_workers > 1:
+            shared = share(problem, folder)
+            Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end, problem)
+            return
+        seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
+        own = place.load(storage_of(study), seed)
+        work(Claims(own, plan.n_trials, process_name()), problem, plan, ask=lambda: Order.GO_ON, on_end=on_end)
 
 
 class _Progress:
     """The line a trial: number, score, best so far, time left."""
 
-    def __init__(self, study: optuna.Study, n_trials: int, n_done: int) -> None:
-        self.study, self.n_trials, self.n_done_before = study, n_trials, n_done
+    def __init__(self, study: optuna.Study, n_trials: int, n_done: int, line: StatusLine) -> None:
+        self.study, self.n_trials, self.n_done_before, self.line = study, n_trials, n_done, line
         self.start = time.perf_counter()
 
     def show(self, ended: Ended) -> None:
@@ -229,6 +231,4 @@ class _Progress:
         outcome = f"{ended.value:.4f}" if ended.value is not None else ended.failure or ended.state.name.lower()
         best = best_first(self.study, trials)[:1]
         so_far = f"best {best[0].value:.4f} (trial {best[0].number})" if best else "no model yet"
-        log.info(
-            "trial %d: %s, %s, %d of %d, %s left", ended.number, outcome, so_far, done, self.n_trials, say_time(left)
-        )
+        self.line.show(f"trial {ended.number}: {outcome}, {so_far}, {done} of {self.n_trials}, {say_time(left)} left")

@@ -270,8 +270,13 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 @contextlib.contextmanager
-def opened_study(database: str, name: str) -> Iterator[optuna.Study]:
-    """Give the study of that name meanwhile; UserError if the storage is not there or has no such study."""
+def opened_study(
+    database: str, name: str, resolve: Callable[[BaseStorage, str], str] = lambda storage, name: name
+) -> Iterator[optuna.Study]:
+    """Yield the study of that name; UserError if the storage is not there or has no such study.
+
+    `resolve` may return another name for it, such as that of its newest successor.
+    """
     if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
         raise UserError(f"--database={shown_url(database)} is not there; give the one of the training")
     storage = open_storage(database)
@@ -281,6 +286,6 @@ def opened_study(database: str, name: str) -> Iterator[optuna.Study]:
             raise UserError(
                 f"--name={name}: no such study in {shown_url(database)}; there are: {', '.join(names) or 'none'}"
             )
-        yield optuna.load_study(study_name=name, storage=storage)
+        yield optuna.load_study(study_name=resolve(storage, name), storage=storage)
     finally:
         close_storage(storage)

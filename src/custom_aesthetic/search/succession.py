@@ -68,6 +68,11 @@ def open_study(storage: BaseStorage, wanted: Wanted, database: str) -> optuna.St
             return created
 
 
+def newest_name(storage: BaseStorage, name: str) -> str:
+    """Return the name of the newest successor of the study of that name, or the name itself if it has none."""
+    return _series(storage, name, patiently(optuna.get_all_study_names, storage))[-1].study_name
+
+
 def _series(storage: BaseStorage, name: str, names: Sequence[str]) -> list[optuna.Study]:
     """Return the study of that name and its successors among those names, oldest first."""
     numbers = {known: 1 if known == name else _number(known, name) for known in names}

@@ -120,6 +120,11 @@ def shown_lines(settings: Any) -> list[str]:
     return [shown_argument(line) for line in as_lines(settings)]
 
 
+def _shown(text: str) -> str:
+    """Return the value of an option for a message: short, on one line, with the password of a URL hidden."""
+    return printable(shown_url(text), 60)
+
+
 def shown_argument(argument: str) -> str:
     """Return an argument with the password of a URL in it hidden."""
     option, equals, value = argument.partition("=")
@@ -156,7 +161,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         plain = re.sub(r"^argument (?:-\w/)?(--\w+): ", r"\1: ", message)
         plain = re.sub(r"^--\w+: (?=--)", "", plain)  # our converters name the option themselves
-        plain = plain.replace("ignored explicit argument", "a flag takes no value, but was given")
+        plain = re.sub(
+            r"ignored explicit argument '(.*)'",
+            lambda found: f"a flag takes no value, but was given '{_shown(found[1])}'",
+            plain,
+        )
         plain = re.sub(r"^(--\w+): expected one argument$", r"\1 has no value; write \1=VALUE", plain)
         raise UserError(f"{printable(plain)}; --help lists the arguments")
 
@@ -217,7 +226,7 @@ def _reader(option: str, kind: type) -> Any:
         try:
             return read(text)
         except (ValueError, OverflowError):
-            raise argparse.ArgumentTypeError(f"{option}={printable(text, 60)} is not {called}") from None
+            raise argparse.ArgumentTypeError(f"{option}={_shown(text)} is not {called}") from None
 
     return convert
 
@@ -234,7 +243,7 @@ def _list_reader(option: str, kind: type) -> Any:
             return tuple(read(item) for item in items)
         except (ValueError, OverflowError):
             raise argparse.ArgumentTypeError(
-                f"{option}={printable(text, 60)} is not a comma-separated list of {called}"
+                f"{option}={_shown(text)} is not a comma-separated list of {called}"
             ) from None
 
     return convert
@@ -243,7 +252,7 @@ def _list_reader(option: str, kind: type) -> Any:
 def _choice_reader(option: str, choices: Sequence[str]) -> Any:
     def convert(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{option}={printable(text, 60)} is none of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"{option}={_shown(text)} is none of {', '.join(choices)}")
         return text
 
     return convert
@@ -265,7 +274,7 @@ def _number_or(option: str, words: tuple[str, ...]) -> Any:
             return text if text in words else int(text)
         except ValueError:
             called = f"a whole number or {' or '.join(words)}"
-            raise argparse.ArgumentTypeError(f"{option}={printable(text, 60)} is not {called}") from None
+            raise argparse.ArgumentTypeError(f"{option}={_shown(text)} is not {called}") from None
 
     return convert
 
