@@ -20,7 +20,7 @@ HUB_DEADLINE_SECONDS = 12.0
 """Time after which a small file counts as unreachable, even if a name server or proxy is still waiting."""
 
 CHOICES = (
-    "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite0`, "
+    "give the path of a local folder that holds the model, or use the packaged `efficientnet-lite2`, "
     "which needs no download"
 )
 

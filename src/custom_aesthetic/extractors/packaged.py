@@ -23,6 +23,8 @@ class PackagedNetwork:
     side: int
     """Height and width in pixels of the input; the shorter side of the picture is first resized to 8/7 of it."""
     n_blocks: int
+    hidden_states: tuple[int, ...]
+    """The default ones: the best on photographs for two judges, as measured in docs/log.md."""
     weights: str
     """The end of the weights file's name, which the publisher made from its content."""
 
@@ -47,9 +49,9 @@ class PackagedNetwork:
 NETWORKS = {
     network.name: network
     for network in (
-        PackagedNetwork("efficientnet-lite0", side=224, n_blocks=16, weights="57934424"),
-        PackagedNetwork("efficientnet-lite1", side=240, n_blocks=21, weights="77cc7160"),
-        PackagedNetwork("efficientnet-lite2", side=260, n_blocks=21, weights="9656183e"),
+        PackagedNetwork("efficientnet-lite0", side=224, n_blocks=16, hidden_states=tuple(range(7)), weights="57934424"),
+        PackagedNetwork("efficientnet-lite1", side=240, n_blocks=21, hidden_states=tuple(range(5)), weights="77cc7160"),
+        PackagedNetwork("efficientnet-lite2", side=260, n_blocks=21, hidden_states=tuple(range(5)), weights="9656183e"),
     )
 }
 
@@ -62,14 +64,13 @@ class PackagedExtractor:
     widths differ, so several hidden states can only be joined.
     """
 
-    default_hidden_states: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
-    """The best on photographs for two judges, as measured in docs/log.md."""
     default_mode = "join"
     features_thread_safe = True
 
     def __init__(self, network: PackagedNetwork, device: torch.device) -> None:
         self.name = network.name
         self.n_hidden_states = network.n_blocks + 1
+        self.default_hidden_states = network.hidden_states
         self.device = device
         self._network, self._transform = network, network.transform
         self.target_size = self._transform.target_size

@@ -44,7 +44,7 @@ class PriorSettings:
         short="-m",
     )
     feature_extractor_model: str | None = setting(
-        None, "features that spread scores to similar pictures; efficientnet-lite0 needs no download"
+        None, "features that spread scores to similar pictures; efficientnet-lite2 needs no download"
     )
     offline: bool = setting(False, OFFLINE)
 

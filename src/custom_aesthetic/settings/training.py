@@ -132,7 +132,7 @@ class FeatureSettings:
     feature_extractor_model: str = setting(
         "ChrisGoringe/vitH16",
         "hub name or local folder; a comma-separated list concatenates the features of several; "
-        "efficientnet-lite0 needs no download",
+        "efficientnet-lite0, -lite1 and -lite2 need no download",
     )
     hidden_states_used: HiddenStates | None = setting(
         None,
