@@ -54,7 +54,7 @@ def test_a_hub_that_refuses_is_an_error(hub_cache, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         point_hub_at(monkeypatch, f"http://127.0.0.1:{unused.getsockname()[1]}")
-    with pytest.raises(UserError, match=r"openai/clip.*out of reach.*local folder.*efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"openai/clip.*out of reach.*local folder.*efficientnet-lite2"):
         build_extractor("openai/clip-vit-large-patch14", CPU)
 
 
@@ -86,7 +86,7 @@ def test_offline_mode_is_an_error_that_names_the_choices(hub_cache, monkeypatch)
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"OfflineModeIsEnabled.*local folder.*efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"OfflineModeIsEnabled.*local folder.*efficientnet-lite2"):
         build_extractor("ChrisGoringe/vitH16", CPU)
 
 

@@ -122,7 +122,7 @@ def test_the_weights_are_read_by_the_first_features_only(name, monkeypatch, batc
 
     for module in ("custom_aesthetic.extractors.aim", "custom_aesthetic.extractors.tower"):
         monkeypatch.setattr(f"{module}.load_tensors", refuse)
-    monkeypatch.setattr("custom_aesthetic.extractors.packaged.load_model", refuse)
+    monkeypatch.setattr("custom_aesthetic.extractors.packaged.PackagedNetwork.load", refuse)
     extractor = build_extractor(name, CPU)
     extractor.transform(make_picture())
     with pytest.raises(AssertionError, match="weights were read"):
@@ -141,14 +141,14 @@ def test_a_gap_in_a_list_is_an_error(names):
 
 
 def test_a_folder_without_config_is_an_error_that_names_the_choices(tmp_path):
-    with pytest.raises(UserError, match=r"holds no config.json.*local folder.*efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"holds no config.json.*local folder.*efficientnet-lite2"):
         build_extractor(str(tmp_path), CPU)
 
 
 @pytest.mark.parametrize("missing", ["./nowhere", "/no/such/folder", r"C:\models\x", r"models\x", "a/b/c", "~/no-such"])
 def test_a_path_that_does_not_exist_never_goes_to_the_hub(missing, monkeypatch):
     monkeypatch.setattr("custom_aesthetic.extractors.checkpoint._open_hub", lambda _name: pytest.fail("asked the hub"))
-    with pytest.raises(UserError, match=r"does not exist.*local folder.*efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"does not exist.*local folder.*efficientnet-lite2"):
         build_extractor(missing, CPU)
 
 
@@ -161,7 +161,7 @@ def test_a_name_with_backslashes_and_a_drive_is_a_local_folder_if_it_exists(tmp_
 
 def test_a_model_type_that_is_unknown_is_an_error_that_names_the_known(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(UserError, match=r"'bert'.*clip.*dinov3_vit.*efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"'bert'.*clip.*dinov3_vit.*efficientnet-lite2"):
         build_extractor(str(tmp_path), CPU)
 
 
