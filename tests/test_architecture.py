@@ -32,6 +32,7 @@ OWNERS = {
         *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
     },
     "tqdm": {"base.progress"},
+    "pyarrow": {"features.parquet_parts"},
 }
 """Heavy or delicate libraries, and the packages or modules that alone may import them."""
 

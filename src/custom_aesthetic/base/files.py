@@ -1,8 +1,11 @@
 """Write files atomically: at every moment a file has either its old or its new content."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.processes import aside_name, sweep
@@ -17,10 +20,17 @@ def is_file(path: Path) -> bool:
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write to a temporary file, sync it to the disk, then rename it; an error leaves the old file unchanged.
+    """Write the content as `written_aside` does."""
+    with written_aside(file) as stream:
+        stream.write(content)
 
-    Missing parent folders are created. The first write to a folder removes partial files of processes that have ended.
-    Raises UserError if the disk is full or the folder cannot be written.
+
+@contextmanager
+def written_aside(file: Path) -> Iterator[BinaryIO]:
+    """Yield a stream to a temporary file, which is synced to the disk and renamed at the end of the block.
+
+    An error leaves the old file unchanged. Missing parent folders are created. The first write to a folder removes
+    partial files of processes that have ended. Raises UserError if the disk is full or the folder cannot be written.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +39,7 @@ def write_atomically(file: Path, content: bytes) -> None:
         descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             _make_like_new(aside, file)

@@ -5,20 +5,33 @@ from pathlib import Path
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.base.text import printable
+from custom_aesthetic.features.table_files import find_table
 from custom_aesthetic.scores.score_files import check_directory, find_score_file
-from custom_aesthetic.settings.training import ImageSettings, ModelScoreSettings
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
 
 
-def check_scored_images(images: ImageSettings) -> None:
-    """Raise UserError if the image directory or its score file is not there."""
-    find_score_file(Path(images.directory), images.scores)
+def check_scored_images(images: ImageSettings, features: FeatureSettings) -> None:
+    """Raise UserError if the image directory, its score file or the table of features is not there.
 
-
-def check_judged_images(images: ImageSettings, source: ModelScoreSettings) -> None:
-    """Raise UserError if the image directory, the score file named, the model or its scores are not there."""
+    A table may hold the scores too, so that with one there need be no score file.
+    """
     directory = Path(images.directory)
     check_directory(directory)
-    if images.scores is not None or (source.model is None and source.model_scores is None):
+    if features.features is not None:
+        find_table(directory, features.features)
+    if features.features is None or images.scores is not None:
+        find_score_file(directory, images.scores)
+
+
+def check_judged_images(images: ImageSettings, source: ModelScoreSettings, features: FeatureSettings) -> None:
+    """Raise UserError if the image directory, a file named, the model or its scores are not there."""
+    directory = Path(images.directory)
+    check_directory(directory)
+    if features.features is not None:
+        find_table(directory, features.features)
+    if images.scores is not None or (
+        source.model is None and source.model_scores is None and features.features is None
+    ):
         find_score_file(directory, images.scores)
     if source.model is not None:
         check_file(directory, source.model, "--model")

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
+from custom_aesthetic.features.precomputed import PrecomputedTable, given_scores, is_from_table, open_table
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.learnt_pictures import KEY, from_text, is_copy
 from custom_aesthetic.heads.model_file import Model, load_model
-from custom_aesthetic.heads.prediction import PictureScores, score_pictures
+from custom_aesthetic.heads.prediction import PictureScores, check_name, score_pictures
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.scores.image_splits import split_column
 from custom_aesthetic.scores.out_of_fold import COLUMN, out_of_fold_file, read_out_of_fold
-from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, find_score_file, name_some, read_scores
+from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores, usual_score_file
 from custom_aesthetic.scores.splits import read_split_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
 
@@ -120,12 +121,14 @@ def load_judged_pictures(
     """Return the pictures, their scores and the scores of the model: run now, or from a file.
 
     The pictures are those of the score file; without a score file all pictures in the directory, or all that the file
-    of model scores names. What has no partner is left out and named.
+    of model scores names. What has no partner is left out and named. With a table of features the pictures are those
+    that it has, on the disk or not.
     """
     directory = Path(images.directory)
-    table = _given_scores(directory, images.scores, source)
+    given = open_table(directory, features)
+    table = _given_scores(directory, images.scores, source, given)
     if source.model is not None:
-        return _run_model(directory, table, images.split, source.model, features, device)
+        return _run_model(directory, table, images.split, source.model, features, device, given)
     return _read_judged(directory, table, images, source)
 
 
@@ -198,14 +201,17 @@ def find_file(directory: Path, name: str, option: str) -> Path:
     raise UserError(f"{option}={name} is not there: looked in {directory} and {Path.cwd()}; check the path")
 
 
-def _given_scores(directory: Path, name: str | None, source: ModelScoreSettings) -> ScoreTable | None:
-    """Return the score file's table; None if there is no score file and the pictures are known without one."""
-    if name is None and directory.is_dir() and not any((directory / usual).is_file() for usual in SCORE_FILES):
+def _given_scores(
+    directory: Path, name: str | None, source: ModelScoreSettings, features: PrecomputedTable | None
+) -> ScoreTable | None:
+    """Return the scores given, by a file or the table of features; None if the pictures are known without any."""
+    known = features is not None and "score" in features.columns(("score",))
+    if name is None and directory.is_dir() and usual_score_file(directory) is None and not known:
         if source.model is None and source.model_scores is None:
             find_score_file(directory, name)
         log.info("no score file in %s: the model's scores only", directory)
         return None
-    return read_scores(find_score_file(directory, name))
+    return given_scores(directory, name, features)[1]
 
 
 def _run_model(
@@ -215,12 +221,20 @@ def _run_model(
     name: str,
     features: FeatureSettings,
     device: torch.device,
+    given: PrecomputedTable | None,
 ) -> JudgedPictures:
+    """Return the pictures with the scores of the model, by the table of features where one is given."""
     file = find_file(directory, name, "--model")
     model = load_model(file)
-    wanted = find_images(directory) if table is None else table.paths
-    there = [path for path in wanted if is_file(directory / path)]
-    _report_missing(set(wanted) - set(there), f"are not in {directory}")
+    if given is None:
+        wanted = find_images(directory) if table is None else table.paths
+        there = [path for path in wanted if is_file(directory / path)]
+    else:
+        check_name(model, features.features_name)
+        wanted = given.paths if table is None else table.paths
+        missing = set(given.missing(wanted))
+        there = [path for path in wanted if path not in missing]
+    _report_missing(set(wanted) - set(there), f"are not in {directory if given is None else given.file}")
     if not there:
         raise UserError(f"no pictures to score in {directory}: {len(wanted)} named, none found; check -d")
     found = score_pictures(
@@ -231,6 +245,7 @@ def _run_model(
         extractor_model=features.feature_extractor_model,
         fp16=features.fp16_features,
         offline=features.offline,
+        table=given,
     )
     recorded = _recorded_splits(directory / split, table)
     scores, splits = _scores_and_splits(recorded, table, found.paths)
@@ -272,6 +287,8 @@ def chosen_by(recorded: Mapping[str, str], paths: Sequence[str], by_folds: Flags
 def _learnt_of(model: Model, found: PictureScores, by_split: Flags, by_folds: Mapping[str, float]) -> Flags:
     """Return whether the model has learnt from each picture: by the marks in its file, else by split and paths."""
     told = from_text(model.metadata.get(KEY, ""))
+    if is_from_table(found.features) and "average" in (model.modes or ()):
+        told = None  # the marks are of all hidden states, and the table holds their mean
     copies = np.zeros(len(by_split), bool) if told is None else is_copy(found.features.values.numpy(), told)
     if told is not None and told.is_complete:
         return copies

@@ -17,6 +17,7 @@ from custom_aesthetic.base.text import hashable
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.asked import load_asked_features
 from custom_aesthetic.features.hidden_states import HeadInput, make_head_input, resolve_modes
+from custom_aesthetic.features.precomputed import PrecomputedTable, given_scores, is_from_table
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
@@ -31,7 +32,7 @@ from custom_aesthetic.scores.image_splits import (
     settle_split,
     with_split,
 )
-from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores
+from custom_aesthetic.scores.score_files import ScoreTable, name_some
 from custom_aesthetic.scores.splits import NAMES
 from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import (
@@ -65,22 +66,28 @@ class ScoredImages:
         record_split(self.table, self.known)
 
 
-def load_scored_images(images: ImageSettings, split: SplitSettings) -> ScoredImages:
+def load_scored_images(
+    images: ImageSettings, split: SplitSettings, features: PrecomputedTable | None = None
+) -> ScoredImages:
     """Return the scored images and their split, which is not settled before there are features; nothing is written.
 
-    Scored images that do not exist are left out and named, and what is not used is counted. UserError if fewer than
-    four remain, if all scores are equal, or if the train or the eval set is empty.
+    Scored images that do not exist, or are not in the table of features if there is one, are left out and named, and
+    what is not used is counted. UserError if fewer than four remain, if all scores are equal, or if the train or the
+    eval set is empty.
     """
     directory = Path(images.directory)
-    file = find_score_file(directory, images.scores)
-    table = read_scores(file)
-    missing = [path for path in table.paths if not is_file(directory / path)]
+    file, table = given_scores(directory, images.scores, features)
+    if features is None:
+        missing = [path for path in table.paths if not is_file(directory / path)]
+    else:
+        missing = features.missing(table.paths)
     if missing:
         log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
-    table = keep_rows(table, set(missing), f"scored images of {file} found in {directory}")
-    n_unscored = len(set(find_images(directory)) - set(table.paths))
+    place = directory if features is None else features.file
+    table = keep_rows(table, set(missing), f"scored images of {file} found in {place}")
+    n_unscored = len(set(find_images(directory) if features is None else features.paths) - set(table.paths))
     if n_unscored:
-        log.info("%d pictures in %s have no score and are not used", n_unscored, directory)
+        log.info("%d pictures in %s have no score and are not used", n_unscored, place)
     if np.ptp(np.asarray(table.scores)) == 0:
         raise UserError(
             f"all {len(table)} scores in {file} are equal, so there is no taste to learn; give better pictures higher "
@@ -99,20 +106,28 @@ def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:
 
 
 def load_head_input(
-    scored: ScoredImages, settings: FeatureSettings, split: SplitSettings, device: torch.device
+    scored: ScoredImages,
+    settings: FeatureSettings,
+    split: SplitSettings,
+    device: torch.device,
+    table: PrecomputedTable | None = None,
 ) -> tuple[ScoredImages, FeatureTable, HeadInput]:
-    """Return the images that have features, those features, and what a head sees.
+    """Return the images that have features, those features, and what a head sees; the features of the table, if given.
 
     The split of the images is settled, but not written yet.
     """
+    if table is not None:
+        features = table.load(scored.table.paths, fp16=settings.fp16_features)
+        settled = settle_split(scored.table, scored.known, split, features.values)
+        return replace(scored, table=settled), features, make_head_input(features, settings, ["join"])
     extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
     default_modes = [extractor.default_mode for extractor in extractors]
     resolve_modes(settings.hidden_states_mode, default_modes)  # a wrong mode is an error before any work
     features = load_asked_features(scored.directory, scored.table.paths, extractors, settings)
-    table = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
-    table = settle_split(table, scored.known, split, features.values)
+    kept = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
+    kept = settle_split(kept, scored.known, split, features.values)
     return (
-        replace(scored, table=table),
+        replace(scored, table=kept),
         features,
         make_head_input(features, settings, default_modes),
     )
@@ -241,6 +256,8 @@ def identify(
         "metric_for_scoring": objective.metric,
         "set_for_scoring": objective.set_for_scoring,
     }
+    if is_from_table(features):
+        identity["table"] = hashlib.sha256(features.values.numpy().data).hexdigest()
     if judge.weights is not None:
         identity["weights"] = _digest([repr(float(weight)) for weight in judge.weights])
     if objective.metric == "accuracy":

@@ -103,6 +103,8 @@ def print_results(arguments: TrainingArguments, found: Found, judged: Judged, *,
 
 def how_to_enrich(features: FeatureSettings) -> str:
     """Return advice on richer features."""
+    if features.features is not None:
+        return "try a table of richer --features"
     if len(features.views) == 1:
         return f"show each picture in several ways by --views={RICHER_VIEWS}"
     return "try another --feature_extractor_model"

@@ -1,6 +1,7 @@
 """The main job, from arguments to a model file and its statistics."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from custom_aesthetic.commands.preparation import (
 )
 from custom_aesthetic.commands.records import file_maker, study_note
 from custom_aesthetic.commands.results import show_results
+from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.search.dashboard import check_server, serve_dashboard
 from custom_aesthetic.search.run import Target, divide_work, search
 from custom_aesthetic.settings.arguments import shown_lines
@@ -30,10 +32,13 @@ def train_predictor(arguments: TrainingArguments) -> None:
     device = choose_device(arguments.device.device)
     check_places(arguments)
     divide_work(arguments.study.workers, device)  # refuses a wrong number before any work
-    scored = load_scored_images(arguments.images, arguments.split)
+    table = open_table(Path(arguments.images.directory), arguments.features)
+    if table is not None:
+        arguments = replace(arguments, features=without_extractor(arguments.features))
+    scored = load_scored_images(arguments.images, arguments.split, table)
     arguments = settle_folds(arguments, scored)
     make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # refuses before any work too
-    scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device)
+    scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device, table)
     log.info("%s", describe(scored.table, arguments.split.n_folds))
     if arguments.search.trials == 0:
         scored.record_split()

@@ -10,6 +10,7 @@ from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.asked import load_asked_features
+from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
 
@@ -22,10 +23,13 @@ def view(arguments: ViewerArguments) -> None:
     from custom_aesthetic.commands.spotlight import add_expected_scores, make_frame, save_frame, show
 
     device = choose_device(arguments.device.device)
-    pictures = load_judged_pictures(arguments.images, arguments.model_scores, arguments.features, device)
+    settings = arguments.features
+    if settings.features is not None:
+        settings = without_extractor(settings)
+    pictures = load_judged_pictures(arguments.images, arguments.model_scores, settings, device)
     for line in standing_lines(pictures):
         log.info("%s", line)
-    frame = make_frame(pictures, pictures.features or _features(pictures, arguments.features, device))
+    frame = make_frame(pictures, pictures.features or _features(pictures, settings, device))
     issues = add_expected_scores(frame)
     if arguments.viewer.save is not None:
         save_frame(frame, Path(arguments.viewer.save))
@@ -33,6 +37,10 @@ def view(arguments: ViewerArguments) -> None:
 
 
 def _features(pictures: JudgedPictures, settings: FeatureSettings, device: torch.device) -> FeatureTable:
-    """Return the features of the pictures by the extractor that the arguments name."""
+    """Return the features of the pictures from the table, or by the extractor, that the arguments name."""
+    table = open_table(pictures.directory, settings)
+    if table is not None:
+        missing = set(table.missing(pictures.paths))
+        return table.load([path for path in pictures.paths if path not in missing])
     extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
     return load_asked_features(pictures.directory, pictures.paths, extractors, settings)

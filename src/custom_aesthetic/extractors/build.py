@@ -10,7 +10,7 @@ from custom_aesthetic.extractors.packaged import NETWORKS, PackagedExtractor
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.extractors.tower import Tower
 from custom_aesthetic.extractors.towers import KINDS as OTHER_KINDS
-from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR
+from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR, TABLE_PREFIX
 
 KINDS = {**CLIP_KINDS, **OTHER_KINDS}
 
@@ -24,6 +24,10 @@ def build_extractor(name: str, device: torch.device, *, offline: bool = False) -
     """
     if name in NETWORKS:
         return PackagedExtractor(NETWORKS[name], device)
+    if name.startswith(TABLE_PREFIX):
+        raise UserError(
+            f"{name} is a table of features, which no extractor computes; name the table by --features=FILE"
+        )
     checkpoint = open_checkpoint(name, offline=offline)
     if is_aim_config(checkpoint.config):
         return AimExtractor(checkpoint, device)

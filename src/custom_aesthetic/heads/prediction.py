@@ -5,13 +5,14 @@ scorer, `Scorer`) uses these functions, so that all get the same scores.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_aesthetic.base.arrays import Array
@@ -19,12 +20,15 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import FeatureExtractor, build_extractors
 from custom_aesthetic.extractors.build import asks_a_hub
 from custom_aesthetic.features.hidden_states import arrange, spell_states
+from custom_aesthetic.features.precomputed import PrecomputedTable, is_from_table
 from custom_aesthetic.features.table import FeatureTable, load_features
+from custom_aesthetic.features.table_files import extractor_name
 from custom_aesthetic.features.views import average_views
 from custom_aesthetic.heads.domain import distances, from_text
 from custom_aesthetic.heads.model_file import Model
-from custom_aesthetic.heads.predictor import predict
+from custom_aesthetic.heads.predictor import ROWS_AT_ONCE, predict
 from custom_aesthetic.scores.score_files import name_some
+from custom_aesthetic.settings.training import TABLE_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,11 @@ def open_extractors(
     available, or lacks a hidden state that the model takes.
     """
     names = ",".join(model.extractors) or extractor_model
+    if any(name.startswith(TABLE_PREFIX) for name in model.extractors):
+        raise UserError(
+            f"model file {model.file} takes the {model.n_features} features of a table ({names}), which no extractor "
+            "computes; name a table of such features by --features, or use Scorer.score_features"
+        )
     if not names:
         raise UserError(f"model file {model.file} does not name its feature extractor; set --feature_extractor_model")
     for name in model.extractors:
@@ -93,9 +102,12 @@ def states_of(model: Model, extractors: Sequence[FeatureExtractor]) -> list[tupl
 def model_input(model: Model, features: FeatureTable) -> Tensor:
     """Return the input of the model's first layer, (n_images, n_features), for features from `load_features`.
 
-    Views are averaged, then the hidden states of each extractor are joined or averaged. Raises UserError if the
-    number of features does not match the model.
+    Views are averaged, then the hidden states of each extractor are joined or averaged; features of a table are taken
+    as they are. Raises UserError if the number of features does not match the model.
     """
+    if is_from_table(features):
+        check_width(model, features.blocks[0].extractor, features.values.shape[1])
+        return features.values
     features = average_views(features)
     names = list(dict.fromkeys(block.extractor for block in features.blocks))
     if model.modes is not None:
@@ -114,13 +126,50 @@ def model_input(model: Model, features: FeatureTable) -> Tensor:
     return values
 
 
+def check_width(model: Model, name: str, n_features: int) -> None:
+    """Raise UserError where a table of that name has another number of features than the model takes."""
+    if n_features != model.n_features:
+        known = " + ".join(model.extractors) or "an extractor that it does not name"
+        raise UserError(
+            f"model file {model.file} takes {model.n_features} features, of {known}, but the table ({name}) has "
+            f"{n_features}; name a table of the features that it was trained on"
+        )
+
+
 def predict_features(model: Model, values: Tensor) -> Prediction:
     """Return the model's predictions for inputs (n_images, n_features), as `model_input` returns them."""
     outputs = predict(model.predictor, values).double().numpy()
     sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
     domain = from_text(model.metadata.get("domain", ""), model.n_features)
-    far = None if domain is None else distances(values.float().numpy(), domain).astype(np.float64)
-    return Prediction(outputs[:, 0], sigmas, far)
+    if domain is None:
+        return Prediction(outputs[:, 0], sigmas, None)
+    far = [distances(rows.float().numpy(), domain) for rows in values.split(ROWS_AT_ONCE)]
+    return Prediction(outputs[:, 0], sigmas, np.concatenate(far).astype(np.float64))
+
+
+def predict_table(model: Model, table: PrecomputedTable) -> Prediction:
+    """Return what the model says of every row of a table, whose features are in memory a block at a time."""
+    check_width(model, table.name, table.n_features)
+    parts = [predict_features(model, torch.from_numpy(values)) for _, values in model_blocks(model, table)]
+    joined = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
+    return Prediction(*joined)  # type: ignore[arg-type]
+
+
+def model_blocks(model: Model, table: PrecomputedTable) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the table's blocks in the precision that the model takes: see `PrecomputedTable.blocks`."""
+    return ((start, np.require(values, requirements="W")) for start, values in table.blocks(fp16=model.fp16))
+
+
+def check_name(model: Model, name: str | None) -> None:
+    """Raise UserError where `--features_name` is given, and the model was trained on a table of another name."""
+    if name is None:
+        return
+    wanted = extractor_name(Path(), name)
+    if model.extractors != (wanted,):
+        raise UserError(
+            f"--features_name={name} says that the features are {wanted}, but model file {model.file} was trained on "
+            f"{' + '.join(model.extractors) or 'others'}; name the right table, or leave --features_name away"
+        )
 
 
 def score_pictures(
@@ -132,13 +181,19 @@ def score_pictures(
     extractor_model: str | None = None,
     fp16: bool = False,
     offline: bool = False,
+    table: PrecomputedTable | None = None,
 ) -> PictureScores:
     """Return the model's scores for these pictures. Unreadable pictures are left out and named in the log.
 
-    Features come from the cache of `directory` if it has them. `fp16` rounds them to half precision, as is always done
-    for a model that was trained on such features. The other options are those of `open_extractors`. Raises UserError
-    if no picture can be read.
+    Features come from the table if there is one; it must have all these pictures, which need not exist themselves.
+    Otherwise they come from the cache of `directory` if it has them. `fp16` rounds them to half precision, as is always
+    done for a model that was trained on such features. The other options are those of `open_extractors`. Raises
+    UserError if no picture can be read.
     """
+    if table is not None:
+        check_width(model, table.name, table.n_features)
+        given = table.load(paths, fp16=fp16 or model.fp16)
+        return PictureScores(given.paths, *predict_features(model, model_input(model, given)), given)
     extractors = open_extractors(model, device, extractor_model=extractor_model, offline=offline)
     found = load_features(
         directory,

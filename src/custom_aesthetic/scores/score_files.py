@@ -90,9 +90,9 @@ def find_score_file(directory: Path, name: str | None) -> Path:
             elsewhere = Path(name).is_file()
             hint = f"{name} is in {Path.cwd()}, but --scores is relative to -d" if elsewhere else "check --scores"
             raise UserError(f"score file {printable(str(directory / name))} is not there; {hint}")
-        for usual in SCORE_FILES:
-            if (directory / usual).is_file():
-                return directory / usual
+        usual = usual_score_file(directory)
+        if usual is not None:
+            return usual
     except OSError as error:
         raise UserError(
             f"image directory {directory} cannot be read: {error.strerror}; check its permissions, or -d"
@@ -101,6 +101,11 @@ def find_score_file(directory: Path, name: str | None) -> Path:
         f"no score file in {directory}: looked for {', '.join(SCORE_FILES)}; name yours with --scores, or score some "
         f"pictures first: python aesthetic_ab_scorer.py -d {directory}"
     )
+
+
+def usual_score_file(directory: Path) -> Path | None:
+    """Return the first of the usual names that is in the directory; None where none is."""
+    return next((directory / name for name in SCORE_FILES if (directory / name).is_file()), None)
 
 
 def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTable:
@@ -124,14 +129,14 @@ def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTab
                 rows = read_csv(file, stream, required)
                 if rows.remark:
                     log.info("%s: read with %s", file, printable(rows.remark, 400))
-                table = _table(file, rows.columns)
+                table = make_table(f"score file {file}", rows.columns)
                 if rows.is_ranked:
                     return table.with_column("score", [-place for place in table.scores])
                 return table
             text = stream.read()
     except (OSError, ValueError) as error:
         raise UserError(f"score file {file} cannot be read: {error}; check that it is JSON or CSV text") from None
-    return _table(file, _read_json(file, text, required))
+    return make_table(f"score file {file}", _read_json(file, text, required))
 
 
 def _read_json(file: Path, text: str, required: Sequence[str]) -> dict[str, list[Any]]:
@@ -155,7 +160,7 @@ def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]
     """Return the pairs of a JSON object; UserError where a name stands twice, of which JSON would keep the last."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        _refuse_repeats(file, [name for name, _ in pairs])
+        _refuse_repeats(f"score file {file}", [name for name, _ in pairs])
     return content
 
 
@@ -193,51 +198,59 @@ def _as_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str])
     return {name: [row.get(name, "") for row in rows] for name in names}
 
 
-def _table(file: Path, columns: Mapping[str, Sequence[Any]]) -> ScoreTable:
+def make_table(place: str, columns: Mapping[str, Sequence[Any]]) -> ScoreTable:
+    """Return the table of these columns, one of them `relative_path`; UserError for what `read_scores` refuses.
+
+    `place` is where the columns come from, for messages: `score file scores.csv`.
+    """
     if not columns.get(PATH):
-        raise UserError(f"score file {file} names no image; score some pictures first")
-    paths = [_relative_path(file, path) for path in columns[PATH]]
-    _refuse_repeats(file, paths)
+        raise UserError(f"{place} names no image; score some pictures first")
+    paths = check_paths(place, columns[PATH])
     return ScoreTable(
         tuple(paths),
         {
-            name: _numbers(file, name, paths, values) if name in NUMERIC_COLUMNS else values
+            name: _numbers(place, name, paths, values) if name in NUMERIC_COLUMNS else values
             for name, values in columns.items()
             if name != PATH
         },
     )
 
 
+def check_paths(place: str, paths: Sequence[Any]) -> list[str]:
+    """Return the paths with `/`; UserError for one that leaves the image directory, and for one that stands twice."""
+    found = [_relative_path(place, path) for path in paths]
+    _refuse_repeats(place, found)
+    return found
+
+
 _PLAIN = re.compile(r"(?:[^/\\:\0.][^/\\:\0]*/)*[^/\\:\0.][^/\\:\0]*")
 """A relative path with nothing in it that would have to be looked at twice."""
 
 
-def _relative_path(file: Path, text: Any) -> str:
+def _relative_path(place: str, text: Any) -> str:
     if isinstance(text, str) and _PLAIN.fullmatch(text) and may_name_a_file(text):
         return text
     if not isinstance(text, str):
-        raise UserError(
-            f"score file {file}: a {type(text).__name__} stands where the path of an image belongs; mend it"
-        )
+        raise UserError(f"{place}: a {type(text).__name__} stands where the path of an image belongs; mend it")
     windows = PureWindowsPath(text)
     path = PurePosixPath(text.replace("\\", "/"))
     is_elsewhere = path.is_absolute() or (windows.drive and (windows.root or os.name == "nt"))
     if is_elsewhere or ".." in path.parts or path == PurePosixPath(".") or not may_name_a_file(text):
         raise UserError(
-            f"score file {file}: '{printable(text)}' is not a path inside the image directory; make it relative to it"
+            f"{place}: '{printable(text)}' is not a path inside the image directory; make it relative to it"
         )
     return str(path)
 
 
-def _refuse_repeats(file: Path, paths: list[str]) -> None:
+def _refuse_repeats(place: str, paths: list[str]) -> None:
     if len(set(paths)) == len(paths):
         return
     seen: set[str] = set()
     repeated = list(dict.fromkeys(path for path in paths if path in seen or seen.add(path)))  # type: ignore[func-returns-value]
-    raise UserError(f"score file {file} names twice: {name_some(repeated)}; keep one of each")
+    raise UserError(f"{place} names twice: {name_some(repeated)}; keep one of each")
 
 
-def _numbers(file: Path, name: str, paths: Sequence[str], values: Sequence[Any]) -> list[float]:
+def _numbers(place: str, name: str, paths: Sequence[str], values: Sequence[Any]) -> list[float]:
     """Return a numeric column; only `score` must be there for every row, the others may be empty."""
     numbers = [_number(value) for value in values]
     bad = [
@@ -246,9 +259,7 @@ def _numbers(file: Path, name: str, paths: Sequence[str], values: Sequence[Any])
         if not math.isfinite(number) and not (name != "score" and value in ("", None))
     ]
     if bad:
-        raise UserError(
-            f"score file {file}: {name} is not a finite number for {name_some(bad)}; mend or remove the rows"
-        )
+        raise UserError(f"{place}: {name} is not a finite number for {name_some(bad)}; mend or remove the rows")
     return [_whole(number) for number in numbers] if name == "comparisons" else numbers
 
 

@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> None:
         require("matplotlib", "report", "--report with --database")
     from custom_aesthetic.commands.early_checks import check_judged_images
 
-    check_judged_images(arguments.images, arguments.model_scores)
+    check_judged_images(arguments.images, arguments.model_scores, arguments.features)
     from custom_aesthetic.commands.analyse import analyse
 
     analyse(arguments)

@@ -20,7 +20,7 @@ def run(argv: Sequence[str]) -> None:
     from custom_aesthetic.base.process_group import run_in_group
     from custom_aesthetic.commands.early_checks import check_judged_images
 
-    check_judged_images(arguments.images, arguments.model_scores)
+    check_judged_images(arguments.images, arguments.model_scores, arguments.features)
 
     def show() -> None:
         from custom_aesthetic.commands.view import view

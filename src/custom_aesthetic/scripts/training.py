@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
         require("matplotlib", "report", "--report")
     from custom_aesthetic.commands.early_checks import check_scored_images
 
-    check_scored_images(arguments.images)
+    check_scored_images(arguments.images, arguments.features)
     from custom_aesthetic.commands.train import train_predictor
 
     obey_lost()  # those imports take seconds, and may swallow Ctrl-C

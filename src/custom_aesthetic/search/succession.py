@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 SERIES = "series"
 """User attribute of a successor: the name that the user gave."""
 
-DATA = ("images", "scores", "split", "weights")
+DATA = ("images", "scores", "split", "weights", "table")
 """Parts of a study's identity that change as a user scores on; all others are settings."""
 
 N_SEEDS = 5

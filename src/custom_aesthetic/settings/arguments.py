@@ -314,7 +314,7 @@ def _value_of(field: dataclasses.Field, given: dict[str, Any]) -> Any:
     value = given[field.name]
     if value is None:
         others, instead = field.metadata["yields_to"]
-        return instead if any(given[name] is not None for name in others) else field.default
+        return instead if any(given.get(name) is not None for name in others) else field.default
     return tuple(value) if isinstance(value, list) else value
 
 

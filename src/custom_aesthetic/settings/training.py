@@ -54,6 +54,15 @@ EXTRACTOR_SEPARATOR = "__"
 HiddenStates = tuple[tuple[int, ...], ...]
 """Hidden states of each extractor, in the order of the extractors; a single list applies to all."""
 
+TABLE_PREFIX = "features:"
+"""Begins the extractor's name in a model file whose features come from a table."""
+
+TABLE = (
+    "a table of precomputed features in place of an extractor, relative to the directory or a path: .parquet "
+    "(relative_path, features), .npz (paths, features), a folder of .parquet files, or the output folder of "
+    "clip-retrieval; the pictures themselves need not be there"
+)
+
 OFFLINE = "never ask a hub for an extractor; use only files on this machine"
 
 REQUIRED: Any = None
@@ -64,11 +73,17 @@ REQUIRED: Any = None
 class ImageSettings:
     """Pictures and scores"""
 
-    directory: str = setting(REQUIRED, "top-level image directory; sub-directories are included", short="-d")
+    directory: str = setting(
+        REQUIRED,
+        "top-level image directory; sub-directories are included. With --features it may be left away, and is then the "
+        "current directory",
+        short="-d",
+        yields_to=(("features",), "."),
+    )
     scores: str | None = setting(
         None,
         "score file, relative to the directory or absolute; the first found of scores.json, score.json, scores.csv "
-        "if not given",
+        "if not given, else the column score of the table of --features",
     )
     split: str = setting("split.json", "file that the train/eval split is read from and written to")
 
@@ -156,6 +171,10 @@ class FeatureSettings:
         ("centre",),
         "comma-separated crops of each picture whose features are averaged: centre (the "
         "extractor's usual crop), whole (squeezed to the crop's size), mirror, mirror_whole, corner_0 ... corner_3",
+    )
+    features: str | None = setting(None, TABLE)
+    features_name: str | None = setting(
+        None, "what the model file calls the features of that table, as features:NAME; the file's name if not given"
     )
     offline: bool = setting(False, OFFLINE)
 
