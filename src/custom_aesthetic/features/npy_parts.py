@@ -6,6 +6,7 @@ that size is made, and pickled objects are never loaded.
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -182,7 +183,7 @@ def _reading(file: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, EOFError, TypeError, KeyError, SyntaxError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError, MemoryError) as error:
         reason = str(error) or type(error).__name__
     else:
         return

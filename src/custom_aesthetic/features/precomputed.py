@@ -5,7 +5,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -232,10 +232,8 @@ def _completed(scores: ScoreTable, table: PrecomputedTable) -> ScoreTable:
     lacking = [name for name in OF_THE_USER if name not in scores.columns]
     for column, values in table.columns(lacking).items():
         known = [values[table.row_of[path]] if path in table.row_of else "" for path in scores.paths]
-        place = f"table {table.file}"
-        scores = replace(
-            scores, columns={**scores.columns, **make_table(place, {PATH: scores.paths, column: known}).columns}
-        )
+        read = make_table(f"table {table.file}", {PATH: scores.paths, column: known})
+        scores = scores.with_column(column, read.columns[column])
         log.info("%s is that of the column in %s", column, table.file)
     return scores
 
@@ -243,15 +241,11 @@ def _completed(scores: ScoreTable, table: PrecomputedTable) -> ScoreTable:
 def without_extractor(settings: FeatureSettings) -> FeatureSettings:
     """Return the settings with those of an extractor at their defaults, as a table takes their place; name them."""
     plain = FeatureSettings()
-    changed = {field.name: getattr(plain, field.name) for field in fields(settings) if field.name in OF_AN_EXTRACTOR}
-    ignored = [
-        f"--{name}={as_text(getattr(settings, name))}"
-        for name, value in changed.items()
-        if getattr(settings, name) != value
-    ]
-    if ignored:
-        log.info("not used, as --features gives the features: %s", " ".join(ignored))
-    return replace(settings, **changed)
+    unused = {name: value for name in OF_AN_EXTRACTOR if (value := getattr(settings, name)) != getattr(plain, name)}
+    if unused:
+        named = " ".join(f"--{name}={as_text(value)}" for name, value in unused.items())
+        log.info("not used, as --features gives the features: %s", named)
+    return replace(settings, **{name: getattr(plain, name) for name in unused})
 
 
 def is_from_table(features: FeatureTable) -> bool:
