@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+
+# The checkout holds an __init__.py, for ComfyUI. Where its folder's name is an identifier, pytest calls this package by
+# that name first; the tests then still mean these modules by `tests`, and no second copy of them.
+sys.modules.setdefault("tests", sys.modules[__package__])
+sys.modules.setdefault("tests.conftest", sys.modules[__name__])
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -32,7 +38,7 @@ SLOW = (
     *("benchmarks", "base/process_group"),
     *("commands/results", "commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
-    *("heads/scorer", "scripts/every_model"),
+    *("heads/scorer", "integrations/comfyui", "scripts/every_model"),
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
     *("scripts/real_environment", "scripts/scorer", "scripts/training"),

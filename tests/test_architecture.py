@@ -13,7 +13,7 @@ SCRIPTS = sorted(ROOT.glob("aesthetic_*.py"))
 
 ORDER = (
     *("base", "settings", "pictures", "scores", "extractors", "features", "heads", "quality", "search", "report"),
-    *("labelling", "commands", "scripts"),
+    *("labelling", "integrations", "commands", "scripts"),
 )
 """The packages, from the cellar up: each imports from those before it only."""
 

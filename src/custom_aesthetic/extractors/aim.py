@@ -19,7 +19,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
 from custom_aesthetic.extractors.sizes import check_sizes
 from custom_aesthetic.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
-from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
+from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, place, precision
 
 EPS = 1e-6
 CONFIG_KEYS = ("img_size", "patch_size", "embed_dim", "num_blocks", "num_heads")
@@ -200,11 +200,12 @@ class AimExtractor:
     @torch.inference_mode()
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
-        model = self._loaded()
+        model = self.network()
+        place(model, self.device)
         found = model(pixels.to(self.device, self._dtype), hidden_states)
         return {k: tensor.float() for k, tensor in found.items()}
 
-    def _loaded(self) -> Aim:
+    def network(self) -> Aim:
         with self._loading:
             if self._model is None:
                 tensors = load_tensors(self._checkpoint, lambda name: not name.startswith("head.linear."))
@@ -220,7 +221,7 @@ class AimExtractor:
                         f"feature extractor {self.name}: the weights do not fit config.json "
                         f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
                     ) from error
-                self._model = model.to(self.device).eval().requires_grad_(False)
+                self._model = model.eval().requires_grad_(False)
             return self._model
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from custom_aesthetic.extractors.transforms import Transform
-from custom_aesthetic.extractors.weights import check_hidden_states
+from custom_aesthetic.extractors.weights import check_hidden_states, place
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class PackagedExtractor:
     @torch.inference_mode()
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
-        model = self._loaded()
+        model = self.network()
+        place(model, self.device)
         maps = pixels.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         maps = model._swish(model._bn0(model._conv_stem(maps)))
         found = {}
@@ -97,9 +98,9 @@ class PackagedExtractor:
             found[0] = model._swish(model._bn1(model._conv_head(maps))).float().mean(dim=(2, 3))
         return {k: found[k] for k in hidden_states}
 
-    def _loaded(self) -> Any:
+    def network(self) -> Any:
         with self._loading:
             if self._model is None:
-                model = self._network.load().to(self.device, self._dtype)
+                model = self._network.load().to(self._dtype)
                 self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return self._model

@@ -52,4 +52,7 @@ class FeatureExtractor(Protocol):
 
         It is called from one thread at a time, unless the extractor has a true attribute `features_thread_safe`: then,
         on a CPU, several batches run at once, each with one torch thread.
+
+        An extractor may have a method `network()`, which returns its network, loaded into main memory where it was not
+        loaded yet. `features` moves it to the extractor's device from wherever it is.
         """

@@ -20,7 +20,7 @@ from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform
 from custom_aesthetic.extractors.processors import processor_config, processor_transform
 from custom_aesthetic.extractors.sizes import check_fits, check_sizes, without_code
 from custom_aesthetic.extractors.transforms import Transform
-from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, precision
+from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, place, precision
 
 NOT_VISION = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
 """Prefixes of the names of tensors that no vision tower needs; they are not read into memory."""
@@ -85,6 +85,7 @@ class Tower:
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
         (model, states), mask = self._loaded(), None
+        place(model, self.device)
         pixels = pixels.to(self.device)
         if isinstance(self._transform, NaflexTransform):
             patches, mask, shapes = self._transform.patches(pixels)
@@ -94,10 +95,13 @@ class Tower:
         outputs = states.take()
         return {k: self._kind.pool(model, outputs[-1 - k], mask).float() for k in hidden_states}
 
+    def network(self) -> nn.Module:
+        return self._loaded()[0]
+
     def _loaded(self) -> tuple[nn.Module, BlockOutputs]:
         with self._loading:
             if self._model is None:
-                model = self._load().to(self.device).eval().requires_grad_(False)
+                model = self._load().eval().requires_grad_(False)
                 self._model = model, BlockOutputs(model)
             return self._model
 

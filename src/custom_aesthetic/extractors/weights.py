@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.checkpoint import Checkpoint, weights_files
@@ -68,6 +68,13 @@ def compute_dtype(wanted: str, tensors: dict[str, Tensor]) -> torch.dtype:
         return DTYPES[wanted]
     counts = {dtype: sum(t.numel() for t in tensors.values() if t.dtype == dtype) for dtype in DTYPES.values()}
     return max(counts, key=lambda dtype: counts[dtype])
+
+
+def place(network: nn.Module, device: torch.device) -> None:
+    """Move the network to the device, unless it is there."""
+    here = next(network.parameters()).device
+    if here.type != device.type or device.index not in (None, here.index):
+        network.to(device)
 
 
 def check_hidden_states(name: str, hidden_states: list[int], n_hidden_states: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import ImageError, UserError
@@ -169,6 +169,13 @@ class Scorer:
             fp16=fp16,
             offline=self._offline,
         )
+
+    def networks(self) -> list[nn.Module]:
+        """Return the networks of the extractors, loaded: for programs that manage a device's memory.
+
+        They may be moved to another device between two calls; the next image brings them back.
+        """
+        return [extractor.network() for extractor in self._opened() if hasattr(extractor, "network")]
 
     def _rate(self, values: NDArray[np.float32]) -> Ratings:
         known = np.isfinite(values).all(axis=1)
