@@ -88,13 +88,13 @@ def judged_pictures(folder: Path, **source: str) -> JudgedPictures:
     )
 
 
-def test_pictures_that_taught_the_model_count_by_their_out_of_fold_scores(
+def test_pictures_that_trained_the_model_count_by_their_out_of_fold_scores(
     pictures: Path, analyse: Callable[..., Lines], caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = analyse("-d=pictures", "-m=model.safetensors", "--directories")
     assert lines["All"] == expected("All", list(range(24)))
     assert lines["warm"] == expected("warm", list(range(1, 24, 2)))
-    assert "20 of 24 pictures taught the model: they are judged by their out-of-fold scores" in caplog.text
+    assert "20 of 24 pictures trained the model: they are judged by their out-of-fold scores" in caplog.text
     assert analyse("-d=pictures", "-m=model.safetensors", "--include_train_split")["All"] == lines["All"]
 
 
@@ -130,7 +130,7 @@ def test_without_its_out_of_fold_scores_a_model_is_judged_only_by_what_it_has_no
     lines = analyse("-d=pictures", "-m=model.safetensors", "--report=report.html")
     assert lines["All"] == expected("All", list(range(20, 24)))
     assert "model.out_of_fold.csv does not hold its out-of-fold scores" in caplog.text
-    assert "train again with the same command" in caplog.text
+    assert "run the same training command" in caplog.text
     assert "20 further pictures are learnt from" in Path("report.html").read_text()
     lines = analyse("-d=pictures", "-m=model.safetensors", "--include_train_split")
     assert lines["Learnt from"].startswith("Learnt from :    20 images")

@@ -97,7 +97,7 @@ def test_scored_images_that_are_not_there_are_left_out_and_named(
     (colour_pictures / "cold" / "00.png").unlink()
     with caplog.at_level(logging.WARNING):
         assert len(load(colour_pictures).table) == 23
-    assert "left out 1 scored images that are not there: cold/00.png" in caplog.text
+    assert "left out 1 scored images that do not exist: cold/00.png" in caplog.text
 
 
 def test_a_path_too_long_for_the_disk_is_one_of_an_image_that_is_not_there(colour_pictures: Path) -> None:
@@ -171,7 +171,7 @@ def test_weights_are_scaled_to_mean_one_where_asked(colour_pictures: Path) -> No
 def test_a_missing_or_negative_weight_is_named(colour_pictures: Path, weight: str) -> None:
     write_scores(colour_pictures, "relative_path,score,weight", f",{weight}")
     table = load(colour_pictures).table
-    with pytest.raises(UserError, match=r"the weight of cold/00\.png"):
+    with pytest.raises(UserError, match=r"not above 0 for cold/00\.png"):
         make_judge(table, ObjectiveSettings(loss_model="wmse"))
 
 
@@ -224,7 +224,7 @@ def test_near_duplicates_are_left_out_together_by_the_folds(
     scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), split, CPU)
     problem = make_problem(scored.table, features, head_input, ObjectiveSettings(), split, CPU)
     assert len(problem.folds) == 4
-    assert "image by image" in caplog.text, "neighbours in colour are all alike"
+    assert "near-duplicates are not kept together" in caplog.text, "neighbours in colour are all alike"
 
     alike = dict.fromkeys(scored.table.paths[:5], scored.table.paths[0])
     monkeypatch.setattr(preparation, "near_duplicates", lambda *_: alike)

@@ -170,8 +170,8 @@ def test_the_report_shows_calibration_and_the_study(pictures: Path, analyse: Cal
     ("argv", "words"),
     [
         ([], "no model scores: give a model by --model"),
-        (["-m=other.safetensors"], "--model=other.safetensors is not there"),
-        (["--model_scores=other.json"], "--model_scores=other.json is not there"),
+        (["-m=other.safetensors"], "--model=other.safetensors does not exist"),
+        (["--model_scores=other.json"], "--model_scores=other.json does not exist"),
         (["-m=model.safetensors", "--regex=("], "--regex=\\( is not a regular expression"),
         (["-m=model.safetensors", "--scores=other.csv"], "check --scores"),
         (["-m=model.safetensors", "--report=r.html", "--name=mine"], "sqlite:///db.sqlite is not there"),

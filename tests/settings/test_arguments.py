@@ -104,7 +104,7 @@ def test_settings_survive_being_written_to_an_arguments_file(
         (["-d=x", "--normalise_weights=False"], "a flag takes no value, but was given 'False'"),
         (["-d=x", "--hidden_states_used=0,-1"], "--hidden_states_used=-1 is out of bounds"),
         (["-d=x", "--sampler=best"], "--sampler=best is none of CmaEs, random"),
-        (["@nowhere.txt"], "arguments file nowhere.txt is not there (looked from"),
+        (["@nowhere.txt"], "arguments file nowhere.txt does not exist (looked from"),
         (["images"], "images stands alone, with no option before it; did you mean -d images?"),
         (["-d=x", "--min_log_lr=--"], "--min_log_lr has no value but --"),
         (["-d--"], "-d has no value but --"),

@@ -1,4 +1,4 @@
-"""The analysis, from arguments to statistics lines, score files and the report."""
+"""The analysis: from its arguments to statistics lines, score files and the report."""
 
 import contextlib
 import logging
@@ -42,7 +42,7 @@ DEFAULT_DATABASE, DEFAULT_NAME = "sqlite:///db.sqlite", "aesthetic"
 
 
 def analyse(arguments: AnalysisArguments) -> None:
-    """Print a line of statistics for each set asked for; write what was asked for."""
+    """Print a line of statistics for each set that the arguments ask for, and write the files that they ask for."""
     settings = arguments.analysis
     patterns = [compile_pattern(pattern) for pattern in settings.regex]
     with _study(settings) as study:
@@ -50,7 +50,7 @@ def analyse(arguments: AnalysisArguments) -> None:
 
 
 def _study(settings: AnalysisSettings) -> "contextlib.AbstractContextManager[Study | None]":
-    """Yield the study that the report shows: none unless a report and a study are asked for."""
+    """Open the study that the report shows; None unless both a report and a study are asked for."""
     if settings.report is None or (settings.database is None and settings.name is None):
         return contextlib.nullcontext()
     database = DEFAULT_DATABASE if settings.database is None else settings.database
@@ -82,7 +82,7 @@ def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], 
 
 
 def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[str, list[int]]) -> Iterator[str]:
-    """Yield the verdict, then the statistics of all rows that count, of those learnt from, and of each group."""
+    """Yield the verdict, then the statistics of all rows, of the rows that the model has learnt from, and by group."""
     judged = np.flatnonzero(pictures.is_judged)
     yield how_often(pictures.scores[judged], pictures.judged_scores[judged], flattery=pictures.flattery)
     yield from standing_lines(pictures)
@@ -93,24 +93,27 @@ def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[
     for name, members in sets.items():
         yield statistics_line(name, pictures.scores[members], pictures.judged_scores[members])
     if learnt:
-        yield f"the statistics count {len(learnt)} pictures that the model has learnt from, which flatter it"
+        yield (
+            f"the statistics include {len(learnt)} pictures that the model has learnt from, so they look better than "
+            "the model is"
+        )
 
 
 def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
-    """Yield the lines of the baselines on the pictures that the model is judged by.
+    """Yield a line for each baseline, on the pictures that the model is judged by, and one that compares them.
 
-    They learn from the pictures that the model has learnt from, and judge those fold by fold, as the model is judged.
-    UserError where there are no features or no training pictures to fit them.
+    The baselines are fitted to the pictures that the model has learnt from, and predict those out of fold, as the model
+    does. UserError if there are no features or no training pictures.
     """
     if pictures.features is None:
-        raise UserError("--baselines learn from the features of a model: give the model by --model")
+        raise UserError("--baselines needs the features of a model; give the model by --model")
     known = np.isfinite(pictures.scores)
     taught = np.flatnonzero(known & pictures.learnt)
     judged = np.flatnonzero(pictures.is_judged)
     if not len(taught):
-        raise UserError("--baselines learn from the training pictures, but no split names any; give the split file")
+        raise UserError("--baselines needs training pictures, but no split lists any; give the split file by --split")
     if len(judged) < FEWEST_JUDGED:
-        yield f"baselines: {len(judged)} pictures to judge by, too few"
+        yield f"baselines: too few pictures to compare them on ({len(judged)})"
         return
     features = pictures.features.values.float().numpy()
     scores, judged_scores = pictures.scores, pictures.judged_scores
@@ -131,19 +134,19 @@ def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Return the compiled pattern; UserError if it is no regular expression."""
+    """Return the compiled pattern; UserError if it is not a regular expression."""
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--regex={pattern} is not a regular expression: {error}; mend it") from None
+        raise UserError(f"--regex={pattern} is not a regular expression: {error}; correct it") from None
 
 
 def group_rows(
     paths: Sequence[str], rows: Sequence[int], patterns: Sequence[re.Pattern[str]], *, directories: bool
 ) -> dict[str, list[int]]:
-    """Return name -> rows: of each pattern those whose path it is found in, then those below each sub-directory.
+    """Return name -> rows: for each pattern the rows whose path matches, then for each sub-directory the rows in it.
 
-    A directory that a pattern is named like is told apart by a closing `/`.
+    If a directory has the same name as a pattern, `/` is added to it.
     """
     groups = {pattern.pattern: [row for row in rows if pattern.search(paths[row])] for pattern in patterns}
     if directories:
@@ -156,10 +159,10 @@ def group_rows(
 
 
 def write_model_scores(pictures: JudgedPictures, file: Path) -> None:
-    """Write the model's scores as a score file: JSON, or CSV if the name ends so.
+    """Write the model's scores as a score file: CSV if the name ends in .csv, else JSON.
 
-    It also holds what heads say that never saw the picture, and whether the model has learnt from it, so that the file
-    is judged as the model is.
+    The file also holds the out-of-fold scores and whether the model has learnt from each picture, so that an analysis
+    of the file gives the same figures as an analysis of the model.
     """
     columns: dict[str, Sequence[float]] = {"score": pictures.model_scores.tolist()}
     if np.isfinite(pictures.out_of_fold).any():
@@ -170,7 +173,7 @@ def write_model_scores(pictures: JudgedPictures, file: Path) -> None:
 
 
 def write_errors(pictures: JudgedPictures, file: Path) -> None:
-    """Write the absolute errors of the pictures that have a score, and what each was judged by, as a score file."""
+    """Write the absolute errors of the pictures that have a score, and what each is judged by, as a score file."""
     rows = np.flatnonzero(np.isfinite(pictures.errors))
     errors = np.abs(pictures.errors[rows]).tolist()
     kinds = [JUDGED_BY[pictures.kinds[row]] for row in rows]
@@ -188,7 +191,7 @@ def _write(file: Path, table: ScoreTable) -> None:
 def report_data(
     pictures: JudgedPictures, groups: Mapping[str, Sequence[int]], *, include_learnt: bool = False
 ) -> ReportData:
-    """Return what the report shows of the pictures."""
+    """Return the data of the report."""
     return ReportData(
         pictures.directory,
         pictures.paths,

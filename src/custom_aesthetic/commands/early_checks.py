@@ -1,4 +1,4 @@
-"""What can be told of the arguments before torch and the other heavy libraries are imported, which takes seconds."""
+"""Checks of the arguments that run before torch and the other heavy libraries are imported, which takes seconds."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, M
 
 
 def check_scored_images(images: ImageSettings, features: FeatureSettings) -> None:
-    """Raise UserError if the image directory, its score file or the table of features is not there.
+    """Raise UserError if the image directory, the score file or the table of features does not exist.
 
-    A table may hold the scores too, so that with one there need be no score file.
+    With a table of features no score file is needed, because the table can hold the scores.
     """
     directory = Path(images.directory)
     check_directory(directory)
@@ -24,7 +24,7 @@ def check_scored_images(images: ImageSettings, features: FeatureSettings) -> Non
 
 
 def check_judged_images(images: ImageSettings, source: ModelScoreSettings, features: FeatureSettings) -> None:
-    """Raise UserError if the image directory, a file named, the model or its scores are not there."""
+    """Raise UserError if the image directory, or a file that the arguments name, does not exist."""
     directory = Path(images.directory)
     check_directory(directory)
     if features.features is not None:
@@ -40,8 +40,8 @@ def check_judged_images(images: ImageSettings, source: ModelScoreSettings, featu
 
 
 def check_file(directory: Path, name: str, option: str) -> None:
-    """Raise UserError if there is no such file, neither in the directory nor as a path."""
+    """Raise UserError if `name` is neither a file in the directory nor the path of a file."""
     if not is_file(directory / name) and not is_file(Path(name)):
         raise UserError(
-            f"{option}={printable(name)} is not there: looked in {directory} and {Path.cwd()}; check the path"
+            f"{option}={printable(name)} does not exist: looked in {directory} and {Path.cwd()}; check the path"
         )

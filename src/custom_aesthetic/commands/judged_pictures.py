@@ -1,4 +1,4 @@
-"""Given scores beside a model's, picture by picture: what the analysis, the report and the viewer show."""
+"""Pictures with the scores given to them and a model's scores: the data of the analysis, the report and the viewer."""
 
 import logging
 import math
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Flags = NDArray[np.bool_]
 
 LEARNT_COLUMN = "learnt_from"
-"""Of a file of model scores: 1 for a picture that the model has learnt from, 0 for others."""
+"""Column in a file of model scores: 1 for a picture that the model has learnt from, else 0."""
 
 JUDGED_BY = {
     "test": "unseen (test)",
@@ -38,43 +38,43 @@ JUDGED_BY = {
     "out_of_fold": "out of fold",
     "learnt_from": "learnt from",
 }
-"""The kinds of pictures in the words of files and of the viewer."""
+"""Kind of a picture -> its name in files and in the viewer."""
 
 
 @dataclass(frozen=True)
 class JudgedPictures:
-    """Pictures with a model score, and what to judge the model by. Arrays are (n_images,), and all rows go together.
+    """Pictures with a model score, and the data to judge the model by. Arrays are (n_images,), in the order of `paths`.
 
-    What a model says of a picture that it has learnt from flatters it. Such a picture is judged by its out-of-fold
-    score, by heads that never saw it; without one it is not judged at all.
+    A model's score of a picture that it has learnt from makes the model look better than it is. Such a picture is
+    judged by its out-of-fold score, from heads that never saw it; without this score it is not judged.
     """
 
     directory: Path
     paths: tuple[str, ...]
     scores: Array
-    """The scores given; nan where a picture has none."""
+    """The scores given; nan for pictures without a score."""
     model_scores: Array
-    """What the model file says."""
+    """Scores by the model file."""
     splits: tuple[str, ...]
-    """`train`, `eval` or `test`; pictures of which no split is known count as `eval`."""
+    """`train`, `eval` or `test`; pictures whose split is unknown count as `eval`."""
     learnt: Flags
     """Whether the model has learnt from the picture."""
     out_of_fold: Array
-    """What heads that never saw the picture say; nan where that is not known, or the model has not learnt from it."""
+    """Scores by heads that never saw the picture; nan if unknown or if the model has not learnt from the picture."""
     sigmas: Array | None = None
-    """Standard deviations that the model predicts, if it does."""
+    """Standard deviations that the model predicts; None if it predicts none."""
     features: FeatureTable | None = None
-    """The features that the model scored, where a model was run."""
+    """The features that the model scored; None if no model was run."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Where the numbers come from, name -> value."""
+    """Facts on the model and the origin of its scores, name -> value."""
     chose: Flags | None = None
-    """Whether the choice among trials went by the picture; None where that is not known."""
+    """Whether the picture was used to choose the best trials; None if unknown."""
     ab_flattery: float = 0.0
-    """How much that choice adds to AB on the pictures that it went by, 0...1."""
+    """How much this choice adds to AB on the pictures used for it, 0...1."""
 
     @property
     def flattery(self) -> float:
-        """How much the choice adds to AB on the judged pictures, as far as it went by them."""
+        """How much the choice of the best trials adds to AB on the judged pictures, 0...1."""
         judged = self.is_judged
         if self.chose is None or not judged.any():
             return 0.0
@@ -82,32 +82,32 @@ class JudgedPictures:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """How each picture may be judged: see `report.page.ReportData`."""
+        """How each picture can be judged: see `kinds_of`."""
         return kinds_of(self.splits, self.learnt, self.out_of_fold)
 
     @property
     def judged_scores(self) -> Array:
-        """The out-of-fold score where there is one, else what the model file says, flattering or not."""
+        """The out-of-fold score if there is one, else the model score, even for pictures learnt from."""
         return np.where(self.learnt & np.isfinite(self.out_of_fold), self.out_of_fold, self.model_scores)
 
     @property
     def errors(self) -> Array:
-        """Score minus judged score; nan where a picture has no score."""
+        """Score minus judged score; nan for pictures without a score."""
         return self.scores - self.judged_scores
 
     @property
     def is_judged(self) -> Flags:
-        """Whether the picture counts for the figures: it has a score, and the model's is not in-sample."""
+        """Whether the model is judged by the picture: it has a score, and a model score that is not in-sample."""
         return np.isfinite(self.scores) & (~self.learnt | np.isfinite(self.out_of_fold))
 
     def rows(self, *, include_train_split: bool) -> list[int]:
-        """Return the rows that count: those judged; where training pictures are included, all that have a score."""
+        """Return the rows of the judged pictures; with `include_train_split`, of all pictures that have a score."""
         wanted = np.isfinite(self.scores) if include_train_split else self.is_judged
         return np.flatnonzero(wanted).tolist()
 
 
 def kinds_of(splits: Sequence[str], learnt: Flags, out_of_fold: Array) -> tuple[str, ...]:
-    """Return for each picture `test`, `eval`, `out_of_fold`, or `learnt_from`, the one by which no model is judged."""
+    """Return `test`, `eval`, `out_of_fold` or `learnt_from` for each picture; no model is judged by the last kind."""
     known = np.isfinite(out_of_fold)
     return tuple(
         ("out_of_fold" if known[row] else "learnt_from") if learnt[row] else "test" if split == "test" else "eval"
@@ -118,11 +118,11 @@ def kinds_of(splits: Sequence[str], learnt: Flags, out_of_fold: Array) -> tuple[
 def load_judged_pictures(
     images: ImageSettings, source: ModelScoreSettings, features: FeatureSettings, device: torch.device
 ) -> JudgedPictures:
-    """Return the pictures, their scores and the scores of the model: run now, or from a file.
+    """Return the pictures with their scores and the scores of the model, which is run now or read from a file.
 
-    The pictures are those of the score file; without a score file all pictures in the directory, or all that the file
-    of model scores names. What has no partner is left out and named. With a table of features the pictures are those
-    that it has, on the disk or not.
+    The pictures are those of the score file; without a score file, those in the directory or in the file of model
+    scores. With a table of features they are those of the table, and the image files need not exist. Pictures without
+    a model score are left out with a warning.
     """
     directory = Path(images.directory)
     given = open_table(directory, features)
@@ -133,26 +133,26 @@ def load_judged_pictures(
 
 
 def standing_lines(found: JudgedPictures) -> Iterator[str]:
-    """Yield how many pictures the model has learnt from, and what that means for the figures."""
+    """Yield lines on the number of pictures that the model has learnt from, and how they are judged."""
     scored = np.isfinite(found.scores)
     learnt = int((scored & found.learnt).sum())
     by_folds = int((scored & found.learnt & np.isfinite(found.out_of_fold)).sum())
     if by_folds:
         yield (
-            f"{by_folds} of {scored.sum()} pictures taught the model: they are judged by their out-of-fold scores, "
-            "of heads that never saw them"
+            f"{by_folds} of {scored.sum()} pictures trained the model: they are judged by their out-of-fold scores, "
+            "from heads that never saw them"
         )
     if learnt > by_folds:
         yield (
-            f"{learnt - by_folds} of {scored.sum()} pictures taught the model and have no out-of-fold score: they are "
-            "learnt from, and say nothing of how good it is"
+            f"{learnt - by_folds} of {scored.sum()} pictures trained the model and have no out-of-fold score: they are "
+            "marked as learnt from, and do not show how good the model is"
         )
 
 
 def _read_judged(
     directory: Path, table: ScoreTable | None, images: ImageSettings, source: ModelScoreSettings
 ) -> JudgedPictures:
-    """Return the pictures with the model scores of a file."""
+    """Return the pictures with the model scores in a file."""
     if source.model_scores is not None:
         origin = find_file(directory, source.model_scores, "--model_scores")
         said = _read_model_scores(origin)
@@ -191,25 +191,28 @@ def _read_judged(
 
 
 def find_file(directory: Path, name: str, option: str) -> Path:
-    """Return the file, relative to the directory or a path of its own; UserError if it is neither."""
+    """Return the file; `name` is relative to the directory, or a path. UserError if neither exists."""
     if is_file(directory / name):
         return directory / name
     if is_file(Path(name)):
         if not Path(name).is_absolute():
-            log.info("%s=%s is not in %s; it is read from %s", option, name, directory, Path.cwd())
+            log.info("%s=%s is not in %s, so it is read from %s", option, name, directory, Path.cwd())
         return Path(name)
-    raise UserError(f"{option}={name} is not there: looked in {directory} and {Path.cwd()}; check the path")
+    raise UserError(f"{option}={name} does not exist: looked in {directory} and {Path.cwd()}; check the path")
 
 
 def _given_scores(
     directory: Path, name: str | None, source: ModelScoreSettings, features: PrecomputedTable | None
 ) -> ScoreTable | None:
-    """Return the scores given, by a file or the table of features; None if the pictures are known without any."""
+    """Return the scores given, from a score file or the table of features; None if there are none and none are needed.
+
+    They are needed if there is neither a model nor a file of its scores.
+    """
     known = features is not None and "score" in features.columns(("score",))
     if name is None and directory.is_dir() and usual_score_file(directory) is None and not known:
         if source.model is None and source.model_scores is None:
             find_score_file(directory, name)
-        log.info("no score file in %s: the model's scores only", directory)
+        log.info("no score file in %s, so only the model's scores are shown", directory)
         return None
     return given_scores(directory, name, features)[1]
 
@@ -223,7 +226,7 @@ def _run_model(
     device: torch.device,
     given: PrecomputedTable | None,
 ) -> JudgedPictures:
-    """Return the pictures with the scores of the model, by the table of features where one is given."""
+    """Return the pictures with the scores of the model, which runs on the table of features if one is given."""
     file = find_file(directory, name, "--model")
     model = load_model(file)
     if given is None:
@@ -236,7 +239,7 @@ def _run_model(
         there = [path for path in wanted if path not in missing]
     _report_missing(set(wanted) - set(there), f"are not in {directory if given is None else given.file}")
     if not there:
-        raise UserError(f"no pictures to score in {directory}: {len(wanted)} named, none found; check -d")
+        raise UserError(f"no pictures to score in {directory}: {len(wanted)} listed, none found; check -d")
     found = score_pictures(
         model,
         directory,
@@ -271,21 +274,21 @@ def _run_model(
 
 
 def learnt_by_split(recorded: Mapping[str, str], paths: Sequence[str], *, folded: bool) -> Flags:
-    """Return whether the split says that the model has learnt from each picture: from train, with folds from eval too.
+    """Return, by the split, whether the model has learnt from each picture: from train and, with folds, from eval.
 
-    A model does not learn from a picture of which no split is recorded.
+    A model has not learnt from a picture without a recorded split.
     """
     taught = ("train", "eval") if folded else ("train",)
     return np.array([recorded.get(path) in taught for path in paths], dtype=bool)
 
 
 def chosen_by(recorded: Mapping[str, str], paths: Sequence[str], by_folds: Flags, *, folded: bool) -> Flags:
-    """Return whether the choice among trials went by each picture: with folds those of `by_folds`, else eval."""
+    """Return whether each picture was used to choose the best trials: with folds those of `by_folds`, else eval."""
     return by_folds if folded else np.array([recorded.get(path) == "eval" for path in paths], dtype=bool)
 
 
 def _learnt_of(model: Model, found: PictureScores, by_split: Flags, by_folds: Mapping[str, float]) -> Flags:
-    """Return whether the model has learnt from each picture: by the marks in its file, else by split and paths."""
+    """Return whether the model has learnt from each picture, by the marks in its file, else by split and paths."""
     told = from_text(model.metadata.get(KEY, ""))
     if is_from_table(found.features) and "average" in (model.modes or ()):
         told = None  # the marks are of all hidden states, and the table holds their mean
@@ -296,12 +299,12 @@ def _learnt_of(model: Model, found: PictureScores, by_split: Flags, by_folds: Ma
 
 
 def _advise(file: Path, model: Model, judged: JudgedPictures, by_folds: set[str], recorded: Mapping[str, str]) -> None:
-    """Warn of copies of training pictures, and of a model with folds whose out-of-fold scores are missing."""
+    """Warn about copies of training pictures, and about missing out-of-fold scores of a model with folds."""
     unjudged = judged.learnt & ~np.isfinite(judged.out_of_fold)
     if model.folded and not by_folds and unjudged.any():
         log.warning(
-            "%s has folds, but %s does not hold its out-of-fold scores: only pictures that it has not learnt from are "
-            "judged; train again with the same command to get it, or keep both files together",
+            "%s was trained with folds, but %s does not hold its out-of-fold scores: only pictures that it has not "
+            "learnt from are judged; keep both files together, or run the same training command to write it again",
             file,
             out_of_fold_file(file),
         )
@@ -320,7 +323,7 @@ def _advise(file: Path, model: Model, judged: JudgedPictures, by_folds: set[str]
 
 
 def model_facts(file: Path, model: Model, features: FeatureTable) -> dict[str, str]:
-    """Return what a reader should know of a model, name -> value."""
+    """Return the facts on a model that the report shows, name -> value."""
     named = {
         "loss_model": "Loss",
         "metric_for_scoring": "Chosen by",
@@ -334,26 +337,26 @@ def model_facts(file: Path, model: Model, features: FeatureTable) -> dict[str, s
 
 
 def short_floats(values: Array) -> Array:
-    """Return float32 numbers as the float64 nearest to their shortest decimal form, so that files show few digits."""
+    """Convert float32 numbers to float64 by their shortest decimal form, so that they are written with few digits."""
     return np.array([float(str(np.float32(value))) for value in values])
 
 
 class _Said(NamedTuple):
-    """What a file of model scores says of a picture."""
+    """The entry of a picture in a file of model scores."""
 
     model_score: float
     out_of_fold: float
-    """nan where the file does not say."""
+    """nan if not in the file."""
     learnt: bool | None
-    """None where the file does not say."""
+    """None if not in the file."""
 
 
 def _read_model_scores(file: Path) -> dict[str, _Said]:
-    """Return what a file says of each path: the column `model_score` where there is one, else `score`."""
+    """Return path -> entry of a file; the model score is the column `model_score` if there is one, else `score`."""
     table = read_scores(file, required=())
     name = "model_score" if "model_score" in table.columns else "score"
     if name not in table.columns:
-        raise UserError(f"--model_scores: {file} has neither a column model_score nor score; choose another file")
+        raise UserError(f"--model_scores: {file} has neither a column model_score nor score; give another file")
     return _said(table, table.columns[name])
 
 
@@ -382,11 +385,11 @@ def _recorded_splits(split_file: Path, table: ScoreTable | None) -> dict[str, st
 def _scores_and_splits(
     recorded: Mapping[str, str], table: ScoreTable | None, paths: Sequence[str]
 ) -> tuple[Array, tuple[str, ...]]:
-    """Return the score given to each picture, nan where it has none, and its split."""
+    """Return the score given to each picture, nan if it has none, and its split."""
     given = {} if table is None else dict(zip(table.paths, table.scores, strict=True))
     unknown = [path for path in paths if path not in recorded]
     if unknown:
-        log.info("no split is known of %d of %d pictures: they count as evaluation pictures", len(unknown), len(paths))
+        log.info("%d of %d pictures have no split: they count as evaluation pictures", len(unknown), len(paths))
     scores = np.array([given.get(path, math.nan) for path in paths], dtype=np.float64)
     return scores, tuple(recorded.get(path, "eval") for path in paths)
 

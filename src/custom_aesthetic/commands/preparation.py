@@ -1,4 +1,4 @@
-"""From arguments to what the search works on: scores matched with images, their split, their features."""
+"""Prepare a search from its arguments: match scores with images, settle their split, load their features."""
 
 import hashlib
 import logging
@@ -49,7 +49,7 @@ FEWEST_IMAGES = 4
 
 AUTO_FOLDS = 4
 MOST_FOR_AUTO_FOLDS = 5000
-"""Scored images beyond which `--folds=auto` is 1: a part of so many judges well enough, in a quarter of the time."""
+"""With more scored images, `--folds=auto` is 1: the eval set is then large enough, and training is 4 times faster."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,21 @@ class ScoredImages:
     directory: Path
     table: ScoreTable
     known: KnownSplit
-    """What was known of the split; the rest is settled once there are features."""
+    """The part of the split that is known before the features are loaded."""
 
     def record_split(self) -> None:
-        """Write what is new of the split; to be called when all checks have passed."""
+        """Write new assignments to the split file; call this only after all checks."""
         record_split(self.table, self.known)
 
 
 def load_scored_images(
     images: ImageSettings, split: SplitSettings, features: PrecomputedTable | None = None
 ) -> ScoredImages:
-    """Return the scored images and their split, which is not settled before there are features; nothing is written.
+    """Return the scored images with a first split, which `load_head_input` settles; write nothing.
 
-    Scored images that do not exist, or are not in the table of features if there is one, are left out and named, and
-    what is not used is counted. UserError if fewer than four remain, if all scores are equal, or if the train or the
-    eval set is empty.
+    Scored images that do not exist, or are not in the table of features if there is one, are left out with a warning,
+    and pictures without a score are counted. UserError if fewer than four remain, if all scores are equal, or if the
+    train or the eval set is empty.
     """
     directory = Path(images.directory)
     file, table = given_scores(directory, images.scores, features)
@@ -82,7 +82,7 @@ def load_scored_images(
     else:
         missing = features.missing(table.paths)
     if missing:
-        log.warning("left out %d scored images that are not there: %s", len(missing), name_some(missing))
+        log.warning("left out %d scored images that do not exist: %s", len(missing), name_some(missing))
     place = directory if features is None else features.file
     table = keep_rows(table, set(missing), f"scored images of {file} found in {place}")
     n_unscored = len(set(find_images(directory) if features is None else features.paths) - set(table.paths))
@@ -98,7 +98,7 @@ def load_scored_images(
 
 
 def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:
-    """Return the table without some rows; UserError if fewer than four remain."""
+    """Return the table without the paths `left_out`; UserError, about `what`, if fewer than four remain."""
     kept = [path for path in table.paths if path not in left_out]
     if len(kept) < FEWEST_IMAGES:
         raise UserError(f"only {len(kept)} {what}; at least {FEWEST_IMAGES} are needed: check -d and the paths")
@@ -112,9 +112,9 @@ def load_head_input(
     device: torch.device,
     table: PrecomputedTable | None = None,
 ) -> tuple[ScoredImages, FeatureTable, HeadInput]:
-    """Return the images that have features, those features, and what a head sees; the features of the table, if given.
+    """Return the images that have features, their features (from the table, if given), and the input of a head.
 
-    The split of the images is settled, but not written yet.
+    The split of the images is settled but not yet written.
     """
     if table is not None:
         features = table.load(scored.table.paths, fp16=settings.fp16_features)
@@ -122,7 +122,7 @@ def load_head_input(
         return replace(scored, table=settled), features, make_head_input(features, settings, ["join"])
     extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
     default_modes = [extractor.default_mode for extractor in extractors]
-    resolve_modes(settings.hidden_states_mode, default_modes)  # a wrong mode is an error before any work
+    resolve_modes(settings.hidden_states_mode, default_modes)  # raises UserError before any work
     features = load_asked_features(scored.directory, scored.table.paths, extractors, settings)
     kept = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
     kept = settle_split(kept, scored.known, split, features.values)
@@ -134,9 +134,9 @@ def load_head_input(
 
 
 def settle_folds(arguments: TrainingArguments, scored: ScoredImages) -> TrainingArguments:
-    """Return the arguments with `--folds=auto` replaced by a number; say which, and why.
+    """Return the arguments with `--folds=auto` replaced by a number, and log the reason.
 
-    UserError where the folds that were asked for do not go with other arguments.
+    UserError if the given number of folds contradicts other arguments.
     """
     if arguments.split.folds != "auto":
         check_folds(arguments.split, arguments.objective)
@@ -150,7 +150,7 @@ def settle_folds(arguments: TrainingArguments, scored: ScoredImages) -> Training
 
 
 def _against_folds(arguments: TrainingArguments, scored: ScoredImages) -> str:
-    """Return why `auto` does not make folds; nothing where it does."""
+    """Return the reason why `auto` makes no folds; empty if it makes folds."""
     split, plain = arguments.split, SplitSettings()
     if scored.known.own:
         return "the score file has a column split"
@@ -162,18 +162,18 @@ def _against_folds(arguments: TrainingArguments, scored: ScoredImages) -> str:
 
 
 def check_folds(split: SplitSettings, objective: ObjectiveSettings) -> None:
-    """Raise UserError where the folds contradict --set_for_scoring."""
+    """Raise UserError if the folds contradict --set_for_scoring."""
     if split.n_folds > 1 and objective.set_for_scoring != "eval":
         raise UserError(
             f"--folds={split.folds} scores each image by a head that has not seen it, which --set_for_scoring="
-            f"{objective.set_for_scoring} contradicts; leave one of them away"
+            f"{objective.set_for_scoring} contradicts; remove one of them"
         )
 
 
 def make_judge(table: ScoreTable, objective: ObjectiveSettings, *, folded: bool = False) -> Judge:
-    """Return what judges the heads; UserError where the loss or the metric cannot be computed from these scores.
+    """Return the judge of the heads; UserError if the loss or the metric cannot be computed from these scores.
 
-    With folds (`folded`) all sets are train and eval together.
+    With folds (`folded`), each set is train and eval together.
     """
     scores = np.asarray(table.scores, dtype=np.float64)
     split = np.asarray(table.columns["split"])
@@ -202,7 +202,7 @@ def make_problem(
     split: SplitSettings,
     device: torch.device,
 ) -> Problem:
-    """Return what every trial works on; UserError if the loss or the metric cannot be computed from these scores."""
+    """Return the problem of the search; UserError if the loss or the metric cannot be computed from these scores."""
     judge = make_judge(table, objective, folded=split.n_folds > 1)
     identity = identify(table, features, head_input, objective, judge)
 
@@ -232,18 +232,18 @@ def make_problem(
 def _folds(
     table: ScoreTable, rows: NDArray[np.int64], split: SplitSettings, groups: Mapping[str, str]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return the folds with near-duplicates together; apart where too few images stand apart for so many folds."""
+    """Return the folds with near-duplicates together, or image by image if that would make too few folds."""
     folds = make_folds(table.paths, rows, split.n_folds, seed=split.eval_pick_seed, groups=groups)
     if len(folds) == split.n_folds:
         return folds
-    log.warning("near-duplicates leave %d folds only: folds are made image by image", len(folds))
+    log.warning("near-duplicates in one fold leave only %d folds, so near-duplicates are not kept together", len(folds))
     return make_folds(table.paths, rows, split.n_folds, seed=split.eval_pick_seed)
 
 
 def identify(
     table: ScoreTable, features: FeatureTable, head_input: HeadInput, objective: ObjectiveSettings, judge: Judge
 ) -> dict[str, str]:
-    """Return what the scores of a study depend on, by name: readable, or as hashes."""
+    """Return what the results of a study depend on: name -> text or hash."""
     blocks = [f"{block.extractor} {block.hidden_state} {block.view}".strip() for block in features.blocks]
     fixed = [f"{weights.tolist()} {bias}" for weights, bias, _ in head_input.fixed]
     mode = "weight" if head_input.mixtures else head_input.mode
@@ -275,12 +275,14 @@ def _weights(table: ScoreTable, objective: ObjectiveSettings) -> Array | None:
     weights = np.asarray(table.columns["weight"], dtype=np.float64)
     bad = [path for path, weight in zip(table.paths, weights, strict=True) if not weight >= 0]
     if bad or not weights.any():
-        raise UserError(f"the weight of {name_some(bad or list(table.paths))} is missing or not above 0; give each one")
+        raise UserError(
+            f"the weight is missing or not above 0 for {name_some(bad or list(table.paths))}; give every image a weight"
+        )
     return weights / weights.mean() if objective.normalise_weights else weights
 
 
 def describe(table: ScoreTable, n_folds: int = 1) -> str:
-    """Return how many images there are, and in which split; with folds train and eval count together."""
+    """Return the number of images and of each split; with folds, train and eval are counted together."""
     split = list(table.columns["split"])
     if n_folds > 1:
         n_test = split.count("test")

@@ -1,4 +1,4 @@
-"""What a training writes of itself: the model file with its metadata, its out-of-fold predictions, the study's note."""
+"""Records of a training: the model file with its metadata, its out-of-fold predictions, and the note on the study."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ OF_THE_MACHINE = (PROCESS, "seconds")
 def file_maker(
     arguments: TrainingArguments, scored: ScoredImages, features: FeatureTable, head_input: HeadInput
 ) -> MakeFiles:
-    """Return the function that makes the model file, and with folds its out-of-fold predictions, of a model."""
+    """Return the function that makes the files of a model: the model file and, with folds, out-of-fold predictions."""
     table, folded = scored.table, arguments.split.n_folds > 1
     domain = find_domain(arrange(features, head_input.modes).float().numpy())
     known = {} if domain is None else {"domain": to_text(domain)}
@@ -44,7 +44,7 @@ def file_maker(
 
 
 def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Mapping[str, str]) -> str:
-    """Return what the dashboard shows of the study, in Markdown."""
+    """Return the note on the study that the dashboard shows, in Markdown."""
     command = "\n".join(shown_lines(arguments))
     return (
         f"Pictures in `{arguments.images.directory}`: {describe(scored.table, arguments.split.n_folds)}\n\n"
@@ -65,7 +65,7 @@ def _judged_on(arguments: TrainingArguments) -> str:
 def _metadata(
     arguments: TrainingArguments, features: FeatureTable, head_input: HeadInput, model: BestModel
 ) -> dict[str, str]:
-    """Return what the model file says of itself; all strings."""
+    """Return the metadata of the model file; all values are strings."""
     predictions = model.outputs[:, 0]
     trial = model.trials[0]
     extractors = list(dict.fromkeys(block.extractor for block in features.blocks))

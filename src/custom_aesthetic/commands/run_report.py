@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def write_run_report(
     file: Path, study: "Study | None", scored: ScoredImages, features: FeatureTable, model_file: Path
 ) -> None:
-    """Write the report of the model file on the scored images, whose features these are; of the study too if kept."""
+    """Write the report on the model file, judged by the scored images, and on the study if it was saved."""
     model = load_model(model_file)
     found = predict_features(model, model_input(model, features))
     paths, splits = scored.table.paths, tuple(scored.table.columns["split"])

@@ -1,4 +1,4 @@
-"""Renumics Spotlight on the pictures: the table, the layout that opens ready to use, and the suspect scores."""
+"""Show pictures in Renumics Spotlight: the table, a layout that is ready to use, and the suspect scores."""
 
 import logging
 import signal
@@ -25,19 +25,19 @@ from custom_aesthetic.quality.suspects import find_suspects
 log = logging.getLogger(__name__)
 
 EXPECTED = "expected_score"
-"""Column of what the other pictures lead to expect, judged out of fold."""
+"""Column of the scores predicted from the other pictures' scores, out of fold."""
 
 MOST_IMAGES_FOR_UMAP = 2000
 
 
 def make_frame(pictures: JudgedPictures, features: FeatureTable | None) -> pd.DataFrame:
-    """Return the table that Spotlight shows, a picture a row.
+    """Return the table that Spotlight shows, one row per picture.
 
-    Rank 1 is the highest score; equal scores share the lower number. `judged_by` says what error and model_rank come
-    from: the out-of-fold score of a picture that the model has learnt from, else the model score. Those marked `learnt
-    from` have neither, because they say nothing of how good the model is. error is score - that score, rank_error is
-    rank - model_rank.
-    `features` are those of the same pictures, in any order; without them there is no embedding.
+    Rank 1 is the highest score; equal scores share the lower number. `judged_by` is the origin of the judged score,
+    from which error (score - judged score), model_rank and rank_error (rank - model_rank) are computed: the out-of-fold
+    score of a picture that the model has learnt from, else the model score. Pictures marked `learnt from` have none of
+    the three, because they do not show how good the model is. `features` belong to the same pictures, in any order;
+    without them there is no embedding.
     """
     folder = pictures.directory.resolve()
     is_unseen = ~pictures.learnt | np.isfinite(pictures.out_of_fold)
@@ -73,7 +73,7 @@ def _ranks(values: Array) -> Array:
 
 
 def add_expected_scores(frame: pd.DataFrame) -> list[DataIssue]:
-    """Add the column of expected scores, and return the suspect scores as Spotlight's issues."""
+    """Add the column of expected scores, and return the suspect scores as issues of Spotlight."""
     known = np.flatnonzero(np.isfinite(frame["score"]))
     if "features" not in frame or len(known) == 0:
         return []
@@ -87,8 +87,14 @@ def add_expected_scores(frame: pd.DataFrame) -> list[DataIssue]:
     log.info("%d of %d scores are suspect: see the issues panel", len(suspects.rows), len(known))
     rows = known[suspects.rows]
     directions = (
-        ("Suspect scores: higher than like pictures", rows[frame["score"].to_numpy()[rows] > expected[rows]]),
-        ("Suspect scores: lower than like pictures", rows[frame["score"].to_numpy()[rows] < expected[rows]]),
+        (
+            "Suspect scores: higher than those of similar pictures",
+            rows[frame["score"].to_numpy()[rows] > expected[rows]],
+        ),
+        (
+            "Suspect scores: lower than those of similar pictures",
+            rows[frame["score"].to_numpy()[rows] < expected[rows]],
+        ),
     )
     return [_issue(title, some, frame) for title, some in directions if len(some)]
 
@@ -101,16 +107,17 @@ def _issue(title: str, rows: Array, frame: pd.DataFrame) -> DataIssue:
         severity="medium",
         columns=["score", EXPECTED],
         description=(
-            "A regression that never saw these scores expects others from the pictures' features; a slip, or a taste "
-            f"of its own? The strongest: {worst['path']}, score {worst['score']:.3f}, expected {worst[EXPECTED]:.3f}."
+            "A regression on the features of the other pictures predicts clearly different scores. Check these for "
+            f"mistakes. The largest difference: {worst['path']}, score {worst['score']:.3f}, expected "
+            f"{worst[EXPECTED]:.3f}."
         ),
     )
 
 
 def make_layout(columns: Sequence[str], n_images: int) -> Layout:
-    """Return the layout for a table with these columns: table, scatter, similarity map and inspector at once.
+    """Return the layout for a table with these columns: table, scatter plot, similarity map and inspector together.
 
-    The map is UMAP's where that takes seconds, else the first two principal components; its settings change it.
+    The map uses UMAP if that takes only seconds, else the first two principal components; the user can change it.
     """
     method: Literal["umap", "pca"] = "umap" if n_images <= MOST_IMAGES_FOR_UMAP else "pca"
     by_folds = ["out_of_fold_score"] if "out_of_fold_score" in columns else []
@@ -171,7 +178,7 @@ def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, 
     dtypes = {"image": spotlight.Image, "split": spotlight.Category, "judged_by": spotlight.Category}
     if "features" in frame:
         dtypes["features"] = spotlight.Embedding
-    how = "Ctrl-C stops it" if no_browser else "close its tab, or press Ctrl-C, to stop it"
+    how = "press Ctrl-C to stop it" if no_browser else "close its tab or press Ctrl-C to stop it"
     log.info("starting Spotlight; %s", how)
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would outlive this process
     try:
@@ -186,7 +193,7 @@ def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, 
             wait="forever" if no_browser else True,
         )
     except KeyboardInterrupt:
-        # Its server ends at exit. Spotlight's close() would first wait for an answer from it, which Ctrl-C has ended.
+        # The server ends when this process exits. Spotlight's close() would wait for a server that Ctrl-C has ended.
         log.info("Spotlight has stopped")
     except OSError as error:
         raise UserError(f"Spotlight cannot be served at port {port}: {error.strerror}; choose another --port") from None

@@ -1,4 +1,4 @@
-"""The main job, from arguments to a model file and its statistics."""
+"""The training: from its arguments to a model file and its statistics."""
 
 import logging
 from dataclasses import replace
@@ -31,18 +31,18 @@ def train_predictor(arguments: TrainingArguments) -> None:
     """Extract the features, search, keep the best model, print the verdict and statistics, write the savefile."""
     device = choose_device(arguments.device.device)
     check_places(arguments)
-    divide_work(arguments.study.workers, device)  # refuses a wrong number before any work
+    divide_work(arguments.study.workers, device)  # raises UserError before any work
     table = open_table(Path(arguments.images.directory), arguments.features)
     if table is not None:
         arguments = replace(arguments, features=without_extractor(arguments.features))
     scored = load_scored_images(arguments.images, arguments.split, table)
     arguments = settle_folds(arguments, scored)
-    make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # refuses before any work too
+    make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # raises it too
     scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device, table)
     log.info("%s", describe(scored.table, arguments.split.n_folds))
     if arguments.search.trials == 0:
         scored.record_split()
-        log.info("features are cached; --trials=0, so no search")
+        log.info("the features are cached; no search, because --trials=0")
         return
 
     problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device)
@@ -60,7 +60,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
 
 
 def check_places(arguments: TrainingArguments) -> None:
-    """Raise UserError where a result cannot be written to the place that is named, or shown from it."""
+    """Raise UserError if an output file is a directory, or if the dashboard cannot be served."""
     output, directory = arguments.output, Path(arguments.images.directory)
     files = {
         "--model": directory / output.model,
@@ -69,5 +69,5 @@ def check_places(arguments: TrainingArguments) -> None:
     }
     for option, file in files.items():
         if file is not None and file.is_dir():
-            raise UserError(f"{option}={file} is a directory; name a file in it")
+            raise UserError(f"{option}={file} is a directory; give the path of a file")
     check_server(arguments.study.server, arguments.study.database)

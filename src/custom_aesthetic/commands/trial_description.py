@@ -1,4 +1,4 @@
-"""A finished trial in words: its parameters, its metrics on every set, and what it took."""
+"""A finished trial as text: its parameters and its metrics on every set."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ ONLY_WITH_WEIGHTS = "log_weight_lr"
 
 
 def describe_trial(trial: FrozenTrial, *, verbose: bool = True, folded: bool = False) -> Iterator[str]:
-    """Yield the lines: parameters, one a line; a table of metrics by set; with `verbose` epoch, time and seed.
+    """Yield one line per parameter, a table of metrics by set, and, with `verbose`, best epoch, time and seed.
 
-    Parameters that the trial does not use are shown with `verbose` only. With folds the set `eval` is called out of
-    fold, and the others are what the heads say of pictures that they have learnt from.
+    Parameters that the trial does not use are shown with `verbose` only. With folds (`folded`), the metrics of `eval`
+    are labelled "out of fold", those of `train` "learnt from", and those of `full` are left out.
     """
     for name, value in vars(recorded_parameters(trial)).items():
         if verbose or name != ONLY_WITH_WEIGHTS or name in trial.params:

@@ -1,4 +1,4 @@
-"""The interactive view, from arguments to Spotlight."""
+"""The interactive view: from its arguments to Spotlight."""
 
 import logging
 from pathlib import Path
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def view(arguments: ViewerArguments) -> None:
-    """Write the table if asked, then serve Spotlight until it is stopped."""
-    spotlight_log.disable("renumics.spotlight")  # its import warns of analysers that are not used here
+    """Write the table if the arguments ask for it, then serve Spotlight until it is stopped."""
+    spotlight_log.disable("renumics.spotlight")  # its import warns about analysers that this program does not use
     from custom_aesthetic.commands.spotlight import add_expected_scores, make_frame, save_frame, show
 
     device = choose_device(arguments.device.device)
@@ -37,7 +37,7 @@ def view(arguments: ViewerArguments) -> None:
 
 
 def _features(pictures: JudgedPictures, settings: FeatureSettings, device: torch.device) -> FeatureTable:
-    """Return the features of the pictures from the table, or by the extractor, that the arguments name."""
+    """Return the features of the pictures, from the table or the extractor in the arguments."""
     table = open_table(pictures.directory, settings)
     if table is not None:
         missing = set(table.missing(pictures.paths))

@@ -107,7 +107,7 @@ class FeatureSet:
         except FileNotFoundError:
             return None
         except PermissionError:
-            logger.warning("the feature cache file %s may not be read; its features are computed again", shard)
+            logger.warning("the feature cache file %s cannot be read; its features are computed again", shard)
         except DamagedShard as error:
             set_aside(shard, error)
         return None

@@ -1,4 +1,4 @@
-"""Score pictures by choosing between two (up to four) at a time, on a page in the browser."""
+"""Score pictures by comparing two (up to four) at a time, on a page in the browser."""
 
 import logging
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ log = logging.getLogger("custom_aesthetic.ab_script")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Score as the arguments say; raises UserError for what the user can mend."""
+    """Run the A/B scorer; raise UserError for mistakes the user can correct."""
     arguments, ignored = parse_arguments(
         ABArguments, argv, description="Score pictures by comparisons.", ignore_unknown=True
     )
     if ignored:
-        log.info("ignored, as they belong to the training: %s", " ".join(ignored))
+        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
     from custom_aesthetic.scores.score_files import check_directory
 
     check_directory(Path(arguments.images.directory))

@@ -1,4 +1,4 @@
-"""Say how well a model's scores follow the scores given: a line of statistics a test, score files, a report."""
+"""Compare a model's scores with the scores given: lines of statistics, score files, a report."""
 
 import logging
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ log = logging.getLogger("custom_aesthetic.analysis_script")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Analyse as the arguments say; raises UserError for what the user can mend."""
+    """Run the analysis; raise UserError for mistakes the user can correct."""
     arguments, ignored = parse_arguments(
         AnalysisArguments, argv, description="Compare a model's scores with the scores given.", ignore_unknown=True
     )
     if ignored:
-        log.info("arguments ignored, they are none of the analysis's: %s", " ".join(ignored))
+        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
     if arguments.analysis.report is not None and arguments.analysis.database is not None:
         require("matplotlib", "report", "--report with --database")
     from custom_aesthetic.commands.early_checks import check_judged_images

@@ -1,4 +1,4 @@
-"""Score every picture under a folder by a trained model; list, copy, link, move, or rate the best."""
+"""Score all pictures in a folder by a trained model; list, copy, link, move or rate the best ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from custom_aesthetic.settings.scorers import FolderArguments
 
 
 def run(argv: Sequence[str]) -> None:
-    """Score as the arguments say; raises UserError for what the user can mend."""
-    arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures under a folder.")
+    """Run the folder scorer; raise UserError for mistakes the user can correct."""
+    arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures in a folder.")
     if arguments.action.undo is None and arguments.folder.directory is not None:
         from custom_aesthetic.commands.early_checks import check_file
         from custom_aesthetic.scores.score_files import check_directory

@@ -11,12 +11,12 @@ log = logging.getLogger("custom_aesthetic.spotlight_script")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Show the pictures as the arguments say; raises UserError for what the user can mend."""
+    """Show the pictures in Spotlight; raise UserError for mistakes the user can correct."""
     arguments, ignored = parse_arguments(
         ViewerArguments, argv, description="Look at pictures, scores and errors in Spotlight.", ignore_unknown=True
     )
     if ignored:
-        log.info("arguments ignored, they are none of the viewer's: %s", " ".join(ignored))
+        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
     from custom_aesthetic.base.process_group import run_in_group
     from custom_aesthetic.commands.early_checks import check_judged_images
 
@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> None:
 
         view(arguments)
 
-    run_in_group(show)  # Spotlight's servers and workers end with this script, however it ends
+    run_in_group(show)  # so that Spotlight's servers and workers end with this script, even if it is killed
 
 
 def main() -> int:

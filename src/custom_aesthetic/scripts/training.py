@@ -1,4 +1,4 @@
-"""Learn a person's taste in pictures: from scored pictures to a model file that scores any other."""
+"""Train a model on a person's scores of pictures; the model file then scores any other picture."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ log = logging.getLogger("custom_aesthetic.training_script")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Train as the arguments say; raises UserError for what the user can mend."""
+    """Run the training; raise UserError for mistakes the user can correct."""
     arguments, _ = parse_arguments(TrainingArguments, argv, description="Train an aesthetic predictor.")
     lines = shown_lines(arguments) if arguments.output.verbose else differing_lines(arguments)
     log.info("%s", "\n".join(lines))
@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> None:
     check_scored_images(arguments.images, arguments.features)
     from custom_aesthetic.commands.train import train_predictor
 
-    obey_lost()  # those imports take seconds, and may swallow Ctrl-C
+    obey_lost()  # the imports take seconds, and a Ctrl-C during them can get lost
     train_predictor(arguments)
 
 

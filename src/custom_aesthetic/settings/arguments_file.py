@@ -57,7 +57,7 @@ def read_arguments_file(file: Path) -> list[str]:
         text = content.decode(encoding_of(content), "surrogateescape")
     except FileNotFoundError:
         raise UserError(
-            f"arguments file {shown} is not there (looked from {Path.cwd()}); check the name behind the @"
+            f"arguments file {shown} does not exist (looked from {Path.cwd()}); check the name behind the @"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"arguments file {shown} cannot be read: {error}; check that it is a text file") from None
