@@ -38,7 +38,7 @@ SLOW = (
     *("benchmarks", "base/process_group"),
     *("commands/results", "commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
-    *("heads/scorer", "integrations/comfyui", "scripts/every_model"),
+    *("heads/scorer", "integrations/comfyui", "integrations/http_service", "scripts/every_model"),
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
     *("scripts/real_environment", "scripts/scorer", "scripts/training"),

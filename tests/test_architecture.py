@@ -31,6 +31,8 @@ OWNERS = {
     "sklearn": {
         *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
     },
+    "starlette": {"base.local_server", "labelling.server", "integrations.http_service"},
+    "uvicorn": {"base.local_server"},
     "tqdm": {"base.progress"},
     "pyarrow": {"features.parquet_parts"},
 }

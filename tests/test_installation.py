@@ -153,5 +153,5 @@ def test_what_an_option_needs_is_asked_before_the_work(monkeypatch: pytest.Monke
 
 def test_the_files_that_pages_are_made_of_lie_in_the_package() -> None:
     assets = [file for file in (ROOT / "src" / "custom_aesthetic").rglob("assets/*") if file.is_file()]
-    assert {file.parent.parent.name for file in assets} == {"labelling", "report"}
+    assert {file.parent.parent.name for file in assets} == {"labelling", "report", "integrations"}
     assert {file.suffix for file in map(Path, assets)} == {".css", ".html", ".js"}

@@ -55,8 +55,17 @@ def test_a_picture_has_the_same_score_in_every_form(scorer: Scorer, file: Path) 
     image = Image.open(file)
     levels = np.asarray(image)
     floats = levels.astype(np.float32) / 255
-    given = [str(file), file, image, levels, floats, floats.astype(np.float64), torch.from_numpy(levels.copy())]
-    given += [torch.from_numpy(floats), torch.from_numpy(floats).double(), levels[:, :, [0, 1, 2]]]
+    given = [
+        str(file),
+        file,
+        file.read_bytes(),
+        image,
+        levels,
+        floats,
+        floats.astype(np.float64),
+        torch.from_numpy(levels.copy()),
+    ]
+    given += [file.read_bytes(), torch.from_numpy(floats), torch.from_numpy(floats).double(), levels[:, :, [0, 1, 2]]]
     given.append(np.concatenate([levels, np.full((*levels.shape[:2], 1), 255, np.uint8)], axis=2))
     expected = 10 * levels[:, :, 0].astype(np.float64).mean() / 255
     for form in given:

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.local_server import open_socket
 from custom_aesthetic.commands.score_pairs import open_session
 from custom_aesthetic.labelling.pictures import PictureCache
-from custom_aesthetic.labelling.server import ABServer, open_socket
+from custom_aesthetic.labelling.server import ABServer
 from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.settings.arguments import parse_arguments

@@ -16,7 +16,14 @@ from PIL import features as features_of_pillow
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
-from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, DRAFT_FACTOR, BadImage, find_images, open_image
+from custom_aesthetic.pictures.images import (
+    CACHE_FOLDER_NAME,
+    DRAFT_FACTOR,
+    BadImage,
+    count_pixels,
+    find_images,
+    open_image,
+)
 from tests.mutations import mutations
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -308,6 +315,20 @@ def test_empty_foreign_and_missing_files_are_refused_with_the_reason(tmp_path: P
     assert reason(tmp_path / "drawing.png") == "not an image in a known format"
     assert reason(tmp_path / "missing.png") == "file not found"
     assert reason(tmp_path / "folder.png") == "not a regular file"
+
+
+def test_a_file_in_memory_is_read_like_one_on_the_disk(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png", "c.tif"):
+        quarters().resize((400, 200)).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+
+        on_disk, in_memory = open_image(tmp_path / name, 10), open_image(name, 10, content=content)
+
+        assert np.array_equal(np.asarray(on_disk), np.asarray(in_memory))
+        assert count_pixels(name, content=content) == count_pixels(tmp_path / name) == 80_000
+    for damaged, words in ((b"", "empty"), (b"text", "not an image"), (content[:300], "")):
+        with pytest.raises(BadImage, match=f"d.tif: .*{words}"):
+            open_image("d.tif", content=damaged)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

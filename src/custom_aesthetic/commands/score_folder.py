@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import in_folder_or_here
 from custom_aesthetic.commands.folder_actions import ScoredFolder, act, check_actions, take_back, transfer_options
 from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.pictures.images import find_images
@@ -56,7 +57,7 @@ def load_scores(arguments: FolderArguments) -> ScoredFolder:
     assert arguments.folder.directory is not None and arguments.folder.model is not None
     directory, name = Path(arguments.folder.directory), arguments.folder.model
     scorer = Scorer.load(
-        directory / name if (directory / name).is_file() else Path(name),
+        in_folder_or_here(directory, name),
         device=arguments.device.device,
         extractor_model=arguments.folder.feature_extractor_model,
         offline=arguments.folder.offline,

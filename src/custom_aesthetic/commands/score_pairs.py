@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.files import in_folder_or_here
 from custom_aesthetic.labelling.score_files import ScoreFiles, open_score_files
 from custom_aesthetic.labelling.session import PairPlan, Session, with_names
 from custom_aesthetic.pictures.images import find_images
@@ -27,9 +28,10 @@ def score_by_comparisons(arguments: ABArguments) -> None:
         session.update()
         log.info("%s", describe(session))
         return
-    from custom_aesthetic.labelling.server import ABServer, open_socket, serve
+    from custom_aesthetic.base.local_server import open_socket
+    from custom_aesthetic.labelling.server import ABServer, serve
 
-    listener = open_socket(arguments.page.port)
+    listener = open_socket(arguments.page.port, advice="; is the page already open?")
     server = ABServer(session, Path(arguments.images.directory))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     listener.listen()
@@ -90,7 +92,7 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     device = choose_device(arguments.device.device)
     scores, table = None, None
     if prior.model is not None:
-        model = load_model(find_model(directory, prior.model))
+        model = load_model(in_folder_or_here(directory, prior.model))
         found = score_pictures(
             model,
             directory,
@@ -108,11 +110,6 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     assert isinstance(table, FeatureTable)
     features = _aligned(paths, table.paths, table.values.to(torch.float64).numpy())
     return Guesses(stars, scores, np.where(np.isnan(features), np.nanmean(features, axis=0), features))
-
-
-def find_model(directory: Path, name: str) -> Path:
-    """Return the model file; `name` is relative to the directory if it exists there, else a path."""
-    return directory / name if (directory / name).is_file() else Path(name)
 
 
 def _aligned(paths: Sequence[str], known: Sequence[str], values: np.ndarray) -> np.ndarray:

@@ -55,9 +55,9 @@ class Ratings(NamedTuple):
 class Scorer:
     """A trained model that scores pictures. Thread-safe.
 
-    Methods take one image or a sequence of images: paths, PIL images, numpy arrays or torch tensors. Arrays and
-    tensors are (height, width, channels), or a batch (n, height, width, channels), of type uint8 or of floats 0...1,
-    with 1, 3 or 4 channels.
+    Methods take one image or a sequence of images: paths, bytes of files, PIL images, numpy arrays or torch tensors.
+    Arrays and tensors are (height, width, channels), or a batch (n, height, width, channels), of type uint8 or of
+    floats 0...1, with 1, 3 or 4 channels.
     """
 
     def __init__(
@@ -136,9 +136,8 @@ class Scorer:
             raise ValueError(f"on_error={on_error!r}: choose raise or nan")
         given = split_images(images)
         values = np.full((len(given), self.model.n_features), np.nan, np.float32)
-        extractors = self._opened()
-        for rows, pixels in self._decoded(given, extractors, on_error):
-            values[rows] = self._compute(pixels, extractors).float().numpy()
+        for rows, prepared in self._decoded(given, on_error):
+            values[rows] = self._compute(prepared).float().numpy()
         return values
 
     def score_features(self, features: Any) -> Array:
@@ -154,6 +153,22 @@ class Scorer:
         if values.ndim != 2 or values.shape[1] != self.model.n_features:
             raise ValueError(f"the features have the shape {values.shape}, not (n_images, {self.model.n_features})")
         return self._rate(values)
+
+    def prepare(self, image: Any, name: str = "image") -> "Prepared":
+        """Return one image as `rate_prepared` takes it, so that programs decode by threads of theirs.
+
+        `name` is that of an image without a path. Raises ImageError if it cannot be used.
+        """
+        return {
+            (number, view): extractor.transform(opened, view)
+            for number, extractor in enumerate(self._opened())
+            for opened in [load_image(image, name, extractor.target_size)]
+            for view in self.model.views
+        }
+
+    def rate_prepared(self, images: Sequence["Prepared"]) -> Ratings:
+        """Return what `rate` returns, of images from `prepare`, which go through the extractor together."""
+        return self._rate(self._compute(images).float().numpy())
 
     def score_folder(self, directory: Path, paths: Sequence[str], *, fp16: bool = False) -> PictureScores:
         """Return the scores of the pictures `directory`/`paths`, with features from the folder's cache if it has them.
@@ -193,14 +208,12 @@ class Scorer:
                 )
             return self._extractors
 
-    def _decoded(
-        self, given: Sequence[Any], extractors: Sequence[FeatureExtractor], on_error: str
-    ) -> Iterator[tuple[list[int], list["Pixels"]]]:
-        """Yield batches of images as row numbers and pixels, without unreadable images."""
+    def _decoded(self, given: Sequence[Any], on_error: str) -> Iterator[tuple[list[int], list["Prepared"]]]:
+        """Yield batches of images as row numbers and prepared images, without unreadable images."""
         with ThreadPoolExecutor(n_cores(), "decode") as decoders:
             for start in range(0, len(given), IMAGES_AT_ONCE):
                 rows = range(start, min(start + IMAGES_AT_ONCE, len(given)))
-                waiting = [decoders.submit(self._pixels, given[row], f"image {row}", extractors) for row in rows]
+                waiting = [decoders.submit(self.prepare, given[row], f"image {row}") for row in rows]
                 found = {}
                 for row, future in zip(rows, waiting, strict=True):
                     try:
@@ -211,22 +224,15 @@ class Scorer:
                 if found:
                     yield list(found), list(found.values())
 
-    def _pixels(self, image: Any, name: str, extractors: Sequence[FeatureExtractor]) -> "Pixels":
-        return {
-            (number, view): extractor.transform(opened, view)
-            for number, extractor in enumerate(extractors)
-            for opened in [load_image(image, name, extractor.target_size)]
-            for view in self.model.views
-        }
-
-    def _compute(self, pixels: Sequence["Pixels"], extractors: Sequence[FeatureExtractor]) -> Tensor:
-        """Return the model's input, (n_images, n_features), for decoded images."""
+    def _compute(self, images: Sequence["Prepared"]) -> Tensor:
+        """Return the model's input, (n_images, n_features), for prepared images."""
+        extractors = self._opened()
         parts: list[Tensor] = []
         blocks: list[FeatureBlock] = []
         start = 0
         for number, (extractor, states) in enumerate(zip(extractors, states_of(self.model, extractors), strict=True)):
             for view in self.model.views:
-                batch = torch.stack([image[number, view] for image in pixels])
+                batch = torch.stack([image[number, view] for image in images])
                 alone = nullcontext() if getattr(extractor, "features_thread_safe", False) else self._lock
                 with alone:
                     found = model_features(extractor, batch, states)
@@ -235,12 +241,12 @@ class Scorer:
                     blocks.append(FeatureBlock(extractor.name, state, view, start, start + parts[-1].shape[1]))
                     start = blocks[-1].stop
         values = torch.cat(parts, dim=1)
-        names = tuple(map(str, range(len(pixels))))
+        names = tuple(map(str, range(len(images))))
         table = FeatureTable(names, values.half() if self.model.fp16 else values, tuple(blocks), {})
         return model_input(self.model, table)
 
 
-Pixels = dict[tuple[int, str], Tensor]
+Prepared = dict[tuple[int, str], Tensor]
 """(index of the extractor, view) -> (3, height, width): one image, prepared for the extractors."""
 
 

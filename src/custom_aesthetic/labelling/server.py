@@ -13,17 +13,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.local_server import HEADERS, AsciiJSON, OwnPageOnly, make_server, read_json
 from custom_aesthetic.labelling.pictures import PictureCache
 from custom_aesthetic.labelling.session import BadRequest, Session
 from custom_aesthetic.pictures.images import BadImage
@@ -31,67 +29,15 @@ from custom_aesthetic.pictures.images import BadImage
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "assets"
-HOSTS = ("127.0.0.1", "localhost")
 MOST_BYTES = 65536
 SLOWEST_SECONDS = 3600.0
 FORGOTTEN_AFTER_SECONDS = 600.0
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
 Answer = dict[str, Any]
 
 MOST_LETTERS = 4096
 """Maximum length of a text in a request, such as a path."""
 
 _TIME = re.compile(r"[0-9T:.+Z-]{1,40}")
-
-
-class AsciiJSON(Response):
-    """JSON in ASCII, so that file names that are not UTF-8 are preserved."""
-
-    media_type = "application/json"
-
-    def render(self, content: Answer) -> bytes:
-        return json.dumps(content, allow_nan=False).encode("ascii")
-
-
-class OwnPageOnly:
-    """Refuses host names other than this machine's (DNS rebinding) and requests from other pages."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app = app
-        self.token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        reason = self._reason_to_refuse(Request(scope))
-        if reason is not None:
-            await AsciiJSON({"error": reason}, status_code=403, headers=HEADERS)(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-    def _reason_to_refuse(self, request: Request) -> str | None:
-        host = request.headers.get("host", "")
-        if host.rpartition(":")[0] not in HOSTS and host not in HOSTS:
-            return "only 127.0.0.1 and localhost are served"
-        origin = request.headers.get("origin")
-        if origin is not None and origin != f"http://{host}":
-            return "another origin's page is not served"
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            return "another site's page is not served"
-        wants_token = request.url.path.startswith("/api/")
-        given = request.headers.get("x-token") or ""
-        if wants_token and not secrets.compare_digest(given.encode(), self.token.encode()):
-            return "the token is missing or belongs to an earlier run; load the page again"
-        return None
 
 
 class ABServer:
@@ -125,7 +71,7 @@ class ABServer:
                 }.items()
             ),
         ]
-        middleware = [Middleware(OwnPageOnly, token=self.token)]
+        middleware = [Middleware(OwnPageOnly, token=self.token, token_below=("/api/",), advice="load the page again")]
         return Starlette(routes=routes, middleware=middleware)
 
     async def _page(self, request: Request) -> Response:
@@ -155,7 +101,7 @@ class ABServer:
         """Return an endpoint that calls `function` in a thread with the JSON of the request."""
 
         async def endpoint(request: Request) -> Response:
-            asked = await _read_json(request)
+            asked = await read_json(request, MOST_BYTES)
             try:
                 return AsciiJSON(await run_in_threadpool(function, asked), headers=HEADERS)
             except BadRequest as error:
@@ -207,23 +153,6 @@ class ABServer:
         return [window for window, heard in self._windows.items() if time.monotonic() - heard < FORGOTTEN_AFTER_SECONDS]
 
 
-async def _read_json(request: Request) -> Answer:
-    if not request.headers.get("content-type", "").startswith("application/json"):
-        raise HTTPException(415, "JSON expected")
-    content = b""
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BYTES:
-            raise HTTPException(413, "request too long")
-    try:
-        asked = json.loads(content)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "not JSON") from None
-    if not isinstance(asked, dict):
-        raise HTTPException(400, "JSON object expected")
-    return asked
-
-
 def _text(asked: Answer, name: str) -> str:
     value = asked.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= MOST_LETTERS:
@@ -266,24 +195,9 @@ async def _nothing(request: Request) -> Response:
     return Response(status_code=204, headers=HEADERS)
 
 
-def open_socket(port: int) -> socket.socket:
-    """Return a socket bound to 127.0.0.1; UserError if the port is taken. Port 0 means any free port."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"port {port} is not available ({error.strerror}); is the page already open? --port=0 uses a free port"
-        ) from None
-    return listener
-
-
 def serve(server: ABServer, listener: socket.socket) -> None:
     """Serve until the last window finishes or Ctrl-C is pressed; then write the scores of the whole log."""
-    settings = uvicorn.Config(server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-    running = uvicorn.Server(settings)
+    running = make_server(server.app())
 
     def stop() -> None:
         running.should_exit = True

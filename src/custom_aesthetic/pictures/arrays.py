@@ -1,4 +1,4 @@
-"""Convert images of other programs to Pillow: paths, Pillow images, numpy arrays and torch tensors, one or many."""
+"""Convert images of other programs to Pillow: paths, bytes of files, Pillow images, arrays and tensors, one or many."""
 
 import os
 from collections.abc import Sequence
@@ -32,31 +32,34 @@ def split_images(images: Any) -> list[Any]:
         return [array]
     if isinstance(images, Sequence):
         return [part for image in images for part in split_images(image)]
-    raise ImageError(f"an image is a path, a PIL image, an array or a tensor, not {type(images).__name__}")
+    raise ImageError(
+        f"an image is a path, the bytes of a file, a PIL image, an array or a tensor, not {type(images).__name__}"
+    )
 
 
 def load_image(image: Any, name: str, target_size: int | None = None) -> Image.Image:
     """Return one image as upright RGB, 8 bits per channel, with transparent parts on white.
 
     Arrays and tensors are (height, width, channels) with 1, 3 or 4 channels, or (height, width), uint8 or float 0...1.
-    `target_size` is passed to `open_image`. Raises ImageError, with the image's path or `name`, if the image cannot be
-    used.
+    `target_size` is passed to `open_image`. `name` is that of an image without a path: the bytes of a file are read as
+    a file of that name. Raises ImageError, with the image's path or `name`, if the image cannot be used.
     """
-    if isinstance(image, str | os.PathLike):
+    if isinstance(image, str | os.PathLike | bytes):
+        path, content = (name, image) if isinstance(image, bytes) else (Path(image), None)
         try:
-            return open_image(Path(image), target_size)
+            return open_image(path, target_size, content=content)
         except BadImage as error:
-            raise ImageError(str(error)) from error
+            raise ImageError(str(error), error.reason) from error
     try:
         return upright_rgb(image if isinstance(image, Image.Image) else _from_array(_as_numpy(image)))
     except BadImage as error:
-        raise ImageError(f"{name}: {error.reason}") from error
+        raise ImageError(f"{name}: {error.reason}", error.reason) from error
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise ImageError(f"{name}: {error}", error.reason) from None
 
 
 def _is_single(image: Any) -> bool:
-    return isinstance(image, str | os.PathLike | Image.Image)
+    return isinstance(image, str | os.PathLike | bytes | Image.Image)
 
 
 def _is_array(image: Any) -> bool:

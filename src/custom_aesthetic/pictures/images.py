@@ -1,12 +1,14 @@
 """Open pictures as upright RGB and find the pictures below a directory."""
 
 import contextlib
+import io
 import logging
 import os
 import re
 import stat
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,7 @@ factor, similar to the effect of rounding the resized pixels to 8 bits (1 to 3 %
 decoding at a quarter of the size gives 2 %, at an eighth 6 %.
 """
 
+EMPTY = "empty file (0 bytes)"
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 _MOST_KINDS_NAMED = 8
 _MOST_LINKS_NAMED = 3
@@ -182,22 +185,39 @@ def _printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in safe)
 
 
-def open_image(path: Path | str, target_size: int | None = None) -> Image.Image:
+def open_image(path: Path | str, target_size: int | None = None, *, content: bytes | None = None) -> Image.Image:
     """Return the picture as upright RGB, 8 bits per channel, with transparent parts on white.
 
     An animation gives its first frame. `target_size` is the shorter side, in pixels, after a later resize: with it, a
-    JPEG is decoded at half its size if its shorter side stays at least DRAFT_FACTOR times the target.
+    JPEG is decoded at half its size if its shorter side stays at least DRAFT_FACTOR times the target. `content` is that
+    of a file in memory, of which `path` is the name alone.
     Raises BadImage if the file cannot be decoded completely or has more than MAX_PIXELS pixels.
     """
-    _check_is_filled_file(path)
+    with _opened(path, content) as image:
+        if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
+            image.draft(None, (image.width // 2, image.height // 2))
+        return _upright(image)
+
+
+def count_pixels(path: Path | str, *, content: bytes | None = None) -> int:
+    """Return the number of pixels of a picture, given as to `open_image`, without decoding it; raises BadImage."""
+    with _opened(path, content) as image:
+        return image.width * image.height
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, content: bytes | None) -> Iterator[Image.Image]:
+    """Yield the picture, not yet decoded; whatever goes wrong with it, also within the block, becomes BadImage."""
+    if content is None:
+        _check_is_filled_file(path)
+    elif not content:
+        raise BadImage(path, EMPTY)
     try:
-        with Image.open(path, formats=_known_formats()) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=_known_formats()) as image:
             n_pixels = image.width * image.height
             if n_pixels > MAX_PIXELS:
                 raise BadImage(path, _bomb_reason(f"{n_pixels / 1e6:.0f} million pixels"))
-            if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
-                image.draft(None, (image.width // 2, image.height // 2))
-            return _upright(image)
+            yield image
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -236,7 +256,7 @@ def _check_is_filled_file(path: Path | str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise BadImage(path, "not a regular file")
     if status.st_size == 0:
-        raise BadImage(path, "empty file (0 bytes)")
+        raise BadImage(path, EMPTY)
 
 
 def _known_formats() -> tuple[str, ...]:

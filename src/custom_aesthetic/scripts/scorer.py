@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from custom_aesthetic.base.extras import require
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.scorers import FolderArguments
@@ -18,6 +19,12 @@ def run(argv: Sequence[str]) -> None:
         check_directory(Path(arguments.folder.directory))
         if arguments.folder.model is not None:
             check_file(Path(arguments.folder.directory), arguments.folder.model, "--model")
+    if arguments.service.serve:
+        require("starlette", "serve", "--serve")
+        from custom_aesthetic.integrations.http_service import serve_model
+
+        serve_model(arguments)
+        return
     from custom_aesthetic.commands.score_folder import score_folder
 
     score_folder(arguments)

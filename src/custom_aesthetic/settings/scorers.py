@@ -113,6 +113,19 @@ class ActionSettings:
 
 
 @dataclass(frozen=True)
+class ServiceSettings:
+    """HTTP service: scores for other programs, in place of all the above but -m and -d"""
+
+    serve: bool = setting(False, "serve the model until Ctrl-C; -d, if given, is the folder whose paths may be scored")
+    port: int = setting(8112, "port of the service; 0 = any free port", low=0, high=65535)
+    host: str = setting(
+        "127.0.0.1",
+        "address to listen at; any other than 127.0.0.1 lets other machines in, by a token that is printed or taken "
+        "from the environment variable AESTHETIC_TOKEN",
+    )
+
+
+@dataclass(frozen=True)
 class FolderArguments:
     """All settings of `aesthetic_scorer.py`."""
 
@@ -120,3 +133,4 @@ class FolderArguments:
     selection: SelectionSettings
     action: ActionSettings
     device: DeviceSettings
+    service: ServiceSettings
