@@ -230,3 +230,81 @@ def test_a_program_named_without_stars_to_write_is_refused(score):
     code, _, err = score("--xmp_for=lightroom")
     assert code == 2
     assert "--write_xmp" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (["--worst=3"], [0, 1, 2]),
+        (["--below=1", "--worst=2"], [0, 1]),
+        (["--below=1"], [2, 1, 0]),
+        (["--above=1", "--worst=1"], [3]),
+    ],
+)
+def test_the_worst_are_selected_too(score, tmp_path, options, kept):
+    assert score("-o", str(tmp_path / "out.csv"), *options)[0] == 0
+    assert numbers(read_scores(tmp_path / "out.csv").paths) == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--top=2", "--worst=2"], "--top=2 and --worst=2 cannot be combined"),
+        (["--above=5", "--below=4"], "no score is above 5 and below 4"),
+        (["--worst=0"], "at least 1"),
+        (["--per_group=0"], "at least 1"),
+        (["--below=-9"], "relax --below"),
+    ],
+)
+def test_conditions_that_no_picture_meets_are_one_line_and_status_2(score, options, message):
+    code, _, err = score(*options)
+    assert (code, message in err, err.count("\n")) == (2, True, 1)
+
+
+@pytest.fixture
+def alike(monkeypatch):
+    """Pictures are alike if their tens are equal: 00 ... 09, 10 ... 19, 20 ... 23."""
+
+    def tens(directory: Path, features) -> list[str]:
+        return [f"group {Path(path).stem[0]}" for path in features.paths]
+
+    monkeypatch.setattr("custom_aesthetic.features.picture_groups.picture_groups", tens)
+
+
+def test_of_each_group_the_best_are_moved_and_taken_back(score, alike, colour_pictures, tmp_path):
+    before = find_images(colour_pictures)
+    options = ["--per_group=2", f"--move_to={tmp_path / 'best'}"]
+    assert "would move" in score(*options, "--dry_run")[1]
+    assert find_images(colour_pictures) == before
+    _, out, _ = score(*options)
+    assert sorted(numbers(find_images(tmp_path / "best"))) == [8, 9, 18, 19, 22, 23]
+    assert score(re.search(r"--undo=\S+", out)[0], with_model=False)[0] == 0
+    assert find_images(colour_pictures) == before
+
+
+def test_groups_are_written_with_the_scores(score, alike, tmp_path):
+    score("-o", str(tmp_path / "out.csv"), "--per_group=1", "--top=2")
+    table = read_scores(tmp_path / "out.csv")
+    assert numbers(table.paths) == [23, 19]
+    assert list(table.columns["group"]) == ["group 2", "group 1"]
+
+
+def test_the_sheet_shows_groups_together_in_a_frame(score, alike, tmp_path):
+    score("--top=6", "--per_group=3", f"--sheet={tmp_path / 'sheet.html'}")
+    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    frames = re.findall(r'<li class="group"><p>(.*?)</p>(.*?)</ol></li>', page, re.DOTALL)
+    assert [title for title, _ in frames] == ["3 of 4 alike", "3 of 10 alike"]
+    assert [re.findall(r"(\d\d)\.png</small>", body) for _, body in frames] == [["23", "22", "21"], ["19", "18", "17"]]
+
+
+def test_without_the_package_scores_are_written_and_groups_are_refused(score, tmp_path, monkeypatch):
+    for module in ("custom_aesthetic.features.picture_groups", "custom_aesthetic.scores.duplicates"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    code, out, _ = score("-o", str(tmp_path / "out.csv"))
+    assert code == 0
+    assert "near-duplicates are not grouped: the package scipy is not installed; run: pip install" in out
+    assert "group" not in read_scores(tmp_path / "out.csv").columns
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = score("--per_group=1")
+    assert (code, "--per_group needs the package scipy" in err) == (2, True)

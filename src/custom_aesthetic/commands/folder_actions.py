@@ -1,7 +1,8 @@
 """What the folder scorer does with the selected pictures: write, print, show, rate, copy, link or move them."""
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -14,7 +15,7 @@ from custom_aesthetic.base.text import printable
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.ratings import plan_ratings, write_rating
 from custom_aesthetic.pictures.transfers import Group
-from custom_aesthetic.report.contact_sheet import write_sheet
+from custom_aesthetic.report.contact_sheet import SheetPicture, write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.scores.selection import stars
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments
@@ -36,6 +37,8 @@ class ScoredFolder:
     """Standard deviation of each score as the model estimates it; None if the model has no such output."""
     domain_distances: np.ndarray | None
     """Above 1: far from all pictures the model was trained on. None if the model file has no domain data."""
+    groups: Sequence[str] | None = None
+    """The name of each picture's group of near-duplicates; None if they were not looked for."""
 
     def is_unfamiliar(self, row: int) -> bool:
         return self.domain_distances is not None and bool(self.domain_distances[row] > 1)
@@ -47,7 +50,8 @@ def act(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> N
     if output is not None:
         write_scores(Path(output), scored, rows)
     if action.sheet is not None:
-        make_sheet(Path(action.sheet), scored, rows)
+        first = "best" if arguments.selection.worst is None else "worst"
+        make_sheet(Path(action.sheet), scored, rows, f"{first} first")
     if action.write_xmp:
         rate(scored, rows, action)
     if output is None and action == ActionSettings():
@@ -60,8 +64,10 @@ def check_actions(arguments: FolderArguments, directory: Path) -> None:
     given, output = transfer_options(arguments.action), arguments.folder.output
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} cannot be combined; give only one")
-    if output is not None and Path(output).suffix.lower() not in (".csv", ".json"):
-        raise UserError(f"-o {output}: scores are written as CSV or JSON; end the file name with .csv or .json")
+    if output is not None and Path(output).suffix.lower() not in WRITERS:
+        raise UserError(
+            f"-o {output}: scores are written as CSV or JSON; end the file name with {' or '.join(WRITERS)}"
+        )
     if arguments.action.xmp_for is not None and not arguments.action.write_xmp:
         raise UserError(f"--xmp_for={arguments.action.xmp_for} goes with --write_xmp; add that")
     for option in given:
@@ -74,15 +80,17 @@ def transfer_options(action: ActionSettings) -> list[str]:
 
 
 def write_scores(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
-    """Write the selected pictures, best first: path, score, and sigma and domain distance where the model has them."""
+    """Write the selected pictures in order: path, score, and sigma, domain distance and group where they are known."""
     columns: dict[str, Sequence] = {"score": [round(float(scored.scores[row]), 6) for row in rows]}
     if scored.sigmas is not None:
         columns["sigma"] = [round(float(scored.sigmas[row]), 6) for row in rows]
     if scored.domain_distances is not None:
         columns["domain_distance"] = [round(float(scored.domain_distances[row]), 4) for row in rows]
         columns["out_of_domain"] = [int(scored.is_unfamiliar(row)) for row in rows]
+    if scored.groups is not None:
+        columns["group"] = [scored.groups[row] for row in rows]
     table = ScoreTable(tuple(scored.paths[row] for row in rows), columns)
-    (write_json if file.suffix.lower() == ".json" else write_csv)(file, table)
+    WRITERS[file.suffix.lower()](file, table)
     log.info("%d scores written to %s", len(rows), file)
 
 
@@ -92,10 +100,19 @@ def print_list(scored: ScoredFolder, rows: np.ndarray) -> None:
         log.info("%8.4f  %s%s", scored.scores[row], printable(scored.paths[row], LONGEST_NAME), flag)
 
 
-def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
-    pictures = [(scored.paths[row], float(scored.scores[row]), scored.is_unfamiliar(row)) for row in rows]
-    title = f"{scored.directory.resolve().name}: {len(rows)} of {len(scored.paths)} pictures, best first"
-    missing = write_sheet(file, scored.directory, pictures, title=title)
+WRITERS: dict[str, Callable[[Path, ScoreTable], None]] = {".csv": write_csv, ".json": write_json}
+"""Suffix of the file for the scores -> what writes it."""
+
+
+def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray, order: str) -> None:
+    """Write the contact sheet; `order` says in words how the rows are sorted."""
+    groups = scored.paths if scored.groups is None else scored.groups
+    pictures = [
+        SheetPicture(scored.paths[row], float(scored.scores[row]), scored.is_unfamiliar(row), groups[row])
+        for row in rows
+    ]
+    title = f"{scored.directory.resolve().name}: {len(rows)} of {len(scored.paths)} pictures, {order}"
+    missing = write_sheet(file, scored.directory, pictures, title=title, group_sizes=Counter(groups))
     log.info("contact sheet written to %s", file)
     if missing:
         log.warning("not on the sheet because they cannot be read: %s", name_some(missing))

@@ -1,17 +1,20 @@
 """The folder scorer: from its arguments to scores, a selection of pictures, and actions on them."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.extras import missing_package, require
 from custom_aesthetic.base.files import in_folder_or_here
 from custom_aesthetic.commands.folder_actions import ScoredFolder, act, check_actions, take_back, transfer_options
+from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.scores.score_files import name_some
-from custom_aesthetic.scores.selection import check_selected, select
+from custom_aesthetic.scores.selection import check_conditions, check_selected, select
 from custom_aesthetic.settings.scorers import FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)
@@ -34,21 +37,32 @@ def check_arguments(arguments: FolderArguments) -> None:
         raise UserError("-d/--directory and -m/--model are required")
     if not Path(arguments.folder.directory).is_dir():
         raise UserError(f"folder {arguments.folder.directory} does not exist or is not a directory; check -d")
-    given = transfer_options(arguments.action)
-    if given and not is_selective(arguments.selection):
-        raise UserError(f"{given[0]} needs a selection of pictures: add --top, --above or --percentile")
+    check_selection(arguments.selection, transfer_options(arguments.action))
     check_actions(arguments, Path(arguments.folder.directory))
 
 
-def is_selective(selection: SelectionSettings) -> bool:
-    return selection != SelectionSettings()
+def check_selection(selection: SelectionSettings, transfers: Sequence[str]) -> None:
+    """Raise UserError for conditions that contradict each other, are missing for the transfers, or lack a package."""
+    if transfers and not conditions(selection):
+        raise UserError(
+            f"{transfers[0]} needs a selection of pictures: add --top, --worst, --above, --below, --percentile or "
+            "--per_group"
+        )
+    check_conditions(top=selection.top, worst=selection.worst, above=selection.above, below=selection.below)
+    if selection.per_group is not None:
+        require("scipy", "train", "--per_group")
+
+
+def conditions(selection: SelectionSettings) -> list[str]:
+    """Return the options given that select pictures."""
+    return [f"--{name}" for name, value in vars(selection).items() if value is not None]
 
 
 def select_rows(scored: ScoredFolder, selection: SelectionSettings) -> np.ndarray:
-    """Return the rows of the selected pictures, best first; UserError if a selection was asked for and is empty."""
-    rows = select(scored.scores, **vars(selection))
-    if is_selective(selection):
-        check_selected(len(rows), len(scored.paths))
+    """Return the rows of the selected pictures, in order; UserError if a selection was asked for and is empty."""
+    rows = select(scored.scores, **vars(selection), groups=scored.groups or ())
+    if conditions(selection):
+        check_selected(len(rows), len(scored.paths), ", ".join(conditions(selection)))
     return rows
 
 
@@ -66,7 +80,28 @@ def load_scores(arguments: FolderArguments) -> ScoredFolder:
     if not paths:
         raise UserError(f"no pictures in {directory}; check -d")
     found = scorer.score_folder(directory, paths)
-    return ScoredFolder(directory, found.paths, found.scores, found.sigmas, found.domain_distances)
+    groups = find_groups(directory, found.features) if needs_groups(arguments) else None
+    return ScoredFolder(directory, found.paths, found.scores, found.sigmas, found.domain_distances, groups)
+
+
+def needs_groups(arguments: FolderArguments) -> bool:
+    """Return whether the arguments ask for something that depends on which pictures are alike."""
+    return any(
+        value is not None for value in (arguments.selection.per_group, arguments.folder.output, arguments.action.sheet)
+    )
+
+
+def find_groups(directory: Path, features: FeatureTable) -> list[str] | None:
+    """Return the group of each picture; None, and why in the log, if a package for that is not installed."""
+    try:
+        from custom_aesthetic.features.picture_groups import picture_groups
+    except ModuleNotFoundError as error:
+        missing = missing_package(error, "train")
+        if missing is None:
+            raise
+        log.info("near-duplicates are not grouped: %s", missing)
+        return None
+    return picture_groups(directory, features)
 
 
 def describe(scored: ScoredFolder) -> None:

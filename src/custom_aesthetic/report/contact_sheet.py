@@ -1,8 +1,9 @@
-"""Write a contact sheet: one self-contained HTML file with the pictures, best first."""
+"""Write a contact sheet: one self-contained HTML file with the pictures in order, near-duplicates side by side."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from custom_aesthetic.base.files import write_atomically
@@ -21,9 +22,11 @@ _HEAD = """<!doctype html>
 }}
 body {{ background: var(--ground); color: var(--ink); font: 14px/1.35 system-ui, sans-serif; margin: 1.2rem; }}
 h1 {{ font-size: 1.2rem; }} p {{ color: var(--faint); max-width: 46rem; }}
-ol {{ display: grid; gap: 1rem .8rem; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); }}
-ol {{ list-style: none; margin: 0; padding: 0; }}
-li {{ content-visibility: auto; contain-intrinsic-size: 10rem 13rem; min-width: 0; }}
+ol {{ align-items: flex-start; display: flex; flex-wrap: wrap; gap: 1rem .8rem; list-style: none; margin: 0; }}
+ol {{ padding: 0; }}
+li {{ content-visibility: auto; contain-intrinsic-size: 11rem 13rem; width: 11rem; }}
+.group {{ border: 1px solid var(--faint); border-radius: .4rem; max-width: 100%; padding: .5rem; width: auto; }}
+.group {{ box-sizing: border-box; content-visibility: visible; }} .group p {{ margin: 0 0 .4rem; }}
 img {{ aspect-ratio: 1; display: block; object-fit: contain; width: 100%; }}
 b {{ font-variant-numeric: tabular-nums; }}
 small {{ color: var(--faint); display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
@@ -32,31 +35,61 @@ small {{ color: var(--faint); display: block; overflow: hidden; text-overflow: e
 """
 
 
+@dataclass(frozen=True)
+class SheetPicture:
+    """What the sheet shows of a picture."""
+
+    path: str
+    score: float
+    is_unfamiliar: bool
+    group: str
+    """Name of its group of near-duplicates."""
+
+
 def write_sheet(
-    file: Path, directory: Path, rows: Sequence[tuple[str, float, bool]], *, title: str, note: str = ""
+    file: Path,
+    directory: Path,
+    pictures: Sequence[SheetPicture],
+    *,
+    title: str,
+    group_sizes: Mapping[str, int],
+    note: str = "",
 ) -> list[str]:
-    """Write the sheet of rows (path, score, out of domain), in their order; return the paths that cannot be read."""
-    parts, missing = [_HEAD.format(title=html.escape(title), note=html.escape(note))], []
-    for rank, ((path, score, flagged), uri) in enumerate(zip(rows, _thumbnails(directory, rows), strict=True), start=1):
+    """Write the sheet of pictures in their order; return the paths that cannot be read.
+
+    A picture of a group that has, by `group_sizes`, several pictures is shown in a frame, together with the others of
+    its group on the sheet, where the first of them stands.
+    """
+    items: dict[str, list[str]] = {picture.group: [] for picture in pictures}
+    missing = []
+    thumbnails = zip(pictures, _thumbnails(directory, pictures), strict=True)
+    for rank, (picture, uri) in enumerate(thumbnails, start=1):
         if uri is None:
-            missing.append(path)
-            continue
-        parts.append(_item(rank, path, score, flagged, uri))
-    write_atomically(file, json_bytes("".join([*parts, "</ol></body></html>\n"])))
+            missing.append(picture.path)
+        else:
+            items[picture.group].append(_item(rank, picture, uri))
+    head = _HEAD.format(title=html.escape(title), note=html.escape(note))
+    body = [_framed(shown, group_sizes[group]) for group, shown in items.items()]
+    write_atomically(file, json_bytes("".join([head, *body, "</ol></body></html>\n"])))
     return missing
 
 
-def _item(rank: int, path: str, score: float, flagged: bool, uri: str) -> str:
-    name = html.escape(path, quote=True)
-    flag = (
-        ' <span class="flag" title="far from everything the model was trained on">unfamiliar</span>' if flagged else ""
-    )
+def _framed(items: Sequence[str], group_size: int) -> str:
+    """Return the items of a group, in a frame that says how many of it they are; as they are if it is one picture."""
+    if group_size == 1 or not items:
+        return "".join(items)
+    return f'<li class="group"><p>{len(items)} of {group_size} alike</p><ol>\n{"".join(items)}</ol></li>\n'
+
+
+def _item(rank: int, picture: SheetPicture, uri: str) -> str:
+    name = html.escape(picture.path, quote=True)
+    flag = ' <span class="flag" title="far from everything the model was trained on">unfamiliar</span>'
     return (
-        f'<li><img src="{uri}" alt="" loading="lazy" title="{name}">'
-        f"<b>{score:.3f}</b> <span>#{rank}</span>{flag}<small>{name}</small></li>\n"
+        f'<li><img src="{uri}" alt="" loading="lazy" title="{name}"><b>{picture.score:.3f}</b> <span>#{rank}</span>'
+        f"{flag if picture.is_unfamiliar else ''}<small>{name}</small></li>\n"
     )
 
 
-def _thumbnails(directory: Path, rows: Sequence[tuple[str, float, bool]]) -> Iterator[str | None]:
+def _thumbnails(directory: Path, pictures: Sequence[SheetPicture]) -> Iterator[str | None]:
     with ThreadPoolExecutor(N_THREADS) as pool:
-        yield from pool.map(lambda row: thumbnail_uri(directory / row[0], SIZE), rows)
+        yield from pool.map(lambda picture: thumbnail_uri(directory / picture.path, SIZE), pictures)

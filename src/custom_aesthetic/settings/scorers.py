@@ -87,8 +87,16 @@ class SelectionSettings:
     """Selection: pictures that meet all of these conditions; all pictures if there is no condition"""
 
     top: int | None = setting(None, "the N best pictures", low=1)
+    worst: int | None = setting(None, "the N worst pictures, worst first", low=1)
     above: float | None = setting(None, "pictures with a score above X")
+    below: float | None = setting(None, "pictures with a score below X")
     percentile: float | None = setting(None, "pictures above the P-th percentile of all scores", low=0, high=100)
+    per_group: int | None = setting(
+        None,
+        "of each group of near-duplicates and each burst, the N best pictures (with --worst, the N worst); groups are "
+        "found by the features of the model and by the times when the photographs were taken",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)
