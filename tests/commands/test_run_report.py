@@ -54,5 +54,6 @@ def test_a_training_leaves_a_report_and_a_study_that_says_where_the_model_is(
             assert study.metric_names == ["train_nll"]
             best, written = study.best_trial.number, notes(study)
             assert written.pop(best) == f"In the model file `{colour_pictures / 'model.safetensors'}`"
-            assert all(note == f"No longer in the model file: now trial {best} is" for note in written.values())
+            expected = f"No longer in the model file, which now holds trial {best}"
+            assert all(note == expected for note in written.values())
     assert written, "another trial was the best before"

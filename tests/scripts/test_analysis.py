@@ -174,7 +174,7 @@ def test_the_report_shows_calibration_and_the_study(pictures: Path, analyse: Cal
         (["--model_scores=other.json"], "--model_scores=other.json does not exist"),
         (["-m=model.safetensors", "--regex=("], "--regex=\\( is not a regular expression"),
         (["-m=model.safetensors", "--scores=other.csv"], "check --scores"),
-        (["-m=model.safetensors", "--report=r.html", "--name=mine"], "sqlite:///db.sqlite is not there"),
+        (["-m=model.safetensors", "--report=r.html", "--name=mine"], "sqlite:///db.sqlite does not exist"),
     ],
 )
 def test_a_users_mistake_is_named(

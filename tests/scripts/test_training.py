@@ -182,7 +182,7 @@ def test_the_same_command_again_runs_no_trial_and_says_so(
     caplog.clear()
     train()
     out = caplog.text
-    assert "none to run" in out
+    assert "nothing to run" in out
     assert "Full :" in out
     assert (scored_pictures / "model.safetensors").read_bytes() == model
 

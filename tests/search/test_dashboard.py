@@ -1,4 +1,4 @@
-"""optuna-dashboard beside a training."""
+"""Serving of optuna-dashboard during and after a training."""
 
 import logging
 import os
@@ -19,14 +19,14 @@ from custom_aesthetic.search.storage import close_storage, open_storage
 
 
 def answer_of(address: str) -> str:
-    """Return the names of the studies that the dashboard tells, once it is up."""
+    """Return the dashboard's list of studies, after waiting for it to start."""
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"{address}api/studies", timeout=10) as answer:
                 return answer.read().decode()
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.2)
-    raise AssertionError("the dashboard did not come up")
+    raise AssertionError("the dashboard did not start")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def database(tmp_path: Path) -> str:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `on` leaves its process running
 @pytest.mark.parametrize("mode", ["on", "daemon"])
-def test_the_dashboard_shows_the_study_and_ends_as_asked(
+def test_the_dashboard_shows_the_study_and_ends_according_to_its_mode(
     database: str, caplog: pytest.LogCaptureFixture, mode: str
 ) -> None:
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
@@ -52,7 +52,7 @@ def test_the_dashboard_shows_the_study_and_ends_as_asked(
             urllib.request.urlopen(address, timeout=10)
         return
     assert "my taste" in answer_of(address)
-    process = int(re.findall(r"ending process (\d+)", caplog.text)[0])
+    process = int(re.findall(r"end process (\d+)", caplog.text)[0])
     os.kill(process, signal.SIGTERM)
     os.waitpid(process, 0)
 
@@ -69,12 +69,12 @@ def test_the_command_line_of_the_dashboard_does_not_show_its_database(database: 
         process.wait()
 
 
-def test_a_study_that_is_not_kept_cannot_be_shown() -> None:
+def test_a_study_that_is_not_saved_cannot_be_shown() -> None:
     with pytest.raises(UserError, match="--database is empty"), serve_dashboard("on", ""):
         pass
 
 
-def test_a_port_that_is_taken_is_passed_over() -> None:
+def test_a_port_in_use_is_skipped() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

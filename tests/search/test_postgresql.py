@@ -1,4 +1,4 @@
-"""Two machines fill one study on a real PostgreSQL server, which is restarted in the middle."""
+"""Two machines run one study on a real PostgreSQL server that is restarted during the search."""
 
 import os
 import pwd
@@ -23,7 +23,7 @@ TRIALS = 14
 
 @dataclass
 class Server:
-    """A PostgreSQL server of its own, in a temporary folder; root hands it over to the package's user."""
+    """A temporary PostgreSQL server; if the tests run as root, it runs as the user `postgres`."""
 
     programs: Path
     folder: Path
@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     program = str(found[-1]) if found else shutil.which("initdb")
     if program is None:
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="aesthetic-pg-"))  # not pytest's own, which the user postgres may not enter
+    folder = Path(tempfile.mkdtemp(prefix="aesthetic-pg-"))  # the user postgres may not enter pytest's tmp_path
     if os.getuid() == 0:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_two_machines_fill_one_study_while_its_server_restarts(
+def test_two_machines_complete_one_study_while_its_server_restarts(
     server: Server,
     pictures: Path,  # noqa: F811
     tmp_path: Path,

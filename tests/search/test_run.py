@@ -1,4 +1,4 @@
-"""The search in one process: it counts, resumes, repeats, prunes, fails well, and keeps the best model."""
+"""The search in one process: counting, resuming, reproducing and pruning of trials, failures, and the best model."""
 
 import logging
 import math
@@ -28,10 +28,11 @@ from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.optimism import unpack_outputs
 from custom_aesthetic.search import study as study_module
+from custom_aesthetic.search import succession
 from custom_aesthetic.search.run import divide_work
 from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
-from custom_aesthetic.search.study import Claims
+from custom_aesthetic.search.study import IDENTITY, Claims
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain
 from custom_aesthetic.settings.training import Range, SearchSpace
@@ -52,13 +53,13 @@ def states(trials: list[FrozenTrial]) -> list[str]:
     return [trial.state.name for trial in trials]
 
 
-def test_the_first_trial_is_the_default_configuration_within_the_bounds(tmp_path: Path) -> None:
+def test_the_first_trial_is_the_default_configuration_clipped_to_the_bounds(tmp_path: Path) -> None:
     run_search(tmp_path, 1)
     (trial,) = trials_in(tmp_path)
     assert (trial.params["first_layer_size"], trial.params["train_epochs"], trial.params["log_lr"]) == (16, 6, -2.6)
 
 
-def test_a_study_is_brought_up_to_its_trials_and_then_none_are_run(
+def test_a_study_is_continued_up_to_its_number_of_trials_and_not_beyond(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
@@ -68,12 +69,12 @@ def test_a_study_is_brought_up_to_its_trials_and_then_none_are_run(
     model = (tmp_path / "model.safetensors").read_bytes()
     run_search(tmp_path, 5)
     assert len(trials_in(tmp_path)) == 5
-    assert "5 finished trials already, of --trials=5: none to run" in caplog.text
+    assert "already has 5 finished trials, --trials=5: nothing to run" in caplog.text
     assert (tmp_path / "model.safetensors").read_bytes() == model
 
 
 @pytest.mark.parametrize("sampler", ["CmaEs", "TPE"])
-def test_a_study_goes_on_with_other_ranges(tmp_path: Path, sampler: str) -> None:
+def test_a_study_can_be_continued_with_other_ranges(tmp_path: Path, sampler: str) -> None:
     run_search(tmp_path, 3, sampler=sampler)
     changed = replace(SPACE, train_epochs=Range(3, 3), log_lr=Range(-3, -2), batch_size=Range(8, 30))
     run_search(tmp_path, 6, sampler=sampler, space=changed)
@@ -81,7 +82,7 @@ def test_a_study_goes_on_with_other_ranges(tmp_path: Path, sampler: str) -> None
     assert all(-3 <= trial.params["log_lr"] <= -2 for trial in trials_in(tmp_path)[3:])
 
 
-def test_trials_that_a_killed_run_left_do_not_count(tmp_path: Path) -> None:
+def test_failed_trials_of_a_killed_run_do_not_count(tmp_path: Path) -> None:
     run_search(tmp_path, 1)
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
     study = optuna.load_study(study_name="aesthetic", storage=storage)
@@ -91,7 +92,7 @@ def test_trials_that_a_killed_run_left_do_not_count(tmp_path: Path) -> None:
     assert sorted(states(trials_in(tmp_path))) == ["COMPLETE"] * 3 + ["FAIL"]
 
 
-def test_a_trial_of_a_machine_that_fell_silent_is_run_again_once(tmp_path: Path) -> None:
+def test_a_trial_of_a_machine_without_heartbeats_is_run_again_once(tmp_path: Path) -> None:
     run_search(tmp_path, 1)
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
     study = optuna.load_study(study_name="aesthetic", storage=storage, sampler=optuna.samplers.RandomSampler())
@@ -112,7 +113,7 @@ def test_a_trial_of_a_machine_that_fell_silent_is_run_again_once(tmp_path: Path)
     assert [trial.params["log_lr"] for trial in again] == [params.log_lr]
 
 
-def test_another_model_file_than_the_study_s_is_made_again_from_the_recorded_seed(tmp_path: Path) -> None:
+def test_a_lost_or_replaced_model_file_is_rebuilt_from_the_recorded_seed(tmp_path: Path) -> None:
     run_search(tmp_path, 3)
     file = tmp_path / "model.safetensors"
     model = file.read_bytes()
@@ -131,7 +132,7 @@ def test_another_model_file_than_the_study_s_is_made_again_from_the_recorded_see
         ({"metric": "ab"}, "other metric_for_scoring (spearman; now ab)"),
     ],
 )
-def test_a_study_of_other_features_folds_or_metric_is_not_continued(
+def test_a_study_with_other_features_folds_or_metric_is_not_continued(
     tmp_path: Path, changed: dict[str, str], words: str
 ) -> None:
     run_search(tmp_path, 1)
@@ -143,7 +144,7 @@ def test_a_study_of_other_features_folds_or_metric_is_not_continued(
     run_search(tmp_path, 1, problem=small_problem(**changed), name="another")
 
 
-def test_more_scores_begin_a_successor_from_the_best_parameters_by_the_same_command(
+def test_with_new_scores_the_same_command_starts_a_successor_from_the_best_parameters(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
@@ -153,7 +154,8 @@ def test_more_scores_begin_a_successor_from_the_best_parameters_by_the_same_comm
     assert find(tmp_path, 7, problem=rescored).study == "aesthetic-2"
     lines = [record.message for record in caplog.records if "changed since" in record.message]
     assert lines == [
-        "images, scores changed since study aesthetic: the new study aesthetic-2 begins from its 5 best parameters"
+        "images, scores changed since study aesthetic: the new study aesthetic-2 starts from the parameters of its 5 "
+        "best trials"
     ]
     best = sorted(old, key=lambda trial: -(trial.value or 0))[:5]
     assert [trial.params for trial in trials_in(tmp_path, "aesthetic-2")[:5]] == [trial.params for trial in best]
@@ -164,14 +166,14 @@ def test_more_scores_begin_a_successor_from_the_best_parameters_by_the_same_comm
     assert len(trials_in(tmp_path)) == 9
 
 
-def test_a_study_of_the_user_s_that_has_the_name_of_a_successor_is_left_alone(tmp_path: Path) -> None:
+def test_an_unrelated_study_with_the_name_of_a_successor_is_left_alone(tmp_path: Path) -> None:
     run_search(tmp_path, 1, name="taste")
     run_search(tmp_path, 1, name="taste-2", problem=small_problem("ab"))
     assert find(tmp_path, 2, name="taste", problem=small_problem(scores="c" * 64)).study == "taste-3"
     assert len(trials_in(tmp_path, "taste-2")) == 1
 
 
-def test_several_that_begin_a_successor_at_once_agree(tmp_path: Path) -> None:
+def test_processes_that_create_a_successor_at_the_same_moment_agree_on_one(tmp_path: Path) -> None:
     run_search(tmp_path, 2)
     identity = {**small_problem().identity, "scores": "c" * 64}
     wanted = Wanted("aesthetic", True, identity, SPACE, weighs_states=False, place="here")
@@ -187,7 +189,20 @@ def test_several_that_begin_a_successor_at_once_agree(tmp_path: Path) -> None:
         assert set(pool.map(begin, range(6))) == {"aesthetic-2"}
 
 
-def test_changed_bounds_are_named_with_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_identity_written_while_the_study_is_examined_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    get_trials = study.get_trials
+
+    def written_first(**options: bool) -> list[FrozenTrial]:
+        study.set_user_attr(IDENTITY, {"scores": "c"})
+        study.enqueue_trial({"x": 1})
+        return get_trials(**options)
+
+    monkeypatch.setattr(study, "get_trials", written_first)
+    assert succession._recorded(study) == {"scores": "c"}
+
+
+def test_a_warning_names_changed_bounds_and_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_search(tmp_path, 1)
     run_search(tmp_path, 2)
     assert "bounds" not in caplog.text
@@ -196,7 +211,7 @@ def test_changed_bounds_are_named_with_what_to_do(tmp_path: Path, caplog: pytest
     assert "choose another --name" in caplog.text
 
 
-def test_every_trial_can_be_repeated_from_what_it_recorded(tmp_path: Path) -> None:
+def test_every_trial_can_be_repeated_from_its_record(tmp_path: Path) -> None:
     run_search(tmp_path, 4, space=replace(SPACE, dropout=Range(0.3, 0.3)))
     problem = small_problem()
     for trial in trials_in(tmp_path):
@@ -206,7 +221,7 @@ def test_every_trial_can_be_repeated_from_what_it_recorded(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("sampler", ["CmaEs", "random", "QMC", "TPE", "GP"])
-def test_a_seed_repeats_the_whole_search_with_every_sampler(tmp_path: Path, sampler: str) -> None:
+def test_a_seed_makes_the_whole_search_reproducible(tmp_path: Path, sampler: str) -> None:
     values = []
     for name in ("first", "second"):
         run_search(tmp_path, 4, name=name, sampler=sampler, model_seed=3, workers="auto")
@@ -214,14 +229,14 @@ def test_a_seed_repeats_the_whole_search_with_every_sampler(tmp_path: Path, samp
     assert values[0] == values[1]
 
 
-def test_a_resumed_search_with_a_seed_draws_anew(tmp_path: Path) -> None:
+def test_a_resumed_search_with_a_seed_draws_new_parameters(tmp_path: Path) -> None:
     run_search(tmp_path, 3, model_seed=3)
     run_search(tmp_path, 6, model_seed=3)
     drawn = [trial.params["log_lr"] for trial in trials_in(tmp_path)]
     assert len(set(drawn)) == 6
 
 
-def test_heads_trained_at_once_record_what_they_give_alone(tmp_path: Path) -> None:
+def test_heads_trained_side_by_side_record_the_same_metrics_as_alone(tmp_path: Path) -> None:
     run_search(tmp_path, 7, workers="heads:3")
     problem = small_problem("mse")
     trials = trials_in(tmp_path)
@@ -258,7 +273,7 @@ def folded_problem(n_folds: int = 4) -> Problem:
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
-def test_a_pruner_ends_trials_by_folds_before_their_last_fold(tmp_path: Path, pruner: str) -> None:
+def test_a_pruner_ends_cross_validated_trials_before_their_last_fold(tmp_path: Path, pruner: str) -> None:
     space = replace(SPACE, train_epochs=Range(10, 10), log_lr=Range(-6, -2))
     (best,) = run_search(tmp_path, 24, space=space, pruner=pruner, model_seed=1, problem=folded_problem())
     trials = trials_in(tmp_path)
@@ -268,10 +283,10 @@ def test_a_pruner_ends_trials_by_folds_before_their_last_fold(tmp_path: Path, pr
     assert all(set(trial.intermediate_values) <= {1, 2, 3} for trial in trials)
     assert best.value == max(trial.value for trial in trials if trial.state == TrialState.COMPLETE)  # type: ignore[type-var]
     head = retrain(folded_problem(), recorded_parameters(best), best.user_attrs["seed"])
-    assert head.score == best.value, "reporting changes nothing"
+    assert head.score == best.value, "reporting does not change the result"
 
 
-def test_what_a_fold_reports_is_the_metric_on_the_images_left_out_so_far() -> None:
+def test_a_fold_reports_the_metric_on_the_images_left_out_so_far() -> None:
     problem = folded_problem()
     reported = []
 
@@ -287,9 +302,9 @@ def test_what_a_fold_reports_is_the_metric_on_the_images_left_out_so_far() -> No
     assert reported[3][2] == pytest.approx(head.score)
 
 
-def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_diverging_trial_fails_with_its_reason_and_the_search_continues(tmp_path: Path) -> None:
     space = replace(SPACE, log_lr=Range(30, 30))
-    with pytest.raises(UserError, match="gave a model: the outputs are not finite"):
+    with pytest.raises(UserError, match="produced a model: the outputs are not finite"):
         run_search(tmp_path, 3, space=space)
     assert [trial.user_attrs["failure"] for trial in trials_in(tmp_path)] == ["the outputs are not finite"] * 3
     run_search(tmp_path, 5)
@@ -298,7 +313,7 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_
 
 @dataclass(frozen=True)
 class Interrupted(Judge):
-    """Meets Ctrl-C once the metrics of so many heads were measured."""
+    """Raises KeyboardInterrupt when it has measured the metrics of as many heads as `countdown` has entries."""
 
     countdown: list[int] = field(default_factory=list)
 
@@ -321,18 +336,20 @@ class Undecided(Judge):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_optimism_of_a_search_stays_when_it_is_run_again_or_goes_on(tmp_path: Path, workers: str) -> None:
+def test_the_optimism_of_a_search_is_the_same_on_another_run_and_covers_later_trials(
+    tmp_path: Path, workers: str
+) -> None:
     first = find(tmp_path, 6, workers=workers).optimism
     assert first is not None
     assert first.n_trials == 6
-    assert find(tmp_path, 6).optimism == first, "nothing was run"
+    assert find(tmp_path, 6).optimism == first, "no trial was run"
     more = find(tmp_path, 8, workers=workers)
     assert more.optimism is not None
     assert more.optimism.n_trials == 8
     assert more.optimism.chosen == more.trials[0].value
 
 
-def test_kept_outputs_are_those_of_the_trial_but_for_rounding(tmp_path: Path) -> None:
+def test_saved_outputs_are_the_rounded_outputs_of_the_trial(tmp_path: Path) -> None:
     problem = small_problem()
     rows = problem.rows_that_choose
     run_search(tmp_path, 2, problem=problem)
@@ -341,18 +358,18 @@ def test_kept_outputs_are_those_of_the_trial_but_for_rounding(tmp_path: Path) ->
         again = retrain(problem, recorded_parameters(trial), int(trial.user_attrs["seed"])).outputs.numpy()[rows]
         assert kept is not None
         torch.testing.assert_close(torch.from_numpy(kept).float(), torch.from_numpy(again), rtol=2e-3, atol=2e-3)
-        assert "outputs" not in trial.user_attrs, "the dashboard shows them"
+        assert "outputs" not in trial.user_attrs, "the dashboard would show them"
 
 
 def test_an_undefined_metric_fails_the_trial_with_its_reason(tmp_path: Path) -> None:
     problem = small_problem()
     judge = Undecided(problem.judge.scores, problem.judge.rows, problem.judge.divider)
-    with pytest.raises(UserError, match="spearman is undefined for what the head predicts"):
+    with pytest.raises(UserError, match="spearman is undefined for the head's predictions"):
         run_search(tmp_path, 1, problem=replace(problem, judge=judge))
     assert trials_in(tmp_path)[0].state == TrialState.FAIL
 
 
-def test_an_ensemble_is_the_mean_of_the_best_heads_also_after_a_resumption(tmp_path: Path) -> None:
+def test_an_ensemble_is_the_mean_of_the_best_heads_even_in_a_resumed_study(tmp_path: Path) -> None:
     run_search(tmp_path, 4, ensemble=3)
     best = run_search(tmp_path, 6, ensemble=3)
     trials = trials_in(tmp_path)
@@ -364,7 +381,7 @@ def test_an_ensemble_is_the_mean_of_the_best_heads_also_after_a_resumption(tmp_p
     assert model.metadata["trial"] == ",".join(str(trial.number) for trial in best)
 
 
-def test_the_best_model_is_on_disk_as_soon_as_it_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_model_is_written_as_soon_as_its_trial_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
     def note(message: str, *arguments: object) -> None:
@@ -377,7 +394,7 @@ def test_the_best_model_is_on_disk_as_soon_as_it_is_the_best(tmp_path: Path, mon
     assert len(written) == 5
 
 
-def test_ctrl_c_leaves_no_trial_running_and_the_best_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_the_best_model_and_no_running_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(1000))
     evaluate = Judge.measure
 
@@ -393,12 +410,12 @@ def test_ctrl_c_leaves_no_trial_running_and_the_best_model(tmp_path: Path, monke
     assert load_model(tmp_path / "model.safetensors").metadata["trial"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals to oneself are POSIX's")
-@pytest.mark.parametrize("moment", ["after it was taken", "after it was told"])
-def test_ctrl_c_between_two_steps_of_a_trial_leaves_none_running(
+@pytest.mark.skipif(sys.platform == "win32", reason="a process can only send itself signals on POSIX systems")
+@pytest.mark.parametrize("moment", ["after ask", "after tell"])
+def test_ctrl_c_between_two_steps_of_a_trial_leaves_no_running_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    owner, name = {"after it was taken": (study_module, "_ask"), "after it was told": (optuna.Study, "tell")}[moment]
+    owner, name = {"after ask": (study_module, "_ask"), "after tell": (optuna.Study, "tell")}[moment]
     step = getattr(owner, name)
     calls = iter(range(1000))
 
@@ -412,14 +429,12 @@ def test_ctrl_c_between_two_steps_of_a_trial_leaves_none_running(
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path, 50)
     trials = trials_in(tmp_path)
-    assert states(trials) == ["COMPLETE"] * (3 if moment == "after it was told" else 2) + ["FAIL"] * (
-        moment == "after it was taken"
-    )
+    assert states(trials) == (["COMPLETE"] * 3 if moment == "after tell" else ["COMPLETE", "COMPLETE", "FAIL"])
     best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
     assert load_model(tmp_path / "model.safetensors").metadata["trial"] == str(best.number)
 
 
-def test_the_dashboard_shows_what_the_study_is_and_which_trial_is_in_the_model(tmp_path: Path) -> None:
+def test_the_dashboard_describes_the_study_and_marks_the_trial_in_the_model_file(tmp_path: Path) -> None:
     (best,) = run_search(tmp_path, 2, note="Pictures in `images`")
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
     study = optuna.load_study(study_name="aesthetic", storage=storage)
@@ -434,13 +449,13 @@ def test_the_dashboard_shows_what_the_study_is_and_which_trial_is_in_the_model(t
 
 
 def get_study_notes(study: optuna.Study) -> dict[str, str]:
-    """Return the dashboard's notes: of the study under "", of a trial under its id and a colon."""
+    """Return the dashboard's notes: "" -> that of the study, a trial's id and a colon -> that of the trial."""
     attributes = study._storage.get_study_system_attrs(study._study_id)
     pattern = re.compile(r"dashboard:(\d*:?)note_str:")
     return {found[1]: str(value) for name, value in attributes.items() if (found := pattern.match(name))}
 
 
-def test_a_costly_trial_is_announced_with_its_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_costly_trial_is_described_with_its_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     space = replace(SPACE, train_epochs=Range(5, 10**7), batch_size=Range(1, 8))
     from custom_aesthetic.search.cost import costly_trial
 
@@ -450,7 +465,7 @@ def test_a_costly_trial_is_announced_with_its_time(tmp_path: Path, caplog: pytes
     assert costly_trial(small_problem(), SPACE) is None
 
 
-def test_workers_are_one_a_core_or_many_heads_on_an_accelerator() -> None:
+def test_auto_means_one_worker_per_core_or_many_heads_on_an_accelerator() -> None:
     assert divide_work("auto", CPU)[1] == 1
     assert divide_work("auto", CPU, seeded=True) == (1, 1)
     assert divide_work("3", CPU) == (3, 1)
@@ -461,7 +476,7 @@ def test_workers_are_one_a_core_or_many_heads_on_an_accelerator() -> None:
             divide_work(wrong, CPU)
 
 
-def test_a_space_of_points_runs_one_configuration(tmp_path: Path) -> None:
+def test_a_search_space_without_ranges_runs_one_configuration(tmp_path: Path) -> None:
     points = {
         name: Range(bounds.low, bounds.low) for name, bounds in vars(replace(SPACE, log_lr=Range(-2, -2))).items()
     }

@@ -1,4 +1,4 @@
-"""Features that many processes map from one file."""
+"""Sharing of the training data between processes that map the same files."""
 
 import pickle
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.problems import small_problem
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_what_is_attached_is_the_problem_that_was_shared(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_the_attached_problem_equals_the_shared_one(tmp_path: Path, dtype: torch.dtype) -> None:
     problem = small_problem()
     data = replace(problem.data, features=problem.data.features.to(dtype))
     fold = Fold(replace(data, features=-data.features[:, :3]), problem.judge.rows["eval"])
@@ -26,14 +26,14 @@ def test_what_is_attached_is_the_problem_that_was_shared(tmp_path: Path, dtype: 
     assert found.identity == problem.identity
 
 
-def test_the_features_are_one_copy_for_all_who_attach(tmp_path: Path) -> None:
+def test_all_attached_problems_share_one_copy_of_the_features(tmp_path: Path) -> None:
     shared = share(small_problem(), tmp_path)
     first, second = shared.attach(), shared.attach()
     first.data.features[0, 0] = 123.0
     assert second.data.features[0, 0] == 123.0
-    assert len(pickle.dumps(shared)) < 4096  # what every pipe holds
+    assert len(pickle.dumps(shared)) < 4096  # the smallest buffer of a pipe
 
 
-def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use --workers=1"):
         share(small_problem(), tmp_path / "missing")

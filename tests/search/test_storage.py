@@ -1,4 +1,4 @@
-"""Every storage that `--database` takes, and what is said where one cannot be had."""
+"""All storages that `--database` accepts, and the messages if one cannot be opened."""
 
 import contextlib
 import os
@@ -31,8 +31,6 @@ from custom_aesthetic.search.storage import (
 from custom_aesthetic.search.study import Claims, Dead, bury, process_name
 from tests.problems import run_search
 
-"""What a trial records that is the same on every run with a seed."""
-
 PROXY = """
 import sys, warnings
 warnings.simplefilter("ignore")
@@ -55,7 +53,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(place: str) -> Iterator[str]:
-    """Give the address of a gRPC proxy of Optuna in front of a database or a journal file."""
+    """Yield the address of a gRPC proxy of Optuna in front of a database or a journal file."""
     pytest.importorskip("grpc", reason="grpcio is not installed")
     port = free_port()
     process = subprocess.Popen(
@@ -77,13 +75,13 @@ def proxy(tmp_path: Path) -> Iterator[str]:
 def test_a_proxy_in_front_of_a_journal_file_is_refused(tmp_path: Path) -> None:
     with (
         served(f"{tmp_path}/journal") as address,
-        pytest.raises(UserError, match="in front of a journal file or memory, which does not work"),
+        pytest.raises(UserError, match="serves a journal file or memory, which does not work"),
     ):
         run_search(tmp_path, 1, database=address)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal", "proxy"])
-def test_a_search_fills_and_resumes_every_storage(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_search_works_and_resumes_in_every_storage(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     database = {"memory": "", "sqlite": f"sqlite:///{tmp_path}/db.sqlite", "journal": f"{tmp_path}/journal"}.get(kind)
     if database is None:
         database = request.getfixturevalue("proxy")
@@ -98,7 +96,7 @@ def test_a_search_fills_and_resumes_every_storage(tmp_path: Path, kind: str, req
     close_storage(storage)
 
 
-def test_sqlite_writes_ahead_and_waits_for_others(tmp_path: Path) -> None:
+def test_sqlite_uses_a_write_ahead_log_and_waits_for_other_writers(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
     with storage._backend.engine.connect() if hasattr(storage, "_backend") else storage.engine.connect() as connection:  # type: ignore[attr-defined]
         values = [
@@ -109,7 +107,7 @@ def test_sqlite_writes_ahead_and_waits_for_others(tmp_path: Path) -> None:
     close_storage(storage)
 
 
-def test_two_who_ask_at_once_never_get_the_same_queued_trial(tmp_path: Path) -> None:
+def test_two_processes_never_claim_the_same_queued_trial(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/db.sqlite"
     storage = open_storage(database)
     study = optuna.create_study(study_name="queue", storage=storage)
@@ -117,10 +115,10 @@ def test_two_who_ask_at_once_never_get_the_same_queued_trial(tmp_path: Path) -> 
         study.enqueue_trial({"x": number})
 
     def take_twenty(_: int) -> list[int]:
-        own = open_storage(database)
-        claims = Claims(optuna.load_study(study_name="queue", storage=own), 99, "someone")
+        storage = open_storage(database)
+        claims = Claims(optuna.load_study(study_name="queue", storage=storage), 99, "someone")
         taken = [claims.claim() for _ in range(20)]
-        close_storage(own)
+        close_storage(storage)
         return [trial.number for trial in taken if trial is not None]
 
     with ThreadPoolExecutor(2) as pool:
@@ -129,7 +127,7 @@ def test_two_who_ask_at_once_never_get_the_same_queued_trial(tmp_path: Path) -> 
     close_storage(storage)
 
 
-def test_what_a_trial_draws_survives_an_outage_and_leaves_the_parameters_of_a_repeated_trial(tmp_path: Path) -> None:
+def test_parameters_drawn_during_an_outage_are_saved_beside_those_of_a_repeated_trial(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
     study = optuna.create_study(storage=storage)
     has_b = optuna.create_trial(
@@ -164,18 +162,20 @@ def test_what_a_trial_draws_survives_an_outage_and_leaves_the_parameters_of_a_re
         ("postgresql://someone@127.0.0.1:1/x", "cannot be opened"),
         ("nonsense://x", "cannot be opened"),
         ("postgresql://someone@127.0.0.1:port/x", "invalid literal.*check the URL"),
-        ("grpc://127.0.0.1:port", "is no address"),
+        ("grpc://127.0.0.1:port", "is not a valid address"),
         ("sqlite:////nowhere/at/all/db.sqlite", "unable to open database file"),
         ("/nowhere/at/all/journal", "No such file or directory"),
     ],
 )
-def test_a_storage_that_cannot_be_had_is_named(database: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_cannot_be_opened_is_an_error(
+    database: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storages, "PROXY_SECONDS", 0.5)
     with pytest.raises(UserError, match=words):
         open_storage(database)
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_an_error_and_left_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "db"
     file.write_bytes(b"no database at all" * 100)
     for database in (f"sqlite:///{file}", str(file)):
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     assert file.read_bytes() == b"no database at all" * 100
 
 
-def test_a_database_that_does_not_answer_is_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_is_repeated_for_a_while_if_the_database_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     answers = iter([sqlalchemy.exc.OperationalError("select", {}, Exception("down"))] * 3 + ["up"])
 
@@ -197,7 +197,7 @@ def test_a_database_that_does_not_answer_is_asked_again_for_a_while(monkeypatch:
     assert patiently(ask) == "up"
     monkeypatch.setattr(storages, "PATIENCE_SECONDS", -1)
     answers = iter([sqlalchemy.exc.OperationalError("select", {}, Exception("down"))])
-    with pytest.raises(UserError, match="does not answer: down; what was finished is kept"):
+    with pytest.raises(UserError, match="does not answer: down; finished trials are kept"):
         patiently(ask)
 
 
@@ -209,16 +209,16 @@ def test_a_database_that_does_not_answer_is_asked_again_for_a_while(monkeypatch:
         OSError(28, "No space left on device"),
     ],
 )
-def test_what_waiting_does_not_mend_is_told_at_once(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lasting_problem_is_an_error_at_once(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask() -> None:
         raise error
 
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
-    with pytest.raises(UserError, match=r"cannot be used: .*; mend that"):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("the call was repeated"))
+    with pytest.raises(UserError, match=r"cannot be used: .*; fix this"):
         patiently(ask)
 
 
-def test_processes_take_turns_and_one_that_died_in_its_turn_is_not_waited_for_long(
+def test_processes_take_turns_and_do_not_wait_long_for_a_dead_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "TURN_SECONDS", 3)
@@ -232,7 +232,7 @@ def test_processes_take_turns_and_one_that_died_in_its_turn_is_not_waited_for_lo
         close_storage(storage)
         return n_taken
 
-    (tmp_path / "turns.lock").touch()  # of a process that died
+    (tmp_path / "turns.lock").touch()  # left by a process that died
     with ThreadPoolExecutor(3) as pool:
         assert sum(pool.map(take, "abc")) == 5
     storage = open_storage(database)
@@ -242,7 +242,7 @@ def test_processes_take_turns_and_one_that_died_in_its_turn_is_not_waited_for_lo
     close_storage(storage)
 
 
-def test_a_trial_whose_process_died_in_taking_it_is_soon_given_up(tmp_path: Path) -> None:
+def test_a_trial_without_an_owner_is_soon_abandoned(tmp_path: Path) -> None:
     storage = open_storage(f"{tmp_path}/journal")
     study = optuna.create_study(storage=storage)
     now = datetime.now()
@@ -252,17 +252,17 @@ def test_a_trial_whose_process_died_in_taking_it_is_soon_given_up(tmp_path: Path
     assert [trial.number for trial in bury(study, Dead(), retry=False)] == [1]
 
 
-@pytest.mark.skipif(start_of(os.getpid()) is None, reason="the system does not say when a process began")
-def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
+@pytest.mark.skipif(start_of(os.getpid()) is None, reason="the system does not report start times of processes")
+def test_a_dead_process_is_recognised_even_if_another_one_has_its_id() -> None:
     is_dead = Dead()
     assert not is_dead(process_name())
     machine, number, start, rest = process_name().split()
     assert is_dead(f"{machine} {number} {int(start) - 1} {rest}")
-    assert not is_dead(f"{machine} {number} {rest}"), "an older version recorded no start"
+    assert not is_dead(f"{machine} {number} {rest}"), "as older versions recorded it, without a start time"
     assert not is_dead(f"another {number} {int(start) - 1} {rest}")
 
 
-def test_half_an_entry_in_a_journal_costs_that_entry_only(tmp_path: Path) -> None:
+def test_an_incomplete_entry_in_a_journal_is_removed(tmp_path: Path) -> None:
     database = f"{tmp_path}/journal"
     run_search(tmp_path, 2, database=database)
     with Path(database).open("ab") as stream:
@@ -273,7 +273,7 @@ def test_half_an_entry_in_a_journal_costs_that_entry_only(tmp_path: Path) -> Non
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 3
 
 
-def test_a_damaged_journal_is_named_in_one_line_whatever_is_damaged(tmp_path: Path) -> None:
+def test_any_damage_to_a_journal_is_a_one_line_error_that_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "journal"
     run_search(tmp_path, 2, database=str(file))
     lines = file.read_bytes().splitlines(keepends=True)
@@ -318,7 +318,7 @@ for place in sys.argv[2:]:
 """
 
 
-def test_processes_that_open_a_fresh_database_at_once_all_go_on(tmp_path: Path) -> None:
+def test_several_processes_can_open_a_new_database_at_the_same_moment(tmp_path: Path) -> None:
     places = [f"sqlite:///{tmp_path}/{number}.sqlite" for number in range(12)]
     command = [sys.executable, "-c", OPEN_AT_ONCE, str(time.time() + 6), *places]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
@@ -326,7 +326,7 @@ def test_processes_that_open_a_fresh_database_at_once_all_go_on(tmp_path: Path) 
     assert [code for _, code in ended] == [0, 0, 0], ended
 
 
-def test_only_servers_are_shared_over_a_network() -> None:
+def test_only_database_servers_can_be_shared_over_a_network() -> None:
     assert is_server("postgresql://a/b")
     assert is_server("grpc://a:1")
     assert not is_server("sqlite:///a")

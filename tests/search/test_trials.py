@@ -1,4 +1,4 @@
-"""One process's work on a study: what it does with the trials under way when it is to end."""
+"""Running of trials in one process, and what happens to running trials when it is ordered to end."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ def by_folds() -> Problem:
 
 
 def run(problem: Problem, ask: Callable[[], Order], n_at_once: int = 1) -> tuple[list[Ended], list[str]]:
-    """Run up to five trials; return those that ended, and the states of all that were begun."""
+    """Run up to five trials; return the finished ones, and the states of all that were started."""
     study = optuna.create_study(direction="maximize")
     ended: list[Ended] = []
     plan = TrialPlan(SIX_EPOCHS, 5, 1, 0, n_at_once)
@@ -34,34 +34,34 @@ def run(problem: Problem, ask: Callable[[], Order], n_at_once: int = 1) -> tuple
 
 
 def after(n_asked: int, order: Order) -> Callable[[], Order]:
-    """Return an answer that is `order` from the call after so many on."""
+    """Return a function that returns GO_ON `n_asked` times, and then always `order`."""
     left = [Order.GO_ON] * n_asked
     return lambda: left.pop() if left else order
 
 
 @pytest.mark.parametrize("n_at_once", [1, 3])
-def test_trials_run_until_the_study_has_all(n_at_once: int) -> None:
+def test_trials_run_until_the_study_is_complete(n_at_once: int) -> None:
     ended, states = run(small_problem(), lambda: Order.GO_ON, n_at_once)
     assert sorted(end.number for end in ended) == [0, 1, 2, 3, 4]
     assert states == ["COMPLETE"] * 5
 
 
 @pytest.mark.parametrize("n_at_once", [1, 3])
-def test_begin_no_more_lets_the_trials_under_way_end(n_at_once: int) -> None:
+def test_begin_no_more_finishes_the_running_trials(n_at_once: int) -> None:
     ended, states = run(small_problem(), after(n_at_once + 2, Order.BEGIN_NO_MORE), n_at_once)
     assert len(ended) == n_at_once
     assert states == ["COMPLETE"] * n_at_once
 
 
 @pytest.mark.parametrize("n_at_once", [1, 3])
-def test_stop_gives_up_the_trials_under_way_within_an_epoch(n_at_once: int) -> None:
+def test_stop_abandons_the_running_trials_within_an_epoch(n_at_once: int) -> None:
     ended, states = run(small_problem(), after(n_at_once + 2, Order.STOP), n_at_once)
     assert ended == []
     assert states == ["FAIL"] * n_at_once
 
 
 @pytest.mark.parametrize("n_asked", [4, 9], ids=["in the first fold", "in the second fold"])
-def test_a_trial_by_folds_is_given_up_in_any_fold(n_asked: int) -> None:
+def test_a_cross_validated_trial_can_be_abandoned_in_any_fold(n_asked: int) -> None:
     ended, states = run(by_folds(), after(n_asked, Order.STOP))
     assert ended == []
     assert states == ["FAIL"]

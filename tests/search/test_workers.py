@@ -1,4 +1,4 @@
-"""Several worker processes and several machines on one study, with real processes, kills and Ctrl-C."""
+"""Several workers and machines on one study, tested with real processes, kills and Ctrl-C."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ QUICK = [*SMALL, "--max_train_epochs=6", "--min_batch_size=8"]
 LONG = [*SMALL, "--min_train_epochs=20000", "--max_train_epochs=20000", "--min_batch_size=8"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-only_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals between processes are POSIX's")
+only_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals between processes, as on POSIX systems")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def pictures(colour_pictures: Path) -> Path:
 
 @contextlib.contextmanager
 def machine(pictures: Path, *arguments: str) -> Iterator[subprocess.Popen]:
-    """Run the training script meanwhile, in a process group of its own, as a shell does."""
+    """Run the training script during the block, in a separate process group, as a shell does."""
     command = [sys.executable, "-m", "tests.machine", f"-d={pictures}", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT, start_new_session=True, text=True,
@@ -53,7 +53,7 @@ def machine(pictures: Path, *arguments: str) -> Iterator[subprocess.Popen]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        print(process.communicate()[0])  # shown where the test fails
+        print(process.communicate()[0])  # pytest shows it if the test fails
 
 
 def trials_of(database: str) -> list[FrozenTrial]:
@@ -69,18 +69,18 @@ def trials_of(database: str) -> list[FrozenTrial]:
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.1)
 
 
 def running(database: str) -> list[FrozenTrial]:
-    """Return the running trials that have all their parameters."""
+    """Return the running trials that have an owner and all their parameters."""
     trials = [trial for trial in trials_of(database) if trial.state == TrialState.RUNNING]
     return [trial for trial in trials if "process" in trial.user_attrs and "dropout" in trial.params]
 
 
 def others(process: subprocess.Popen, database: str) -> list[FrozenTrial]:
-    """Return the running trials of its workers."""
+    """Return the running trials of other processes, such as the workers of `process`."""
     return [trial for trial in running(database) if process_id(trial) != process.pid]
 
 
@@ -88,7 +88,7 @@ def process_id(trial: FrozenTrial) -> int:
     return int(trial.user_attrs["process"].split()[1])
 
 
-def test_workers_fill_a_study_exactly_and_each_trial_can_be_repeated(
+def test_workers_run_exactly_the_wanted_number_of_trials_and_each_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Workers, "is_ready", lambda self: True)
@@ -105,12 +105,12 @@ def test_workers_fill_a_study_exactly_and_each_trial_can_be_repeated(
             assert predict(model.predictor, RAW).equal(predict(head.predictor, RAW))
 
 
-def test_the_first_trials_are_run_while_the_workers_start(tmp_path: Path) -> None:
+def test_the_parent_process_runs_trials_while_the_workers_start(tmp_path: Path) -> None:
     run_search(tmp_path, 2, workers="2")
     assert process_id(trials_in(tmp_path)[0]) == os.getpid()
 
 
-def test_a_search_that_is_over_does_not_wait_for_workers_that_are_still_starting(
+def test_a_complete_search_does_not_wait_for_workers_that_are_still_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Workers, "is_ready", lambda self: False)
@@ -121,7 +121,7 @@ def test_a_search_that_is_over_does_not_wait_for_workers_that_are_still_starting
     assert len(started) == 1
 
 
-def test_workers_share_a_study_that_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_a_study_that_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workers, "is_ready", lambda self: True)
     (best,) = run_search(tmp_path, 5, workers="2", database="")
     assert load_model(tmp_path / "model.safetensors").metadata["trial"] == str(best.number)
@@ -129,7 +129,7 @@ def test_workers_share_a_study_that_is_not_kept(tmp_path: Path, monkeypatch: pyt
 
 
 @only_posix
-def test_ctrl_c_ends_all_workers_soon_and_leaves_no_trial_running(pictures: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_workers_soon_and_leaves_no_running_trial(pictures: Path, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/db.sqlite"
     with machine(pictures, *QUICK, "--trials=1", f"--database={database}") as first:
         assert first.wait(60) == 0
@@ -150,9 +150,7 @@ def test_ctrl_c_ends_all_workers_soon_and_leaves_no_trial_running(pictures: Path
 
 @only_posix
 @pytest.mark.parametrize("database", ["sqlite:///{}/db.sqlite", "{}/journal"], ids=["sqlite", "journal"])
-def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
-    pictures: Path, tmp_path: Path, database: str
-) -> None:
+def test_the_trial_of_a_killed_worker_is_run_again_once(pictures: Path, tmp_path: Path, database: str) -> None:
     place = database.format(tmp_path)
     arguments = [*SMALL, "--folds=1", "--min_train_epochs=5000", "--max_train_epochs=5000", "--min_batch_size=8"]
     with machine(pictures, *arguments, "--trials=5", f"--database={place}") as process:
@@ -169,7 +167,7 @@ def test_a_killed_worker_is_noticed_and_its_trial_is_run_again_once(
 
 
 @only_posix
-def test_a_search_that_was_killed_goes_on_and_leaves_no_trial_running(pictures: Path, tmp_path: Path) -> None:
+def test_a_killed_search_can_be_continued_and_leaves_no_running_trial(pictures: Path, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/db.sqlite"
     with machine(pictures, *LONG, "--trials=4", f"--database={database}") as process:
         wait_for(lambda: len(running(database)) == 2)

@@ -1,8 +1,8 @@
-"""The model file of a search: the best head as soon as there is one, the best N averaged at the end.
+"""Writing of a search's model file: the best head while the search runs, the average of the best N at its end.
 
-Every trial records its parameters and its seed, so that any machine can train any head of the study again. On a
-database server the machine that ends first also publishes its file there, in a study of its own, and the others take
-that one: so all end with the same file, bit by bit, though their processors may round differently.
+Every trial records its parameters and seed, so any machine can train any head of the study again. With a database
+server, the first machine to finish publishes its files in the database, in a separate study, and the others copy them.
+All machines thus end with identical files, even if their processors round differently.
 """
 
 import base64
@@ -33,35 +33,35 @@ from custom_aesthetic.search.trials import OUTPUTS, Ended, Problem, recorded_par
 log = logging.getLogger(__name__)
 
 CHUNK_CHARACTERS = 60_000
-"""A published file is cut into attributes that also fit MySQL's text columns, of 65,535 bytes."""
+"""A published file is split into attributes of this length, which also fit MySQL's text columns of 65,535 bytes."""
 
 MODEL_BYTES = "model_bytes"
-"""How much of what is published is the model file; the rest is the out-of-fold predictions."""
+"""Attribute: length of the model file within the published content; the rest is the out-of-fold predictions."""
 
 TRIALS_KEY, STUDY_KEY = "trial", "study"
-"""What a model file says of its origin, in its metadata."""
+"""Metadata keys for the origin of a model file."""
 
 
 @dataclass(frozen=True)
 class BestModel:
-    """A model to be written to a file."""
+    """A model to write to a file: one head, or the mean of several."""
 
     predictor: Predictor
     outputs: Tensor
-    """(n_images, n_outputs) of all images, in the units of the scores."""
+    """Outputs for all images, (n_images, n_outputs), in the units of the scores."""
     state_weights: tuple[tuple[float, ...], ...]
-    """As in TrainedHead; of the best head alone."""
+    """Hidden-state weights of the best head, as in TrainedHead."""
     trials: tuple[FrozenTrial, ...]
-    """Whose heads it is the mean of, best first."""
+    """The trials of its heads, best first."""
     metrics: dict[str, float]
-    """Of several heads, their mean's own metrics by name (`eval_ab`, ...); those of one head are its trial's."""
+    """Metrics of the mean of several heads, by name (`eval_ab`, ...); empty for one head, whose trial has them."""
     origin: dict[str, str]
-    """The metadata by which the file is known again."""
+    """The metadata that identify study and trials."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The bytes of the model file, and of the out-of-fold predictions that lie beside it."""
+    """The contents of the model file and of the file of out-of-fold predictions beside it."""
 
     model: bytes
     out_of_fold: bytes | None = None
@@ -69,20 +69,22 @@ class ModelFiles:
 
 
 MakeFiles = Callable[[BestModel], ModelFiles]
+"""Returns the contents of the files for a model."""
 
 
 class BestModels:
-    """Keeps the heads of the best trials, and the model file."""
+    """Keeps the heads of the best trials in memory and writes the model file."""
 
     def __init__(
         self, study: optuna.Study, problem: Problem, *, n_heads: int, file: Path, make_files: MakeFiles, shared: bool
     ) -> None:
+        """`shared` tells whether other machines fill the same study, so that the files are published."""
         self.study, self.problem, self.n_heads = study, problem, n_heads
         self.file, self.make_files, self.shared = file, make_files, shared
         self._heads: dict[int, TrainedHead] = {}
 
     def take(self, ended: Ended) -> None:
-        """Keep the head of a trial that is one of the best so far; write it to the file if it is the best."""
+        """Keep the head of a trial if it is among the best so far; write the model file if it is the best."""
         if ended.head is None:
             return
         best = complete_trials(self.study)[: self.n_heads]
@@ -92,21 +94,21 @@ class BestModels:
             self._write(self.make_files(self._combine(best[:1])))
 
     def _write(self, files: ModelFiles) -> None:
-        """Write both files, the model last; where the second write fails, the fingerprints differ and show it."""
+        """Write both files, the model last. If only the first is written, the fingerprints reveal the mismatch."""
         if files.out_of_fold is not None:
             write_atomically(out_of_fold_file(self.file), files.out_of_fold)
         write_atomically(self.file, files.model)
 
     def optimism(self) -> Optimism | None:
-        """Return how much the choice of the best trials flatters them; None where it cannot be computed.
+        """Return how much choosing the best trials inflates their scores; None if it cannot be computed.
 
-        That is so where a trial has no outputs kept with it: an older study, or more images than are kept.
+        It needs the saved outputs of all trials, which older studies and studies of very many images do not have.
         """
         judge, rows = self.problem.judge, self.problem.rows_that_choose
         scores = judge.scores[rows]
         trials = complete_trials(self.study)
         kept = [unpack_outputs(trial.system_attrs.get(OUTPUTS, ""), scores) for trial in trials]
-        outputs = [own for own in kept if own is not None]
+        outputs = [found for found in kept if found is not None]
         if len(outputs) < len(trials):
             return None
         weights = None if judge.weights is None else judge.weights[rows]
@@ -115,21 +117,21 @@ class BestModels:
         best = trials[0].value if trials else None
         if found is None or best is None:
             return None
-        return replace(found, chosen=best)  # half precision rounded the outputs that are kept
+        return replace(found, chosen=best)  # exact, while the saved outputs are rounded to half precision
 
     def _flattery(self) -> dict[str, str]:
-        """Return how much choosing adds to AB on the images that chose, as metadata of the model file."""
+        """Return how much choosing raises AB on the images the trials were chosen by, as metadata of the model file."""
         found = None if self.problem.objective.set_for_scoring == "train" else self.optimism()
         return {FLATTERY: f"{0.0 if found is None else found.ab_flattery:.6f}"}
 
     def finish(self) -> tuple[FrozenTrial, ...]:
-        """Bring the model file to the best heads of the whole study; return their trials, best first.
+        """Write the model file from the best heads of the whole study; return their trials, best first.
 
-        UserError where no trial is complete.
+        Raises UserError if no trial is complete.
         """
         trials = complete_trials(self.study)[: self.n_heads]
         if not trials:
-            raise UserError(f"no trial of study {self.study.study_name} gave a model: {_failures(self.study)}")
+            raise UserError(f"no trial of study {self.study.study_name} produced a model: {_failures(self.study)}")
         published = _published(self.study, trials) if self.shared else None
         if published is not None:
             if not self._holds(published):
@@ -180,13 +182,13 @@ class BestModels:
 
     def _head(self, trial: FrozenTrial) -> TrainedHead:
         if trial.number not in self._heads:
-            log.info("training the head of trial %d again, which was not trained here", trial.number)
+            log.info("training the head of trial %d again, which another process or run trained", trial.number)
             seed = int(trial.user_attrs["seed"])
             self._heads[trial.number] = retrain(self.problem, recorded_parameters(trial), seed)
         return self._heads[trial.number]
 
     def _is_current(self, trials: list[FrozenTrial]) -> bool:
-        """Return whether the files hold the model of these trials, and its out-of-fold predictions, already."""
+        """Return whether the files already hold the model of these trials and its out-of-fold predictions."""
         if not self.file.exists():
             return False
         with contextlib.suppress(UserError):
@@ -206,7 +208,7 @@ def _failures(study: optuna.Study) -> str:
 
 
 def _origin(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, str]:
-    """Return what names a model: the study, by its name and when its best trial ended, and the trials' numbers."""
+    """Return the metadata that identify a model: study name with the end of its best trial, and trial numbers."""
     ended = trials[0].datetime_complete
     return {
         STUDY_KEY: f"{study.study_name} {ended.isoformat() if ended else ''}",
@@ -215,13 +217,13 @@ def _origin(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, str]:
 
 
 def _shelf(study: optuna.Study) -> optuna.Study:
-    """Return the study beside a study that its published model files lie in, one a trial."""
+    """Return the separate study that holds the published files of a study, one trial for each model."""
     name = f"{study.study_name} - model files"
     return patiently(optuna.create_study, study_name=name, storage=storage_of(study), load_if_exists=True)
 
 
 def _published(study: optuna.Study, trials: list[FrozenTrial]) -> ModelFiles | None:
-    """Return the files that were published first for the mean of these trials, if any."""
+    """Return the files first published for these trials; None if there are none."""
     origin = _origin(study, trials)
     for shelved in patiently(_shelf(study).get_trials, deepcopy=False, states=(TrialState.COMPLETE,)):
         attributes = shelved.user_attrs
@@ -235,12 +237,12 @@ def _published(study: optuna.Study, trials: list[FrozenTrial]) -> ModelFiles | N
 
 
 def _publish(study: optuna.Study, trials: list[FrozenTrial], files: ModelFiles) -> ModelFiles:
-    """Publish the files of these trials; return those that count, the first if two machines did so at once."""
+    """Publish the files of these trials; return the first published ones, if two machines publish at once."""
     content = files.model + (files.out_of_fold or b"")
     text = base64.b64encode(content).decode()
     parts = [text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS)]
     attributes = {f"part {index}": part for index, part in enumerate(parts)}
-    # One transaction: the file is there whole or not at all.
+    # One transaction: the files are published completely or not at all.
     published = optuna.create_trial(
         value=0.0,
         user_attrs={

@@ -1,4 +1,4 @@
-"""How long the costliest trial of a search would take on this machine."""
+"""Estimate of how long the most expensive trial of a search would take on this machine."""
 
 import itertools
 import math
@@ -11,29 +11,32 @@ from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import SearchSpace
 
 CHEAP_STEPS = 20_000
-"""A trial of fewer steps than this is over within a minute or two, and not measured."""
+"""A trial with fewer steps than this takes at most a minute or two and is not measured."""
 
 COSTLY_SECONDS = 60.0
+"""A trial that takes longer than this is reported."""
+
 STEPS_MEASURED, EPOCHS_MEASURED = 10, 4
+"""Steps per epoch and epochs of the measurement; the fastest epoch counts."""
 
 
 def costly_trial(problem: Problem, space: SearchSpace) -> str | None:
-    """Return what the costliest trial is and how long it takes, about; None where that is less than a minute."""
+    """Return a sentence on the most expensive trial and its approximate time; None if that is below a minute."""
     n_steps = int(space.train_epochs.high) * math.ceil(len(problem.data.train_rows) / space.batch_size.low)
     if n_steps < CHEAP_STEPS:
         return None
-    seconds = n_steps * _seconds_a_step(problem, space)
+    seconds = n_steps * _seconds_per_step(problem, space)
     if seconds < COSTLY_SECONDS:
         return None
     return (
         f"a trial with batch size {int(space.batch_size.low)} and {int(space.train_epochs.high)} epochs of "
         f"{len(problem.data.train_rows):,} training images takes up to {say_time(seconds)} on this machine; raise "
-        "--min_batch_size, or lower --max_train_epochs or the layers' --max_..._size, to bound it"
+        "--min_batch_size, or lower --max_train_epochs or the layers' --max_..._size, to limit that"
     )
 
 
-def _seconds_a_step(problem: Problem, space: SearchSpace) -> float:
-    """Return the time of one step of the largest head on the smallest batch, measured on a few."""
+def _seconds_per_step(problem: Problem, space: SearchSpace) -> float:
+    """Return the time of one training step of the largest head on the smallest batch, measured on a few steps."""
     parameters = replace(
         FIRST_TRIAL,
         first_layer_size=int(space.first_layer_size.high),
@@ -57,7 +60,7 @@ def _seconds_a_step(problem: Problem, space: SearchSpace) -> float:
 
 
 def say_time(seconds: float) -> str:
-    """Return a time as people say it: 45 s, 3 min, 1 h 20 min."""
+    """Return a time in readable form: 45 s, 3 min, 1 h 20 min."""
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""optuna-dashboard, started beside a training."""
+"""Serving of optuna-dashboard during, and optionally after, a training."""
 
 import contextlib
 import json
@@ -24,18 +24,18 @@ from custom_aesthetic.search.storage import open_storage
 from optuna_dashboard import run_server
 run_server(open_storage(database), host="127.0.0.1", port=port)
 """
-"""What the process of the dashboard runs. The database comes through a pipe: every user sees a command line."""
+"""Code of the dashboard process. It reads the database URL from a pipe, since all users can see command lines."""
 
 
 def check_server(mode: str, database: str) -> None:
-    """Raise UserError where there is no kept study to show."""
+    """Raise UserError if the dashboard is on but the study is not saved anywhere."""
     if mode != "off" and not database:
-        raise UserError(f"--server={mode} shows a study that is kept, but --database is empty; name one")
+        raise UserError(f"--server={mode} needs a saved study, but --database is empty; set --database")
 
 
 @contextlib.contextmanager
 def serve_dashboard(mode: str, database: str) -> Iterator[None]:
-    """Serve the dashboard within the block: `off` not at all, `daemon` until the block ends, `on` beyond it."""
+    """Serve the dashboard: not at all (`off`), until the block ends (`daemon`), or beyond it (`on`)."""
     if mode == "off":
         yield
         return
@@ -49,13 +49,13 @@ def serve_dashboard(mode: str, database: str) -> Iterator[None]:
             process.terminate()
             process.wait()
         else:
-            log.info("optuna-dashboard stays up at %s; stop it by ending process %d", address, process.pid)
+            log.info("optuna-dashboard keeps running at %s; to stop it, end process %d", address, process.pid)
 
 
 def start_dashboard(database: str) -> tuple[subprocess.Popen, str]:
     """Return the process that serves the dashboard on a free local port, and its address."""
     port = free_port()
-    new_group = 0x200 if sys.platform == "win32" else 0  # Windows' CREATE_NEW_PROCESS_GROUP
+    new_group = 0x200 if sys.platform == "win32" else 0  # CREATE_NEW_PROCESS_GROUP of Windows
     source = str(Path(__file__).resolve().parents[2])
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE],
@@ -66,13 +66,13 @@ def start_dashboard(database: str) -> tuple[subprocess.Popen, str]:
         creationflags=new_group,
     )
     assert process.stdin is not None
-    with contextlib.suppress(OSError), process.stdin as pipe:  # OSError: it has ended already
+    with contextlib.suppress(OSError), process.stdin as pipe:  # OSError: the process has already ended
         pipe.write(json.dumps([source, database, port]).encode())
     return process, f"http://127.0.0.1:{port}/"
 
 
 def free_port(first: int = FIRST_PORT) -> int:
-    """Return the first free port of 127.0.0.1 from `first` on; UserError if a hundred are taken."""
+    """Return the first free port of 127.0.0.1 from `first` on; UserError if PORTS_TRIED ports are taken."""
     for port in range(first, first + PORTS_TRIED):
         with socket.socket() as probe:
             try:

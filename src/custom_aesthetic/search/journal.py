@@ -1,4 +1,4 @@
-"""A journal file that a full disk or a kill in the middle of an entry leaves usable."""
+"""A journal file that stays usable after a full disk or a kill in the middle of an entry."""
 
 import os
 from pathlib import Path
@@ -9,11 +9,14 @@ from optuna.storages.journal import JournalFileBackend
 from custom_aesthetic.search.optuna_private import held
 
 BEGINNING = b'{"op_code"'
-"""How an entry begins."""
+"""The first bytes of every entry."""
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file. Optuna itself would write on behind half an entry, and never read the file again."""
+    """Optuna's journal file, with incomplete entries removed.
+
+    Optuna itself would append to an incomplete entry, after which the file could not be read.
+    """
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with held(self._lock):
@@ -27,7 +30,7 @@ class Journal(JournalFileBackend):
 
 
 def cut_half_entry(file: Path) -> None:
-    """Remove what stands behind the last line end, if anything; only for the holder of the journal's lock."""
+    """Remove an incomplete last line, if any. The caller must hold the journal's lock."""
     with file.open("rb+") as stream:
         size = stream.seek(0, os.SEEK_END)
         if size == 0:
@@ -40,7 +43,7 @@ def cut_half_entry(file: Path) -> None:
 
 
 def is_journal(file: Path) -> bool:
-    """Return whether the file is empty or begins as a journal does; raises OSError if it cannot be read."""
+    """Return whether the file is empty or starts like a journal file; raises OSError if it cannot be read."""
     with file.open("rb") as stream:
         first = stream.read(len(BEGINNING))
     return BEGINNING.startswith(first)

@@ -1,4 +1,4 @@
-"""The Optuna search: brings a study up to its number of trials, alone or with others, and keeps the best model."""
+"""The search: runs trials until the study is complete, alone or with other machines, and writes the best model."""
 
 import logging
 import tempfile
@@ -37,41 +37,42 @@ HEADS_ON_ACCELERATOR = 16
 """Heads that `--workers=auto` trains side by side on an accelerator, as stacked matrices."""
 
 LINKED = "trials in the model file"
+"""User attribute of a study: the numbers of the trials whose notes name the model file."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to."""
+    """The result of a search."""
 
     trials: tuple[FrozenTrial, ...]
-    """Those whose heads the model file holds, best first."""
+    """The trials whose heads are in the model file, best first."""
     optimism: Optimism | None
-    """None where it cannot be computed, as from a single trial or from an older study."""
+    """None if it cannot be computed, for instance from a single trial or an older study."""
     study: str = ""
-    """The name of the study: the one asked for, or its successor."""
+    """The name of the study: `--name`, or that of a successor."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The model file of a search, and what goes with the study."""
+    """The model file that a search writes, and the information that it saves with the study."""
 
     file: Path
     make_files: MakeFiles
     arguments: tuple[str, ...] = ()
-    """The arguments in force, as lines; kept with the study."""
+    """The arguments in force, as lines; saved with the study."""
     note: str = ""
-    """What the dashboard shows of the study, in Markdown."""
+    """The note on the study in the dashboard, in Markdown."""
     begin: Callable[[], None] = lambda: None
-    """Called when the study is open and all checks have passed, before the first trial."""
+    """Called before the first trial, when the study is open and all checks have passed."""
 
 
 def search(
     problem: Problem, space: SearchSpace, settings: SearchSettings, where: StudySettings, target: Target
 ) -> Found:
-    """Bring the study up to `settings.trials` finished trials, and the model file to the best heads of the study.
+    """Run trials until the study has `settings.trials` finished ones, and write its best heads to the model file.
 
-    On Ctrl-C the model file holds the best head so
-    far, and no trial stays marked as running.
+    After Ctrl-C the model file holds the best head so far, and no trial of this process is marked as running. Raises
+    UserError if no trial produced a model.
     """
     n_workers, n_at_once = divide_work(
         where.workers, problem.data.features.device, seeded=settings.model_seed is not None
@@ -118,11 +119,11 @@ def search(
 
 
 def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> tuple[int, int]:
-    """Return how many processes run trials, and how many heads each trains at once; UserError for a bad number.
+    """Return (number of processes, heads that each trains at once) for `--workers`; UserError if it is invalid.
 
-    `4` is four processes; `auto` one a core on a CPU, and one that trains many heads on an accelerator; `heads:4` is
-    one process that trains four heads as stacked matrices, on any device. A search that is seeded is to repeat itself
-    exactly, which several heads at once cannot: `auto` is then one process with one head.
+    `4` means four processes. `auto` means one process per core on a CPU, and one process that trains many heads on an
+    accelerator. `heads:4` means one process that trains four heads as stacked matrices, on any device. With a seed,
+    `auto` means one process with one head, because parallel trials are not exactly reproducible.
     """
     if workers == "auto" and seeded:
         return 1, 1
@@ -130,18 +131,16 @@ def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> 
         return (1, HEADS_ON_ACCELERATOR) if device.type != "cpu" else (n_cores(), 1)
     name, _, number = workers.rpartition(":")
     if name not in ("", "heads") or not number.isdecimal() or int(number) < 1:
-        raise UserError(
-            f"--workers={workers} is none of auto, a whole number from 1 on, or heads:N; choose one of them"
-        )
+        raise UserError(f"--workers={workers} is not auto, a whole number of 1 or more, or heads:N; choose one of them")
     if name == "heads":
         return 1, int(number)
     if device.type != "cpu" and int(number) > 1:
-        raise UserError(f"--workers={workers} works on a CPU; on {device} use auto, 1, or heads:{number}")
+        raise UserError(f"--workers={workers} only works on a CPU; on {device} use auto, 1, or heads:{number}")
     return int(number), 1
 
 
 def _start_within(study: optuna.Study, start: FrozenTrial | None) -> FrozenTrial | None:
-    """Return where the sampler starts from; None in a study that has trials of other ranges, which rule it out."""
+    """Return the trial that the sampler starts from; None if trials of the study have other ranges than it."""
     trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     if start is None or any(trial.distributions != start.distributions for trial in trials):
         return None
@@ -160,7 +159,7 @@ def _describe(study: optuna.Study, target: Target, metric: str) -> None:
 
 
 def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) -> None:
-    """Name the model file with the trials whose heads it holds, on the dashboard; and no longer with former ones."""
+    """Note in the dashboard which trials are in the model file, and update the notes of those that no longer are."""
     if not target.note:
         return
     from optuna_dashboard import save_note
@@ -168,7 +167,7 @@ def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) 
     everyone = patiently(study.get_trials, deepcopy=False)
     now = [trial.number for trial in trials]
     former = [number for number in study.user_attrs.get(LINKED, []) if number not in now]
-    texts = dict.fromkeys(former, f"No longer in the model file: now trial {', '.join(map(str, now))} is")
+    texts = dict.fromkeys(former, f"No longer in the model file, which now holds trial {', '.join(map(str, now))}")
     for number, text in (texts | dict.fromkeys(now, f"In the model file `{target.file.resolve()}`")).items():
         patiently(save_note, writable(study, everyone[number]), text)
     patiently(study.set_user_attr, LINKED, now)
@@ -187,7 +186,7 @@ def _search(
     n_done = n_finished(study)
     if n_done >= plan.n_trials:
         log.info(
-            "study %s has %d finished trials already, of --trials=%d: none to run; raise --trials for more, or choose "
+            "study %s already has %d finished trials, --trials=%d: nothing to run; raise --trials for more, or choose "
             "another --name for a new study",
             place.name,
             n_done,
@@ -212,12 +211,12 @@ def _search(
             Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end, problem)
             return
         seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
-        own = place.load(storage_of(study), seed)
-        work(Claims(own, plan.n_trials, process_name()), problem, plan, ask=lambda: Order.GO_ON, on_end=on_end)
+        claims = Claims(place.load(storage_of(study), seed), plan.n_trials, process_name())
+        work(claims, problem, plan, ask=lambda: Order.GO_ON, on_end=on_end)
 
 
 class _Progress:
-    """The line a trial: number, score, best so far, time left."""
+    """Logs one line per trial: number, score, best score so far, time left."""
 
     def __init__(self, study: optuna.Study, n_trials: int, n_done: int, line: StatusLine) -> None:
         self.study, self.n_trials, self.n_done_before, self.line = study, n_trials, n_done, line

@@ -1,4 +1,4 @@
-"""How the next parameters are chosen, and which trials are not worth finishing."""
+"""The samplers, which choose the parameters of the next trial, and the pruners, which end unpromising trials early."""
 
 import warnings
 
@@ -8,20 +8,20 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 N_REPORTS = 10
-"""A trial reports at every tenth of its own training, so that trials of different lengths are compared alike."""
+"""A trial reports to the pruner after every tenth of its training, so that trials of any length are comparable."""
 
 WARM_START_TRIALS = 10
-"""CMA-ES starts from the best tenth of the trials that it is given, of which there must be one."""
+"""Copies of the starting trial given to CMA-ES, which uses the best tenth of them and so needs at least ten."""
 
 
 def make_sampler(name: str, seed: int | None, start: FrozenTrial | None = None) -> BaseSampler:
-    """Return the sampler of that name; a seed makes it repeatable.
+    """Return the sampler of that name; a seed makes it reproducible. Raises ValueError for an unknown name.
 
-    CMA-ES starts at the parameters of `start`, a tenth of each range round them, instead of from the middle of the
-    ranges: the first dozens of trials are then variations of a sound configuration.
+    CMA-ES starts at the parameters of `start`, with a deviation of a tenth of each range, instead of in the middle of
+    the ranges: the first dozens of trials then vary a sensible configuration.
 
-    TPE counts running trials as bad ones (constant liar), so that parallel trials spread out. The points of QMC are
-    one sequence that all workers of a study share, so its scrambling has the same seed everywhere.
+    TPE counts running trials as bad ones (constant liar), so that parallel trials spread out. QMC draws from one
+    sequence that all workers of a study share, so its scrambling has the same seed in every worker.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -47,14 +47,17 @@ def _make_sampler(name: str, seed: int | None, start: FrozenTrial | None) -> Bas
 
 
 def sampler_seed(model_seed: int | None, *, worker: int, n_trials_before: int) -> int | None:
-    """Return a seed of its own for each worker and each resumption; None without a model seed."""
+    """Return a different seed for each worker and each time a study is resumed; None without a model seed."""
     if model_seed is None:
         return None
     return (1_000_003 * model_seed + 1_009 * worker + n_trials_before) % 2**32
 
 
 def make_pruner(name: str, n_reports: int = N_REPORTS) -> BasePruner:
-    """Return the pruner of that name; trials report so often, from 1: at each tenth of a training, or each fold."""
+    """Return the pruner of that name; ValueError for an unknown name.
+
+    Trials report at steps 1 to `n_reports`: after each tenth of a training, or after each fold.
+    """
     match name:
         case "none":
             return optuna.pruners.NopPruner()
@@ -66,6 +69,6 @@ def make_pruner(name: str, n_reports: int = N_REPORTS) -> BasePruner:
 
 
 def report_at(epoch: int, n_epochs: int) -> int | None:
-    """Return which tenth of its training a trial has ended with this epoch, 1 to 10; None within a tenth."""
+    """Return which tenth of its training, 1 to 10, a trial completes with this epoch; None within a tenth."""
     tenth = epoch * N_REPORTS // n_epochs
     return tenth if tenth > (epoch - 1) * N_REPORTS // n_epochs else None

@@ -1,4 +1,4 @@
-"""Training data that many processes of one machine work on at once: the features lie in one file mapped by all."""
+"""Sharing of the training data between the processes of one machine, which all map the same files of features."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from custom_aesthetic.search.trials import Problem
 
 @dataclass(frozen=True)
 class _SharedTensor:
-    """Where a tensor is mapped from."""
+    """A tensor in a file that processes map into memory."""
 
     file: Path
     shape: tuple[int, ...]
@@ -29,32 +29,32 @@ class _SharedTensor:
 
 @dataclass(frozen=True)
 class SharedProblem:
-    """Where another process finds a problem.
+    """The files from which other processes load a problem.
 
-    It holds little: to start a process takes until the process has read what it is given, and beyond what a pipe holds
-    that is seconds later, when it has imported everything.
+    It is small on purpose. Starting a process blocks until its arguments are written to a pipe, and arguments that do
+    not fit into the pipe's buffer are read only after the process has imported everything, seconds later.
     """
 
     content: Path
-    """The file of all but the features."""
+    """The file with everything but the features."""
     features: tuple[_SharedTensor, ...]
-    """Of the problem's own data, then of each fold's."""
+    """Features of the problem's data, then of the data of each fold."""
 
     @property
     def turns(self) -> Path:
-        """Where the processes leave the file by which they take turns."""
+        """Path of the lock file by which the processes take turns."""
         return self.content.with_name("turns")
 
     def attach(self) -> Problem:
-        """Return the problem; its features are the one copy that all processes share."""
+        """Return the problem; its features are one copy in memory, shared by all processes."""
         return _with_features(pickle.loads(self.content.read_bytes()), [tensor.attach() for tensor in self.features])
 
 
 def share(problem: Problem, folder: Path) -> SharedProblem:
-    """Return the problem with its features in files of that folder, which must outlast all who attach.
+    """Write the problem to files in `folder`, which must exist as long as any process has the problem attached.
 
-    A file in the folder for temporary files is shared memory with a name: no process holds a copy of its own, and no
-    small /dev/shm is in the way. UserError where the disk is too full for it.
+    Mapped files serve as shared memory: no process holds another copy, and unlike /dev/shm, the folder has room for
+    large features. Raises UserError if the disk is too full.
     """
     every = [problem.data, *(fold.data for fold in problem.folds)]
     shared = tuple(_share(data.features, folder / f"features_{index}") for index, data in enumerate(every))
@@ -65,11 +65,11 @@ def share(problem: Problem, folder: Path) -> SharedProblem:
 
 
 def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
-    own, *others = features
+    first, *others = features
     folds = zip(problem.folds, others, strict=True)
     return replace(
         problem,
-        data=replace(problem.data, features=own),
+        data=replace(problem.data, features=first),
         folds=tuple(replace(fold, data=replace(fold.data, features=other)) for fold, other in folds),
     )
 
@@ -85,11 +85,11 @@ def _share(features: Tensor, file: Path) -> _SharedTensor:
 
 @contextlib.contextmanager
 def _room_for(file: Path, n_bytes: int) -> Iterator[None]:
-    """Say what to do where the file cannot be written meanwhile."""
+    """Turn an OSError within the block into a UserError that says what to do."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{file} for the features that the workers share ({n_bytes / 1e6:,.0f} MB) cannot be written: "
-            f"{error.strerror}; free space, point TMPDIR to another disk, or use --workers=1"
+            f"the features shared by the workers ({n_bytes / 1e6:,.0f} MB) cannot be written to {file}: "
+            f"{error.strerror}; free disk space, set TMPDIR to a folder on another disk, or use --workers=1"
         ) from None

@@ -1,4 +1,4 @@
-"""The searched parameters of a head: their ranges, a sound first choice, and what a trial draws."""
+"""The search space: the ranges of a head's parameters, the parameters of the first trial, and drawing of new ones."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -12,11 +12,11 @@ from custom_aesthetic.heads.training import HeadParameters
 from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, SearchSpace
 
 FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in fields(SearchSpace)})
-"""A sound configuration for some hundred images; brought into the bounds given, it is a study's first trial."""
+"""A sensible configuration for a few hundred images; clipped to the bounds, it is the first trial of a study."""
 
 
 def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, Range]:
-    """Return name -> range of the parameters of a head; `log_weight_lr` only where hidden states are weighed."""
+    """Return name -> range of a head's parameters; `log_weight_lr` only if hidden-state weights are trained."""
     ranges = {field.name: getattr(space, field.name) for field in fields(space)}
     if not weighs_states:
         del ranges["log_weight_lr"]
@@ -24,16 +24,17 @@ def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str,
 
 
 def distribution(name: str, bounds: Range) -> IntDistribution | FloatDistribution:
-    """Return what a searched parameter is drawn from."""
+    """Return the Optuna distribution of a parameter."""
     if name in INTEGER_PARAMETERS:
         return IntDistribution(int(bounds.low), int(bounds.high))
     return FloatDistribution(bounds.low, bounds.high)
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> HeadParameters:
-    """Return the trial's parameters; those whose range is a point are not searched.
+    """Return the parameters of a trial, drawn by its sampler.
 
-    Those that the head does not use are as in FIRST_TRIAL.
+    Parameters whose range is a single value are not searched. Parameters that the head does not use have the values of
+    FIRST_TRIAL.
     """
     values: dict[str, Any] = {}
     for name, bounds in searched_parameters(space, weighs_states=weighs_states).items():
@@ -47,12 +48,12 @@ def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> 
 
 
 def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
-    """Return the searched parameters of the first trial: FIRST_TRIAL brought into the bounds."""
+    """Return the searched parameters of the first trial: FIRST_TRIAL, clipped to the bounds."""
     return clipped_parameters(vars(FIRST_TRIAL), space, weighs_states=weighs_states)
 
 
 def clipped_parameters(values: Mapping[str, Any], space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
-    """Return those of the values that are searched, brought into the bounds."""
+    """Return the values of the searched parameters, clipped to the bounds; other values are left out."""
     ranges = searched_parameters(space, weighs_states=weighs_states)
     return {
         name: bounds.clip(values[name]) for name, bounds in ranges.items() if not bounds.is_fixed and name in values
@@ -60,7 +61,7 @@ def clipped_parameters(values: Mapping[str, Any], space: SearchSpace, *, weighs_
 
 
 def starting_point(space: SearchSpace, *, weighs_states: bool) -> FrozenTrial | None:
-    """Return the first trial as one that a sampler may start from; None where nothing is searched."""
+    """Return the first trial in the form that a sampler can start from; None if no parameter is searched."""
     parameters = first_parameters(space, weighs_states=weighs_states)
     if not parameters:
         return None

@@ -1,4 +1,4 @@
-"""Where a study is kept: a database, a journal file, a gRPC proxy in front of a database, or nothing."""
+"""Opening and closing of the storage of studies: a database, a journal file, a gRPC proxy, or memory."""
 
 import contextlib
 import functools
@@ -27,41 +27,43 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 HEARTBEAT_SECONDS = 20
+"""Interval between the heartbeats of a running trial."""
+
 GRACE_SECONDS = 60
-"""A trial whose process gave no sign for this long has died with it."""
+"""A trial without a heartbeat for this long counts as dead."""
 
 BUSY_SECONDS = 60
-"""How long SQLite waits for another process that writes."""
+"""How long SQLite waits while another process writes."""
 
 PROXY_SECONDS = 15
-"""How long a gRPC proxy may take to answer at the start."""
+"""How long to wait for the first answer of a gRPC proxy."""
 
 PATIENCE_SECONDS = 120
-"""How long a search waits for a database that does not answer: long enough for a restart."""
+"""How long a search waits for a database that does not answer: long enough for a restart of the database."""
 
 retry_once = make_retry(1)
-"""What happens to a trial that died with its process: it is queued again, once."""
+"""Callback for a trial whose process has died: queues the trial again, once."""
 
 LONGEST_REASON = 200
-"""Characters of what a library says of a damaged file."""
+"""Maximum length of a library's error message about a damaged file, in characters."""
 
 TELLING_SECONDS = 3
-"""After so long a wait the user is told what is being waited for."""
+"""The log mentions a database that has not answered for this long."""
 
 LASTING = ("is full", "No space left", "readonly", "ead-only", "Permission denied", "no such ", "has no column")
-"""Words of databases for what waiting does not mend."""
+"""Parts of database error messages for problems that do not go away by waiting."""
 
 MADE_BY_ANOTHER = ("already exists", "locked", "UNIQUE constraint", "duplicate", "Duplicate")
-"""Words of databases where another process makes the tables at the same moment."""
+"""Parts of database error messages that appear when another process creates the tables at the same moment."""
 
 FIRST_OPENING_SECONDS = 60
-"""How long the first process to open a database may take to make its tables."""
+"""How long the first process to open a database may take to create its tables."""
 
 _opened: set[str] = set()
-"""The databases that this process has opened: messages of their drivers are shown without their passwords."""
+"""The databases that this process has opened, whose passwords are removed from error messages."""
 
 DRIVERS = {"postgresql": ("psycopg2", "psycopg2-binary"), "mysql": ("pymysql", "PyMySQL")}
-"""Kind of database -> the driver used where the URL names none, and the package that brings it."""
+"""Kind of database -> the driver used if the URL names none, and the package that contains it."""
 
 
 def open_storage(database: str) -> BaseStorage:
@@ -84,36 +86,38 @@ def _open(database: str) -> BaseStorage:
 
 
 def is_server(database: str) -> bool:
-    """Return whether the database is one that several machines may share over a network."""
+    """Return whether several machines can share the database over a network."""
     return "://" in database and not database.startswith("sqlite")
 
 
 def with_driver(database: str) -> str:
-    """Return the URL with its driver named where it names none: SQLAlchemy's own choice may not be installed."""
+    """Return the URL with a driver added if it names none, because SQLAlchemy's default may not be installed."""
     kind, separator, rest = database.partition("://")
     return f"{kind}+{DRIVERS[kind][0]}://{rest}" if separator and kind in DRIVERS else database
 
 
 def _open_journal(file: str) -> BaseStorage:
     try:
-        Path(file).open("ab").close()  # makes it where it is missing, and fails here where it may not be written
+        Path(file).open("ab").close()  # creates a missing file, and fails if the file is not writable
         if not is_journal(Path(file)):
-            raise UserError(f"--database={file} is no journal file of Optuna; name another file")
+            raise UserError(f"--database={file} is not a journal file of Optuna; choose another file")
     except OSError as error:
         raise UserError(f"--database={file} cannot be opened: {error.strerror}; choose another place") from None
     return _read_journal(file)
 
 
 def _read_journal(file: str) -> BaseStorage:
-    """Return the storage of a journal that can be read from end to end; UserError where it cannot."""
+    """Return the storage of a journal file; UserError if any part of it is damaged."""
     try:
         storage = optuna.storages.JournalStorage(Journal(file))
         for study in storage.get_all_studies():
             storage.get_all_trials(storage.get_study_id_from_name(study.study_name), deepcopy=False)
     except Exception as error:
-        # Optuna checks nothing that it reads: damage shows as whatever the first wrong value leads to.
+        # Optuna does not validate journal entries, so a damaged one can raise any exception.
         reason = " ".join(f"{type(error).__name__} {error}".split())[:LONGEST_REASON]
-        raise UserError(f"--database={file} is damaged ({reason}); restore it from a copy, or name another") from None
+        raise UserError(
+            f"--database={file} is damaged ({reason}); restore it from a backup, or choose another file"
+        ) from None
     return storage
 
 
@@ -129,29 +133,29 @@ def _open_proxy(database: str) -> BaseStorage:
         raise UserError(f"--database={shown} needs two packages: pip install grpcio protobuf") from None
     except ValueError as error:
         raise UserError(
-            f"--database={shown} is no address: {scrubbed(str(error), database)}; write grpc://host:port"
+            f"--database={shown} is not a valid address: {scrubbed(str(error), database)}; write grpc://host:port"
         ) from None
     except ConnectionError:
         raise UserError(
-            f"--database={shown}: no gRPC proxy of Optuna answers there; start one by "
+            f"--database={shown}: no gRPC proxy of Optuna answers there; start one with "
             "optuna.storages.run_grpc_proxy_server in front of a database (it does not work on a journal file)"
         ) from None
     return storage
 
 
 def refuse_journal_behind_proxy(storage: BaseStorage, database: str) -> None:
-    """Raise UserError where a gRPC proxy serves a journal file: it would give one trial to two processes.
+    """Raise UserError if a gRPC proxy serves a journal file, because it would give the same trial to two processes.
 
-    The proxy does not tell what it serves, but databases number their studies from 1, a journal (and memory) from 0.
-    Only a storage that holds a study can be told apart.
+    The proxy does not reveal what it serves. But databases number their studies from 1, and journal files and memory
+    from 0, so the difference shows as soon as the storage holds a study.
     """
     if not database.startswith("grpc://"):
         return
     with contextlib.suppress(KeyError):
         patiently(storage.get_study_name_from_id, 0)
         raise UserError(
-            f"--database={shown_url(database)}: the gRPC proxy there stands in front of a journal file or memory, "
-            "which does not work for several processes; start it in front of SQLite, PostgreSQL or MySQL"
+            f"--database={shown_url(database)}: the gRPC proxy there serves a journal file or memory, which does not "
+            "work with several processes; start it in front of SQLite, PostgreSQL or MySQL"
         )
 
 
@@ -189,7 +193,7 @@ def _open_database(database: str) -> BaseStorage:
 
 
 def _first_opened(connect: Callable[[], RDBStorage]) -> RDBStorage:
-    """Return the opened database; where another process makes its tables at the same moment, wait for that."""
+    """Return the opened database; waits if another process creates its tables at the same moment."""
     deadline = time.monotonic() + FIRST_OPENING_SECONDS
     while True:
         try:
@@ -197,30 +201,33 @@ def _first_opened(connect: Callable[[], RDBStorage]) -> RDBStorage:
         except (sqlalchemy.exc.DBAPIError, StorageInternalError) as error:
             if time.monotonic() > deadline or not any(words in _reason(error) for words in MADE_BY_ANOTHER):
                 raise
-        interrupts.wait(0.05 + 0.1 * random.random())  # at random, so that they do not meet again
+        interrupts.wait(0.05 + 0.1 * random.random())  # random, so that two processes do not collide again
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
-    """Write ahead, and leave it to the checkpoints to wait for the disk: a power cut loses the last trials at most."""
-    connection.isolation_level = None  # transactions are begun below, not by Python's driver
+    """Use a write-ahead log, synchronised with the disk at checkpoints: a power cut loses at most the last trials."""
+    connection.isolation_level = None  # `_begin_to_write` begins transactions, not Python's driver
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
 
 
 def _begin_to_write(connection: sqlalchemy.Connection) -> None:
-    """Wait for one's turn at the start of a transaction: two that first read and then write would undo each other.
+    """Take the write lock at the start of each transaction.
 
-    Without it two workers can be given the same queued trial.
+    Otherwise two workers could both read before either writes, and get the same queued trial.
     """
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """Return what the call returns; a database that does not answer is asked again for a while, then UserError."""
+    """Return the result of a database call, repeated for up to PATIENCE_SECONDS while the database does not answer.
+
+    Raises UserError after that, or at once for a problem that does not go away by waiting, such as a full disk.
+    """
     start = time.monotonic()
     pause = 0.2
-    is_told = False
+    is_logged = False
     while True:
         try:
             return call(*arguments, **options)
@@ -229,31 +236,31 @@ def patiently(call: Callable[..., Result], *arguments: Any, **options: Any) -> R
             waited = time.monotonic() - start
             if any(words in reason for words in LASTING):
                 raise UserError(
-                    f"the database of the study cannot be used: {reason}; mend that, or choose another --database: "
-                    "what was finished is kept, and the same command goes on from there"
+                    f"the database of the study cannot be used: {reason}; fix this, or choose another --database; "
+                    "finished trials are kept, and the same command continues from there"
                 ) from None
             if waited > PATIENCE_SECONDS:
                 raise UserError(
-                    f"the database of the study does not answer: {reason}; what was finished is kept, and the same "
-                    "command goes on from there"
+                    f"the database of the study does not answer: {reason}; finished trials are kept, and the same "
+                    "command continues from there"
                 ) from None
-            if waited > TELLING_SECONDS and not is_told:
+            if waited > TELLING_SECONDS and not is_logged:
                 log.info("the database of the study does not answer (%s); trying again", reason)
-                is_told = True
+                is_logged = True
             interrupts.wait(pause)
             pause = min(2 * pause, 3.0)
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what the database itself said, without passwords."""
-    said = getattr(error, "orig", None) or error.__cause__ or error
-    line = str(getattr(said, "orig", None) or said).strip().partition("\n")[0]
+    """Return the first line of the database's own error message, without passwords."""
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    line = str(getattr(cause, "orig", None) or cause).strip().partition("\n")[0]
     return functools.reduce(scrubbed, sorted(_opened), line)
 
 
 @functools.cache
 def _outages() -> tuple[type[Exception], ...]:
-    """Return the errors that a database gives while it is down or busy."""
+    """Return the types of errors that a database call raises while the database is down or busy."""
     try:
         from grpc import RpcError
     except ImportError:
@@ -262,7 +269,7 @@ def _outages() -> tuple[type[Exception], ...]:
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Close the connections of a storage; Optuna itself leaves them to the garbage collector."""
+    """Close the connections of a storage, which Optuna would leave to the garbage collector."""
     storage.remove_session()
     engine = engine_of(storage)
     if engine is not None:
@@ -273,18 +280,18 @@ def close_storage(storage: BaseStorage) -> None:
 def opened_study(
     database: str, name: str, resolve: Callable[[BaseStorage, str], str] = lambda storage, name: name
 ) -> Iterator[optuna.Study]:
-    """Yield the study of that name; UserError if the storage is not there or has no such study.
+    """Yield the saved study of that name and close its storage afterwards; UserError if either does not exist.
 
-    `resolve` may return another name for it, such as that of its newest successor.
+    `resolve` may return another name to use, such as that of the newest successor.
     """
     if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
-        raise UserError(f"--database={shown_url(database)} is not there; give the one of the training")
+        raise UserError(f"--database={shown_url(database)} does not exist; use the --database of the training")
     storage = open_storage(database)
     try:
         names = patiently(optuna.get_all_study_names, storage)
         if name not in names:
             raise UserError(
-                f"--name={name}: no such study in {shown_url(database)}; there are: {', '.join(names) or 'none'}"
+                f"--name={name}: no such study in {shown_url(database)}; its studies: {', '.join(names) or 'none'}"
             )
         yield optuna.load_study(study_name=resolve(storage, name), storage=storage)
     finally:

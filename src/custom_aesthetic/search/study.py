@@ -1,4 +1,4 @@
-"""A study that many processes and machines fill together: whose trials count, who runs the next, who has died."""
+"""Coordination of processes and machines on one study: counting its trials, claiming the next, finding dead ones."""
 
 import contextlib
 import logging
@@ -25,28 +25,32 @@ from custom_aesthetic.search.storage import HEARTBEAT_SECONDS, patiently, retry_
 log = logging.getLogger(__name__)
 
 Study = optuna.Study
-"""The type, for modules that show a study and load no Optuna."""
+"""The type, for modules that show a study and do not import Optuna."""
 
 IDENTITY = "identity"
+"""User attribute of a study: everything that its scores depend on."""
+
 PROCESS = "process"
+"""User attribute of a trial: the process that runs it."""
+
 FAILURE = "failure"
-"""User attributes: what a study's scores depend on; which process runs a trial; why a trial failed by itself."""
+"""User attribute of a trial: why training with its parameters failed."""
 
 OWNERLESS_LIMIT = timedelta(minutes=1)
-"""A process names itself in a trial as soon as it has taken it, so one that nobody is named in is soon given up."""
+"""A running trial without an owner is abandoned after this time, since a process records itself at once."""
 
 TURN_SECONDS = 5
-"""A process that has not taken its trial after so long has died in doing so, and the next one goes on."""
+"""If a process holds the turn for longer than this, it has died, and the next one continues."""
 
 MOST_PROCESSES = 64
-"""Processes that may claim a trial of one study at the same moment."""
+"""The most processes that may claim a trial of one study at the same moment."""
 
 SILENCE_LIMIT = timedelta(hours=1)
-"""In a storage without heartbeats, a running trial of another machine is waited for this long at most."""
+"""In a storage without heartbeats, a running trial of another machine counts as alive for at most this long."""
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Return whether a trial counts towards `--trials`: complete, pruned, or failed by what it was."""
+    """Return whether a trial counts towards `--trials`: complete, pruned, or failed because of its parameters."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or FAILURE in trial.user_attrs
 
 
@@ -56,12 +60,12 @@ def n_finished(study: optuna.Study) -> int:
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials, best first; of equal ones the older first."""
+    """Return the complete trials of a study, best first, older first among equals."""
     return best_first(study, patiently(study.get_trials, deepcopy=False))
 
 
 def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the complete ones of these trials, best first; of equal ones the older first."""
+    """Return the complete trials among `trials`, best first by the study's direction, older first among equals."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
@@ -69,19 +73,21 @@ def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[Froze
 
 @dataclass
 class Claims:
-    """Trials that this process runs in a study that is to reach `n_trials` finished ones."""
+    """Claims trials of a study for this process until the study has `n_trials` finished trials."""
 
     study: optuna.Study
     n_trials: int
     process: str
+    """The name of this process, from `process_name`."""
     turns: Path | None = None
-    """Where the processes of this machine leave the file by which they take turns; None for one process alone."""
+    """Path of the lock file by which the processes of this machine take turns; None for a single process."""
 
     def is_done(self) -> bool:
+        """Return whether the study has all its trials."""
         return n_finished(self.study) >= self.n_trials
 
     def claim(self) -> optuna.Trial | None:
-        """Return a trial to run; None while those that others run may be all that is missing."""
+        """Return a trial to run; None if the finished and running trials together are enough."""
         with self._turn():
             n_taken = self._n_taken()
             if n_taken >= self.n_trials:
@@ -89,7 +95,7 @@ class Claims:
             trial = patiently(_ask, self.study)
             is_near_the_end = n_taken >= self.n_trials - MOST_PROCESSES
             if is_near_the_end and self._n_taken(below=trial.number) >= self.n_trials:
-                # Another machine took the last one at the same moment; the older trials go first.
+                # Another machine claimed the last trial at the same moment; older trials take precedence.
                 patiently(self.study.tell, trial, state=TrialState.FAIL)
                 return None
             patiently(trial.set_user_attr, PROCESS, self.process)
@@ -98,7 +104,7 @@ class Claims:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait until no other process of this machine is taking a trial of the study."""
+        """Hold the lock within the block, so that no other process of this machine claims a trial."""
         if self.turns is None:
             yield
             return
@@ -107,11 +113,11 @@ class Claims:
         try:
             yield
         finally:
-            with contextlib.suppress(RuntimeError):  # it took so long that another one took the turn
+            with contextlib.suppress(RuntimeError):  # another process has taken over the lock after TURN_SECONDS
                 lock.release()
 
     def _n_taken(self, below: int | None = None) -> int:
-        """Return how many trials are finished, or running and alive; of the running ones those below a number."""
+        """Return how many trials are finished or running and alive; `below` limits the numbers of running trials."""
         trials = patiently(self.study.get_trials, deepcopy=False)
         return sum(
             counts(trial) or (_may_be_alive(trial) and (below is None or trial.number < below)) for trial in trials
@@ -120,7 +126,7 @@ class Claims:
 
 def _ask(study: optuna.Study) -> optuna.Trial:
     with warnings.catch_warnings():
-        # Optuna gives signs of life only inside Study.optimize; here `heartbeats` does.
+        # Optuna sends heartbeats only inside Study.optimize; here `heartbeats` sends them.
         warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
         return study.ask()
 
@@ -132,20 +138,21 @@ def _may_be_alive(trial: FrozenTrial) -> bool:
 
 
 def process_name() -> str:
-    """Return a name for this process that no other one has: machine, process id, start of the process, random."""
+    """Return a unique name for this process: machine, process id, start time of the process, random digits."""
     return f"{machine_name()} {os.getpid()} {start_of(os.getpid()) or 0} {uuid.uuid4().hex[:8]}"
 
 
 def machine_name() -> str:
+    """Return a name for this machine: host name and hardware address."""
     return f"{socket.gethostname()}-{uuid.getnode():x}"
 
 
 def bury(study: optuna.Study, is_dead: "Dead", *, retry: bool) -> list[FrozenTrial]:
-    """Fail the running trials of dead processes, queue them again once if asked, and return them."""
+    """Mark the running trials of dead processes as failed, queue them again once if `retry`, and return them."""
     buried = []
     for trial in patiently(study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(PROCESS, "")
-        if not (is_dead(owner) if owner else _was_never_begun(trial)):
+        if not (is_dead(owner) if owner else _is_abandoned(trial)):
             continue
         if not patiently(fail, study, trial):
             continue
@@ -155,15 +162,16 @@ def bury(study: optuna.Study, is_dead: "Dead", *, retry: bool) -> list[FrozenTri
     return buried
 
 
-def _was_never_begun(trial: FrozenTrial) -> bool:
-    """Return whether a running trial has had no process for so long that its process must have ended in taking it."""
+def _is_abandoned(trial: FrozenTrial) -> bool:
+    """Return whether a running trial without an owner is so old that its process died while claiming it."""
     return trial.datetime_start is not None and datetime.now() - trial.datetime_start > OWNERLESS_LIMIT
 
 
 class Dead:
-    """Says of a process name whether that process is known to have ended."""
+    """Predicate on process names: whether the process is known to have died."""
 
     def __init__(self, names: set[str] | None = None) -> None:
+        """`names` are the dead processes; None asks the system about the processes of this machine."""
         self.names = names
 
     def __call__(self, name: str) -> bool:
@@ -171,19 +179,19 @@ class Dead:
             return name in self.names
         machine, _, rest = name.partition(" ")
         process_id, *others = rest.split()
-        start = int(others[0]) if len(others) > 1 else None  # older versions recorded no start
+        start = int(others[0]) if len(others) > 1 else None  # older versions did not record the start time
         return machine == machine_name() and not is_running(int(process_id), start)
 
 
 def beat(study: optuna.Study, number: int) -> None:
-    """Give a sign of life for the running trial of that id, where the storage keeps such signs."""
+    """Record a heartbeat for the running trial with that id, if the storage supports heartbeats."""
     storage = innermost(storage_of(study))
     if isinstance(storage, RDBStorage):
         patiently(storage.record_heartbeat, number)
 
 
 def bury_silent(study: optuna.Study) -> None:
-    """Fail and queue again the trials of processes that gave no sign of life, or that ended on this machine."""
+    """Fail, and queue again, running trials without recent heartbeats or of dead processes on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         patiently(optuna.storages.fail_stale_trials, study)
@@ -192,7 +200,7 @@ def bury_silent(study: optuna.Study) -> None:
 
 @contextlib.contextmanager
 def heartbeats(study: optuna.Study, running: set[int]) -> Iterator[None]:
-    """Meanwhile give signs of life for the trial ids in `running`, a set that may change."""
+    """Send heartbeats within the block for the trial ids in `running`, a set that may change."""
     ended = threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Which study a search fills: the one of its name, or a successor `NAME-2` where pictures or scores have changed."""
+"""Choice of the study for a search: the study of that name, or a successor `NAME-2` if pictures or scores changed."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,37 +19,38 @@ from custom_aesthetic.settings.training import INTEGER_PARAMETERS, SearchSpace
 log = logging.getLogger(__name__)
 
 SERIES = "series"
-"""User attribute of a successor: the name that the user gave."""
+"""User attribute of a successor: the study name given by the user."""
 
 DATA = ("images", "scores", "split", "weights", "table")
-"""Parts of a study's identity that change as a user scores on; all others are settings."""
+"""Parts of a study's identity that change when a user scores more pictures; all others are settings."""
 
 N_SEEDS = 5
-"""A successor begins with the parameters of so many of the best trials."""
+"""A successor starts with the parameters of this many of the best trials."""
 
 IDENTITY_SECONDS = 10
-"""How long the process that creates a study may take to write its identity; after that another one writes it."""
+"""How long to wait for the process that creates a study to write its identity, before another one writes it."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The study that a search asks for."""
+    """The study that a search needs."""
 
     name: str
     maximize: bool
     identity: Mapping[str, str]
-    """What its scores depend on, by name."""
+    """Everything that the scores of its trials depend on, by name."""
     space: SearchSpace
     weighs_states: bool
+    """Whether heads have trained hidden-state weights."""
     place: str
-    """The database, as it is shown."""
+    """The database as shown in messages, without passwords."""
 
 
 def open_study(storage: BaseStorage, wanted: Wanted, database: str) -> optuna.Study:
-    """Return the newest study of that name or its successors on the same data, or a new one.
+    """Return the newest study on the same data, out of the study of that name and its successors, or a new one.
 
-    UserError where the newest has other settings: its scores could not be compared. Processes that begin at once
-    agree, as a name is given once.
+    Raises UserError if the newest study has other settings, because the scores would not be comparable. Processes that
+    start at the same moment agree on one study, because study names are unique.
     """
     while True:
         names = patiently(optuna.get_all_study_names, storage)
@@ -74,7 +75,7 @@ def newest_name(storage: BaseStorage, name: str) -> str:
 
 
 def _series(storage: BaseStorage, name: str, names: Sequence[str]) -> list[optuna.Study]:
-    """Return the study of that name and its successors among those names, oldest first."""
+    """Return the study of that name and its successors, oldest first; `names` are all studies in the storage."""
     numbers = {known: 1 if known == name else _number(known, name) for known in names}
     found = []
     for candidate in sorted(filter(numbers.get, names), key=lambda known: numbers[known]):
@@ -85,37 +86,36 @@ def _series(storage: BaseStorage, name: str, names: Sequence[str]) -> list[optun
 
 
 def _number(known: str, name: str) -> int:
-    """Return 2 for `NAME-2`, ...; 0 for any other name."""
+    """Return 2 for `NAME-2` and so on; 0 for any other name."""
     number = known.removeprefix(f"{name}-")
     is_number = known.startswith(f"{name}-") and number.isascii() and number.isdecimal() and len(number) < 10
     return int(number) if is_number and int(number) > 1 else 0
 
 
 def _recorded(study: optuna.Study) -> Mapping[str, str] | None:
-    """Return a study's identity; of one that is being created, wait for it. None where it never comes."""
+    """Return a study's identity, after waiting for it if the study is just being created; None if it has none."""
     for _ in range(IDENTITY_SECONDS * 10):
-        recorded = study.user_attrs.get(IDENTITY)
-        if recorded is not None or patiently(study.get_trials, deepcopy=False):
-            return recorded
+        if IDENTITY in study.user_attrs or patiently(study.get_trials, deepcopy=False):
+            return study.user_attrs.get(IDENTITY)  # read after the trials, because it is written before them
         interrupts.wait(0.1)
     return None
 
 
 def _differing(study: optuna.Study, identity: Mapping[str, str]) -> list[str]:
-    """Return the parts of the identity in which a study differs; adopts a study whose creator has died."""
+    """Return the names of the parts of the identity that differ; adopts a study whose creator has died."""
     recorded = _recorded(study)
     if recorded is None and not patiently(study.get_trials, deepcopy=False):
         patiently(study.set_user_attr, IDENTITY, dict(identity))
         recorded = identity
     if recorded is None:
-        raise UserError(f"study {study.study_name} was not made by this program; choose another --name")
+        raise UserError(f"study {study.study_name} was not created by this program; choose another --name")
     return [key for key in {**recorded, **identity} if recorded.get(key) != identity.get(key)]
 
 
 def _check_settings(study: optuna.Study, wanted: Wanted) -> None:
-    """Raise UserError where a study was made with other settings than the data alone."""
+    """Raise UserError if a study has other settings, apart from the data."""
     differing = _differing(study, wanted.identity)
-    data = [*DATA, "accuracy_divider"] if "scores" in differing else DATA  # the divider is the median of the scores
+    data = [*DATA, "accuracy_divider"] if "scores" in differing else DATA  # the divider defaults to the median score
     settings = [key for key in differing if key not in data]
     if settings:
         recorded = study.user_attrs[IDENTITY]
@@ -123,13 +123,13 @@ def _check_settings(study: optuna.Study, wanted: Wanted) -> None:
             f"{key} ({recorded.get(key, 'none')}; now {wanted.identity.get(key, 'none')})" for key in settings
         )
         raise UserError(
-            f"study {study.study_name} in {wanted.place} was made with other {named}; go on with those, or choose "
-            "another --name for a new study"
+            f"study {study.study_name} in {wanted.place} was made with other {named}; use the earlier settings, or "
+            "choose another --name for a new study"
         )
 
 
 def _create(storage: BaseStorage, wanted: Wanted, known: list[optuna.Study], name: str) -> optuna.Study | None:
-    """Return a new study, begun from the best of the known ones; None where another process has made it first."""
+    """Return a new study that starts from the best trials of the known ones; None if another process created it."""
     direction = "maximize" if wanted.maximize else "minimize"
     try:
         study = patiently(optuna.create_study, study_name=name, storage=storage, direction=direction)
@@ -142,14 +142,14 @@ def _create(storage: BaseStorage, wanted: Wanted, known: list[optuna.Study], nam
         n_seeds = _seed(study, known, wanted)
         changed = ", ".join(key for key in _differing(known[-1], wanted.identity) if key in DATA)
         log.info(
-            "%s changed since study %s: the new study %s begins from its %d best parameters",
+            "%s changed since study %s: the new study %s starts from the parameters of its %d best trials",
             changed, known[-1].study_name, name, n_seeds,
         )  # fmt: skip
     return study
 
 
 def _seed(study: optuna.Study, known: list[optuna.Study], wanted: Wanted) -> int:
-    """Queue the best parameters of the newest study that has any; return how many."""
+    """Queue the parameters of the best trials of the newest study that has complete ones; return how many."""
     for former in reversed(known):
         best = complete_trials(former)[:N_SEEDS]
         for trial in best:
@@ -163,7 +163,7 @@ def _seed(study: optuna.Study, known: list[optuna.Study], wanted: Wanted) -> int
 
 
 def _say_bounds(study: optuna.Study, wanted: Wanted) -> None:
-    """Say which bounds differ from those of the study's last trial, if any."""
+    """Log a warning that names the bounds that differ from those of the study's last trial, if any."""
     trials = complete_trials(study)
     if not trials:
         return
@@ -175,8 +175,8 @@ def _say_bounds(study: optuna.Study, wanted: Wanted) -> None:
         changed += [f"--{end}_{name}={now:g} (was {then:g})" for end, then, now in pairs if then != now]
     if changed:
         log.warning(
-            "study %s was searched within other bounds: now %s; its trials count, and new ones keep to the new bounds; "
-            "choose another --name to search these alone",
+            "study %s was searched within other bounds: now %s; its trials count, and new trials use the new bounds; "
+            "choose another --name to search only these",
             study.study_name, ", ".join(changed),
         )  # fmt: skip
 
@@ -184,7 +184,7 @@ def _say_bounds(study: optuna.Study, wanted: Wanted) -> None:
 def _bounds(
     name: str, distribution: BaseDistribution | None, attributes: Mapping[str, float]
 ) -> tuple[float, float] | None:
-    """Return what a parameter of a trial was drawn from; None where the trial does not tell."""
+    """Return the bounds that a parameter of a trial was drawn from; None if the trial does not record them."""
     if distribution is not None:
         return getattr(distribution, "low"), getattr(distribution, "high")  # noqa: B009 - the base class has neither
     value = attributes.get(name)

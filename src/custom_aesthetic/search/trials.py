@@ -1,4 +1,4 @@
-"""The work of one process of a search: claim a trial, train its head, record what came of it, until none is left."""
+"""Running of trials in one process of a search: claim a trial, train its head, record the result, and repeat."""
 
 import math
 import time
@@ -28,23 +28,23 @@ from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, hear
 from custom_aesthetic.settings.training import ObjectiveSettings, SearchSpace
 
 OUTPUTS = "aesthetic:outputs"
-"""System attribute of a trial: its outputs for the images that choose, as text of `quality.optimism.pack_outputs`."""
+"""System attribute of a trial: its outputs for the images that trials are chosen by, from `optimism.pack_outputs`."""
 
 WAIT_SECONDS = 0.3
-"""Between two questions whether there is a trial to run."""
+"""Pause between two attempts to claim a trial."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What every trial works on."""
+    """The data and objective shared by all trials of a search."""
 
     data: TrainingData
     judge: Judge
     objective: ObjectiveSettings
     folds: tuple[Fold, ...] = ()
-    """The folds by which a trial is judged; none where the eval set judges it."""
+    """The folds that trials are judged by; empty if they are judged by a set of images."""
     identity: dict[str, str] = field(default_factory=dict)
-    """What a study's scores depend on, by name: a study goes on only where all of it is the same."""
+    """Everything that a study's scores depend on, by name; a study is continued only if all of it is the same."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -52,7 +52,7 @@ class Problem:
 
     @property
     def rows_that_choose(self) -> NDArray[np.int64]:
-        """The images by whose metric trials are told apart."""
+        """Row numbers of the images that trials are chosen by."""
         return self.judge.rows[self.objective.set_for_scoring]
 
     @property
@@ -60,16 +60,20 @@ class Problem:
         return Goal(self.objective.loss_model, self.evaluate, self.higher_is_better)
 
     def evaluate(self, outputs_of: Callable) -> float:
+        """Return the metric that the search optimises, on `set_for_scoring`; nan if it is undefined."""
         return self.judge.measure(self.objective.metric, self.objective.set_for_scoring, outputs_of)
 
     def evaluate_rows(self, rows: NDArray[np.int64], outputs: Tensor) -> float:
-        """Return the metric that the search improves, on these of the images alone."""
+        """Return the metric that the search optimises, on these rows of outputs (n_images, n_outputs) alone."""
         name = self.objective.set_for_scoring
         judge = replace(self.judge, rows={**self.judge.rows, name: rows, "train": rows})
         return judge.measure(self.objective.metric, name, lambda chosen: outputs[chosen])
 
     def measure_all(self, head: TrainedHead) -> dict[str, float]:
-        """Return the metrics of a head by name (`eval_ab`, ...)."""
+        """Return the metrics of a head by name (`eval_ab`, ...), without undefined ones.
+
+        With folds, the eval metrics are out of fold; those of train and full are by heads that learnt from the image.
+        """
         values = self.judge.measure_all(self.objective.metrics, head.outputs.double().numpy())
         if head.seen_outputs is None:
             return values
@@ -79,13 +83,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial that has ended; `head` only if it is one of the best so far."""
+    """A trial that has ended."""
 
     number: int
     state: TrialState
     value: float | None
+    """The score of a complete trial, else None."""
     failure: str | None = None
+    """Why the trial failed, if it did."""
     head: TrainedHead | None = None
+    """The head, only if it is one of the best so far."""
 
 
 @dataclass(frozen=True)
@@ -94,32 +101,33 @@ class TrialPlan:
 
     space: SearchSpace
     n_trials: int
-    """Finished trials that the study is brought up to."""
+    """The number of finished trials at which the study is complete."""
     n_kept: int
-    """The heads of this many best trials are handed on."""
+    """Only the heads of this many best trials are passed on."""
     model_seed: int | None
     n_at_once: int = 1
     """Heads trained side by side in one process, as stacked matrices."""
     reports: bool = False
-    """Whether there is a pruner to report to."""
+    """Whether trials report to a pruner."""
 
 
 class Order(Enum):
-    """What a process that runs trials is to do next."""
+    """An instruction to a process that runs trials."""
 
     GO_ON = auto()
+    """Continue with running and new trials."""
     BEGIN_NO_MORE = auto()
-    """End the trials under way, and begin no further ones."""
+    """Finish the running trials but start no new ones."""
     STOP = auto()
-    """Give up the trials under way."""
+    """Abandon the running trials."""
 
 
 class StoppedError(Exception):
-    """The search was asked to stop."""
+    """A running trial is abandoned because the search stops."""
 
 
 def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedHead:
-    """Return the head of a trial again, from its recorded parameters and seed."""
+    """Train the head of a trial again, from its recorded parameters and seed."""
     goal = problem.goal
     if problem.folds:
         return train_folds(problem.folds, parameters, goal, seed=seed)
@@ -136,10 +144,10 @@ def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedH
 def run_trials(
     claims: Claims, problem: Problem, plan: TrialPlan, *, ask: Callable[[], Order], on_end: Callable[[Ended], None]
 ) -> None:
-    """Run trials of the study until it has all it is to have, or until `ask()` says so; tell of each as it ends.
+    """Run trials until the study is complete or `ask()` orders otherwise; call `on_end` for each that ends.
 
-    `ask` is called before every trial and after every epoch.
-    On Ctrl-C, or an error, no trial of this process stays marked as running.
+    `ask` is called before every trial and after every epoch. After Ctrl-C or an error, no trial of this process is
+    marked as running.
     """
     study = claims.study
     running: dict[int, _Run] = {}
@@ -188,7 +196,7 @@ def run_trials(
 def _train(
     problem: Problem, plan: TrialPlan, jobs: Iterator[Job | None]
 ) -> Iterator[tuple[Job, TrainedHead | Exception]]:
-    """Yield each job with its trained head, or with the exception that ended it, as they end."""
+    """Yield each finished job with its trained head, or with the exception that ended it."""
     if problem.folds:
         return _train_by_folds(problem, jobs)
     largest = (int(plan.space.first_layer_size.high), int(plan.space.second_layer_size.high))
@@ -197,7 +205,7 @@ def _train(
 
 
 def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tuple[Job, TrainedHead | Exception]]:
-    """Yield each job with its outcome, as `train_jobs` does; each is a training for every fold."""
+    """Yield each job with its outcome, as `train_jobs` does, but train a head for every fold, one job at a time."""
     for job in jobs:
         if job is None:
             continue
@@ -212,7 +220,7 @@ def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tu
 
 
 class _Run:
-    """One trial on its way."""
+    """One running trial."""
 
     def __init__(self, trial: optuna.Trial, problem: Problem, plan: TrialPlan, ask: Callable[[], Order]) -> None:
         self.trial, self.problem, self.plan, self.ask = trial, problem, plan, ask
@@ -224,7 +232,10 @@ class _Run:
         self.job = Job(self.parameters, self.seed, self.on_epoch, self.on_fold, trial.number)
 
     def on_epoch(self, epoch: int, score: float) -> None:
-        """Report the best score so far at every tenth of the training; raise where the pruner sees no hope in it."""
+        """Report the best score so far after every tenth of the training.
+
+        Raises TrialPruned if the pruner ends the trial, and StoppedError if the search stops.
+        """
         obey_lost()
         if self.ask() is Order.STOP:
             raise StoppedError
@@ -238,7 +249,7 @@ class _Run:
             raise optuna.TrialPruned
 
     def on_fold(self, n_done: int, rows: NDArray[np.int64], outputs: Tensor) -> None:
-        """Report the score on the folds done so far; raise where the pruner sees no hope in it."""
+        """Report the score on the completed folds; TrialPruned if the pruner ends the trial."""
         if not self.plan.reports or n_done == len(self.problem.folds):
             return
         score = self.problem.evaluate_rows(rows, outputs)
@@ -249,9 +260,9 @@ class _Run:
             raise optuna.TrialPruned
 
     def end(self, study: optuna.Study, outcome: TrainedHead | Exception, n_kept: int) -> Ended | None:
-        """Record the outcome; return what ended, or None where the search was stopped instead."""
+        """Record the outcome of the trial and return it; None if the trial was abandoned."""
         if isinstance(outcome, TrainedHead) and outcome.score != outcome.score:
-            outcome = DivergedError(f"{self.problem.objective.metric} is undefined for what the head predicts")
+            outcome = DivergedError(f"{self.problem.objective.metric} is undefined for the head's predictions")
         match outcome:
             case TrainedHead():
                 self._record({**self.problem.measure_all(outcome), "best_epoch": outcome.epoch})
@@ -274,14 +285,14 @@ class _Run:
         raise outcome
 
     def _keep_outputs(self, head: TrainedHead) -> None:
-        """Keep what the head says of the images that choose, where the dashboard does not show it."""
+        """Save the outputs for the images that trials are chosen by, as an attribute hidden from the dashboard."""
         rows = self.problem.rows_that_choose
         if len(rows) <= MOST_IMAGES:
             text = pack_outputs(head.outputs.double().numpy()[rows], self.problem.judge.scores[rows])
             patiently(self.trial.storage.set_trial_system_attr, trial_id(self.trial), OUTPUTS, text)
 
     def _record(self, attributes: dict[str, float | str]) -> None:
-        """Keep the attributes with the trial, and with them all that it can be repeated from."""
+        """Save attributes with the trial, together with all that is needed to repeat it."""
         parameters = {name: value for name, value in asdict(self.parameters).items() if name not in self.trial.params}
         seconds = round(time.perf_counter() - self.start, 3)
         for name, value in {**parameters, **attributes, "seed": self.seed, "seconds": seconds}.items():
@@ -289,6 +300,6 @@ class _Run:
 
 
 def recorded_parameters(trial: optuna.trial.FrozenTrial) -> HeadParameters:
-    """Return the parameters of a finished trial, those searched and those fixed."""
+    """Return the parameters of a finished trial, both searched and fixed ones."""
     known = {**trial.user_attrs, **trial.params}
     return HeadParameters(**{name: known[name] for name in HeadParameters.__dataclass_fields__})

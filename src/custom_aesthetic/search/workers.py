@@ -1,4 +1,4 @@
-"""Processes that run trials of one study side by side on this machine, and the one that minds them."""
+"""Worker processes that run trials of one study in parallel on this machine, and the parent process's part."""
 
 import contextlib
 import logging
@@ -33,28 +33,30 @@ from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Order, Problem, 
 log = logging.getLogger(__name__)
 
 PATIENCE_AFTER_STOP_SECONDS = 0.7
-"""How long workers may take to end by themselves; then they are ended. Ctrl-C takes less than two seconds."""
+"""How long workers may take to stop before they are killed; short, so that Ctrl-C takes less than two seconds."""
 
 EXIT_ORPHANED = 3
+"""Exit status of a worker whose parent process has died."""
 
 MOST_DEATHS = 3
-"""Workers that may die in a row before the search gives up."""
+"""Workers that may die in a row before the search ends with an error."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the study is, and how the next parameters are chosen."""
+    """The database and name of a study, with its sampler and pruner."""
 
     database: str
     name: str
     sampler: str
     pruner: str
     start: FrozenTrial | None = None
-    """Where the sampler starts from."""
+    """The trial that the sampler starts from."""
     n_reports: int = N_REPORTS
     """How often a trial reports to the pruner."""
 
     def load(self, storage: Any, seed: int | None) -> optuna.Study:
+        """Return the study with its sampler, seeded, and its pruner."""
         return patiently(
             optuna.load_study,
             study_name=self.name,
@@ -65,7 +67,7 @@ class Place:
 
 
 def work(claims: Claims, problem: Problem, plan: TrialPlan, *, ask: Callable[[], Order], on_end: Callable) -> None:
-    """Run trials until the study has all that it is to have, those of processes that died included."""
+    """Run trials until the study is complete, including those of processes that have died."""
     while ask() is Order.GO_ON:
         run_trials(claims, problem, plan, ask=ask, on_end=on_end)
         if ask() is not Order.GO_ON or claims.is_done():
@@ -75,14 +77,14 @@ def work(claims: Claims, problem: Problem, plan: TrialPlan, *, ask: Callable[[],
 
 
 def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, place: Place, seed: int | None) -> None:
-    """What a worker process runs: it sends every trial that ends, and last its own end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that minds them decides
+    """Run trials in a worker process; sends its name, every finished trial, and finally that it is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent process handles it
     torch.set_num_threads(1)
-    told = threading.Event()
-    threading.Thread(target=_listen, args=(connection, told), daemon=True).start()
+    is_stopped = threading.Event()
+    threading.Thread(target=_listen, args=(connection, is_stopped), daemon=True).start()
 
     def ask() -> Order:
-        return Order.STOP if told.is_set() else Order.GO_ON
+        return Order.STOP if is_stopped.is_set() else Order.GO_ON
 
     try:
         study = place.load(open_storage(place.database), seed)
@@ -92,7 +94,7 @@ def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, plac
         work(claims, shared.attach(), plan, ask=ask, on_end=lambda end: _send(connection, end))
         connection.send(("done", None))
     except (BrokenPipeError, ConnectionResetError):
-        return  # the one that minds this process is gone
+        return  # the parent process has died
     except UserError as error:
         connection.send(("user error", str(error)))
     except Exception:
@@ -101,24 +103,24 @@ def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, plac
         spare_last_collection()
 
 
-def _listen(connection: Connection, told: threading.Event) -> None:
-    """Wait for the word to stop; where the one that minds this process is gone, end it soon, whatever it does."""
+def _listen(connection: Connection, is_stopped: threading.Event) -> None:
+    """Wait for the order to stop. If the parent process has died, exit soon, even in the middle of a trial."""
     try:
         connection.recv()
-        told.set()
+        is_stopped.set()
     except (EOFError, OSError):
-        told.set()
+        is_stopped.set()
         time.sleep(PATIENCE_AFTER_STOP_SECONDS)
         os._exit(EXIT_ORPHANED)
 
 
 def _send(connection: Connection, ended: Ended) -> None:
-    # Plain pickle: the tensors go as bytes, not as handles to this process's memory.
+    # Plain pickle sends tensors as bytes. Multiprocessing's would send handles to the memory of this process.
     connection.send(("ended", pickle.dumps(ended)))
 
 
 class _Worker:
-    """A worker process as its minder sees it."""
+    """A worker process, as seen from the parent process."""
 
     def __init__(self, context: Any, arguments: tuple) -> None:
         self.connection, theirs = context.Pipe()
@@ -131,11 +133,11 @@ class _Worker:
 
     @property
     def may_run_a_trial(self) -> bool:
-        """Whether it has begun to work and has not ended; it gives its name before its first trial."""
+        """Whether the worker has sent its name, which it does before its first trial, and has not ended."""
         return bool(self.name) and not self.is_done and self.process.is_alive()
 
     def receive(self) -> list[tuple[str, Any]]:
-        """Return what the worker has sent by now."""
+        """Return the messages received so far, as pairs of kind and content."""
         messages = []
         try:
             while self.connection.poll():
@@ -150,7 +152,7 @@ class _Worker:
 
 
 class Workers:
-    """Worker processes, started by `run` and none left when it ends, however it ends."""
+    """Worker processes, which `run` starts and always ends, also after an exception."""
 
     def __init__(self, study: optuna.Study, shared: SharedProblem, plan: TrialPlan, place: Place) -> None:
         self.study, self.shared, self.plan, self.place = study, shared, plan, place
@@ -161,10 +163,10 @@ class Workers:
         self.n_trials_before = len(study.get_trials(deepcopy=False))
 
     def run(self, n_workers: int, on_end: Callable[[Ended], None], problem: Problem) -> None:
-        """Run the trials in so many processes; a worker that dies is replaced, and its trial queued again.
+        """Run the trials in `n_workers` processes. A worker that dies is replaced, and its trial is queued again.
 
-        This process runs the first trials itself, until the first worker has started, which takes seconds; it then
-        leaves its core to the last worker.
+        Starting a worker takes seconds. Until the first worker is ready, this process runs trials itself; then the
+        last worker takes over its core. Raises UserError if too many workers die in a row.
         """
         try:
             for _ in range(max(1, n_workers - 1)):
@@ -175,33 +177,33 @@ class Workers:
                 self._start()
             while self.workers:
                 obey_lost()
-                wait_for_any([item for own in self.workers for item in (own.connection, own.process.sentinel)])
-                self._mind_all(on_end)
+                wait_for_any([item for worker in self.workers for item in (worker.connection, worker.process.sentinel)])
+                self._check_all(on_end)
         finally:
             with uninterrupted():
                 self._end(on_end)
 
     def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> bool:
-        """Return whether they were all."""
+        """Run trials until a worker is ready; return whether the study is complete."""
         study = self.place.load(storage_of(self.study), self._next_seed())
         claims = Claims(study, self.plan.n_trials, process_name(), self.shared.turns)
 
         def ask() -> Order:
-            self._mind_all(on_end)
+            self._check_all(on_end)
             return Order.BEGIN_NO_MORE if self.is_ready() else Order.GO_ON
 
         run_trials(claims, problem, self.plan, ask=ask, on_end=on_end)
         return claims.is_done()
 
     def is_ready(self) -> bool:
-        """Return whether a worker has started to work."""
+        """Return whether a worker is ready to run trials."""
         return bool(self.names)
 
-    def _mind_all(self, on_end: Callable[[Ended], None]) -> None:
-        """See to what all workers have sent, and to their deaths."""
+    def _check_all(self, on_end: Callable[[Ended], None]) -> None:
+        """Handle the messages of all workers, and replace those that have died."""
         for worker in list(self.workers):
             with uninterrupted():
-                self._mind(worker, on_end)
+                self._check(worker, on_end)
 
     def _next_seed(self) -> int | None:
         self.n_started += 1
@@ -212,16 +214,16 @@ class Workers:
         with uninterrupted():
             self.workers.append(_Worker(self.context, (self.shared, self.plan, self.place, seed)))
 
-    def _mind(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
+    def _check(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
         is_dead = not worker.process.is_alive()
-        self._hear(worker, on_end)
+        self._receive(worker, on_end)
         if is_dead:
             self.workers.remove(worker)
             if not worker.is_done:
                 self._replace(worker)
 
-    def _hear(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
-        """Take what a worker has sent."""
+    def _receive(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
+        """Handle the messages of a worker."""
         for kind, content in worker.receive():
             match kind:
                 case "name":
@@ -240,34 +242,37 @@ class Workers:
     def _replace(self, worker: _Worker) -> None:
         self.n_deaths += 1
         buried = bury(self.study, Dead({worker.name}), retry=True) if worker.name else []
-        which = ", ".join(f"trial {trial.number} is run again" for trial in buried) or "it ran no trial"
+        which = ", ".join(f"trial {trial.number} is run again" for trial in buried) or "it was not running a trial"
         log.warning("a worker died (exit code %s); %s", worker.process.exitcode, which)
         if self.n_deaths > MOST_DEATHS:
             raise UserError(
-                f"{self.n_deaths} workers died in a row (exit code {worker.process.exitcode}), perhaps for want of "
-                "memory; use fewer --workers"
+                f"{self.n_deaths} workers died in a row (exit code {worker.process.exitcode}), perhaps because memory "
+                "ran out; use fewer --workers"
             )
         self._start()
 
     def _end(self, on_end: Callable[[Ended], None]) -> None:
-        """End all workers, keep what they have finished, and leave none of their trials marked as running."""
+        """End all workers, keep the trials they have finished, and mark none of their trials as running."""
         left, self.workers = self.workers, []
         for worker in left:
             worker.ask_to_stop()
         deadline = time.monotonic() + PATIENCE_AFTER_STOP_SECONDS
-        while (patience := deadline - time.monotonic()) > 0 and (busy := [own for own in left if own.may_run_a_trial]):
-            wait_for_any([item for own in busy for item in (own.connection, own.process.sentinel)], patience)
+        while (seconds := deadline - time.monotonic()) > 0:
+            busy = [worker for worker in left if worker.may_run_a_trial]
+            if not busy:
+                break
+            wait_for_any([item for worker in busy for item in (worker.connection, worker.process.sentinel)], seconds)
             for worker in busy:
-                self._hear_last(worker, on_end)
+                self._receive_last(worker, on_end)
         for worker in left:
             worker.process.kill()
-            self._hear_last(worker, on_end)
+            self._receive_last(worker, on_end)
         if left:
             bury(self.study, Dead(self.names), retry=False)
         for worker in left:
             worker.process.join()
 
-    def _hear_last(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
-        # The search is ending already, by Ctrl-C or by an error that is to be told; a second one would hide it.
+    def _receive_last(self, worker: _Worker, on_end: Callable[[Ended], None]) -> None:
+        # The search is already ending, by Ctrl-C or an error, which an error of a worker must not replace.
         with contextlib.suppress(UserError, RuntimeError):
-            self._hear(worker, on_end)
+            self._receive(worker, on_end)
