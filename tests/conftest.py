@@ -41,7 +41,7 @@ SLOW = (
     *("heads/scorer", "integrations/comfyui", "integrations/http_service", "scripts/every_model"),
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
-    *("scripts/real_environment", "scripts/scorer", "scripts/training"),
+    *("scripts/real_environment", "scripts/scorer", "scripts/tables", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),
 )
 """Folders and files of tests that start processes, browsers, servers or real networks; `make fast` leaves them out."""

@@ -118,7 +118,7 @@ def test_half_precision_stays_half_and_single_can_be_rounded_to_it(form: str, tm
         place = write_parquet(tmp_path / "t.parquet", features=list(half))
     else:
         place = tmp_path / "t.parquet"
-        write_features(place, [(PATHS[:2], half[:2]), (PATHS[2:], half[2:])], n_features=3, dtype=half.dtype)
+        write_features(place, [(PATHS[:2], half[:2]), (PATHS[2:], half[2:])])
     values = read_table(place, tmp_path).load(PATHS).values
     assert values.dtype == torch.float16
     np.testing.assert_array_equal(values.numpy(), half)
@@ -129,7 +129,7 @@ def test_half_precision_stays_half_and_single_can_be_rounded_to_it(form: str, tm
 
 def test_what_is_written_reads_back_to_the_last_bit_in_row_groups(tmp_path: Path) -> None:
     file = tmp_path / "new folder" / "t.parquet"
-    write_features(file, [(PATHS[:3], FEATURES[:3]), (PATHS[3:], FEATURES[3:])], n_features=3, dtype=FEATURES.dtype)
+    write_features(file, [(PATHS[:3], FEATURES[:3]), (PATHS[3:], FEATURES[3:])])
     assert pq.ParquetFile(file).metadata.num_row_groups == 2
     assert pq.read_schema(file).names == ["relative_path", "features"]
     table = read_table(file, tmp_path)
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left"):
-        write_features(file, blocks(), n_features=3, dtype=FEATURES.dtype)
+        write_features(file, blocks())
     assert file.read_bytes() == b"what was there"
     assert [entry.name for entry in tmp_path.iterdir()] == ["t.parquet"]
 
@@ -159,7 +159,7 @@ def test_any_selection_comes_in_its_order_whatever_the_blocks(data: st.DataObjec
     paths = [f"{row}.png" for row in range(n_rows)]
     size = data.draw(st.integers(1, 50))
     cuts = [slice(start, start + size) for start in range(0, n_rows, size)]
-    write_features(folder / "t.parquet", [(paths[cut], values[cut]) for cut in cuts], n_features=4, dtype=values.dtype)
+    write_features(folder / "t.parquet", [(paths[cut], values[cut]) for cut in cuts])
     rows = data.draw(st.permutations(range(n_rows)))[: data.draw(st.integers(1, n_rows))]
     found = read_table(folder / "t.parquet", folder).load([paths[row] for row in rows])
     np.testing.assert_array_equal(found.values.numpy(), values[list(rows)])

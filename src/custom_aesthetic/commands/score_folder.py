@@ -1,23 +1,32 @@
 """The folder scorer: from its arguments to scores, a selection of pictures, and actions on them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import missing_package, require
-from custom_aesthetic.base.files import in_folder_or_here
+from custom_aesthetic.base.files import in_folder_or_here, is_file
 from custom_aesthetic.commands.folder_actions import ScoredFolder, act, check_actions, take_back, transfer_options
+from custom_aesthetic.features.precomputed import PrecomputedTable, blocks_of, read_table
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.features.table_files import PARQUET, find_table
+from custom_aesthetic.heads.model_file import Model
+from custom_aesthetic.heads.prediction import model_input, predict_table
 from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.scores.score_files import name_some
 from custom_aesthetic.scores.selection import check_conditions, check_selected, select
-from custom_aesthetic.settings.scorers import FolderArguments, SelectionSettings
+from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)
+
+MOST_TO_GROUP = 60_000
+"""Rows of a table up to which near-duplicates are looked for unasked; beyond, that takes minutes and its features."""
 
 
 def score_folder(arguments: FolderArguments) -> None:
@@ -39,6 +48,11 @@ def check_arguments(arguments: FolderArguments) -> None:
         raise UserError(f"folder {arguments.folder.directory} does not exist or is not a directory; check -d")
     check_selection(arguments.selection, transfer_options(arguments.action))
     check_actions(arguments, Path(arguments.folder.directory))
+    exported = arguments.folder.export_features
+    if exported is not None:
+        if Path(exported).suffix.lower() != PARQUET:
+            raise UserError(f"--export_features={exported}: features are written as parquet; end the name in {PARQUET}")
+        require("pyarrow", "tables", "--export_features")
 
 
 def check_selection(selection: SelectionSettings, transfers: Sequence[str]) -> None:
@@ -76,12 +90,32 @@ def load_scores(arguments: FolderArguments) -> ScoredFolder:
         extractor_model=arguments.folder.feature_extractor_model,
         offline=arguments.folder.offline,
     )
+    if arguments.folder.features is not None:
+        table = read_table(find_table(directory, arguments.folder.features), directory)
+        return score_table(scorer.model, table, directory, arguments)
     paths = find_images(directory)
     if not paths:
         raise UserError(f"no pictures in {directory}; check -d")
     found = scorer.score_folder(directory, paths)
+    export(arguments.folder.export_features, found.paths, blocks_of(model_input(scorer.model, found.features)))
     groups = find_groups(directory, found.features) if needs_groups(arguments) else None
     return ScoredFolder(directory, found.paths, found.scores, found.sigmas, found.domain_distances, groups)
+
+
+def score_table(model: Model, table: PrecomputedTable, directory: Path, arguments: FolderArguments) -> ScoredFolder:
+    """Return the model's scores of all rows of a table; where there are actions, of those whose picture exists.
+
+    The features are in memory a block at a time, or all at once where near-duplicates are looked for.
+    """
+    prediction = predict_table(model, table)
+    export(arguments.folder.export_features, table.paths, table.blocks(fp16=model.fp16))
+    groups = None
+    if arguments.selection.per_group is not None or (needs_groups(arguments) and len(table.paths) <= MOST_TO_GROUP):
+        groups = find_groups(directory, table.load(table.paths))
+    elif needs_groups(arguments):
+        log.info("more than %s pictures: near-duplicates are grouped for --per_group only", f"{MOST_TO_GROUP:,}")
+    scored = ScoredFolder(directory, table.paths, *prediction, groups)
+    return scored if arguments.action == ActionSettings() else keep_existing(scored)
 
 
 def needs_groups(arguments: FolderArguments) -> bool:
@@ -102,6 +136,34 @@ def find_groups(directory: Path, features: FeatureTable) -> list[str] | None:
         log.info("near-duplicates are not grouped: %s", missing)
         return None
     return picture_groups(directory, features)
+
+
+def export(name: str | None, paths: Sequence[str], blocks: Iterable[tuple[int, NDArray[Any]]]) -> None:
+    """Write the features of these pictures, (first row, features) a block, as parquet; nothing if no file is named."""
+    if name is None:
+        return
+    from custom_aesthetic.features.parquet_parts import write_features
+
+    write_features(Path(name), ((paths[start : start + len(values)], values) for start, values in blocks))
+    log.info("features of %d pictures written to %s", len(paths), name)
+
+
+def keep_existing(scored: ScoredFolder) -> ScoredFolder:
+    """Return the pictures that exist, as actions need them, and name the others; UserError if none exists."""
+    there = np.array([is_file(scored.directory / path) for path in scored.paths])
+    missing = [path for path, found in zip(scored.paths, there, strict=True) if not found]
+    if not there.any():
+        raise UserError(f"none of the {len(missing)} pictures in the table is in {scored.directory}; check -d")
+    if missing:
+        log.warning("left out %d pictures that are not in %s: %s", len(missing), scored.directory, name_some(missing))
+    return ScoredFolder(
+        scored.directory,
+        tuple(path for path, found in zip(scored.paths, there, strict=True) if found),
+        scored.scores[there],
+        None if scored.sigmas is None else scored.sigmas[there],
+        None if scored.domain_distances is None else scored.domain_distances[there],
+        None if scored.groups is None else [group for group, found in zip(scored.groups, there, strict=True) if found],
+    )
 
 
 def describe(scored: ScoredFolder) -> None:

@@ -75,34 +75,43 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     """Return the stars, model scores and features that the arguments ask for."""
     stars = _stars(directory, paths) if arguments.images.from_xmp else None
     prior = arguments.prior
-    if prior.model is None and prior.feature_extractor_model is None:
+    if prior.model is None and prior.feature_extractor_model is None and prior.features is None:
         return Guesses(stars)
     import torch
 
     from custom_aesthetic.base.machine import choose_device
     from custom_aesthetic.extractors import build_extractors
+    from custom_aesthetic.features.precomputed import read_table
     from custom_aesthetic.features.table import FeatureTable, load_features
+    from custom_aesthetic.features.table_files import find_table
     from custom_aesthetic.heads.model_file import load_model
     from custom_aesthetic.heads.prediction import score_pictures
 
     log.info(
         "the scores start from features, so a model of the same features will look slightly better on them than it is; "
-        "--recompute without --model and --feature_extractor_model computes scores from the choices alone"
+        "--recompute without --model, --feature_extractor_model and --features computes scores from the choices alone"
     )
     device = choose_device(arguments.device.device)
-    scores, table = None, None
+    scores, table, known = None, None, list(paths)
+    given = None if prior.features is None else read_table(find_table(directory, prior.features), directory)
+    if given is not None:
+        missing = set(given.missing(paths))
+        known = [path for path in paths if path not in missing]
     if prior.model is not None:
         model = load_model(in_folder_or_here(directory, prior.model))
         found = score_pictures(
             model,
             directory,
-            paths,
+            known,
             device=device,
             extractor_model=prior.feature_extractor_model,
             offline=prior.offline,
+            table=given,
         )
         table = found.features
         scores = _aligned(paths, found.paths, found.scores[:, None])[:, 0]
+    elif given is not None:
+        table = given.load(known)
     else:
         table = load_features(
             directory, paths, build_extractors(str(prior.feature_extractor_model), device, prior.offline)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -132,22 +133,21 @@ def read_texts(file: Path, name: str) -> list[str]:
     return found
 
 
-def write_features(
-    file: Path, blocks: Iterable[tuple[Sequence[str], NDArray[Any]]], *, n_features: int, dtype: np.dtype
-) -> None:
+def write_features(file: Path, blocks: Iterable[tuple[Sequence[str], NDArray[Any]]]) -> None:
     """Write paths and features as parquet, a row group for each block, aside and then renamed.
 
-    A block is paths and (n_rows, n_features) of that type. Names that are not UTF-8 get `\\udcXX` for each odd byte.
+    A block is paths and features (n_rows, n_features), at least one, all of one width and type. Names that are not
+    UTF-8 get `\\udcXX` for each odd byte.
     """
-    features = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False))
+    blocks = iter(blocks)
+    first = next(blocks)
+    features = pa.list_(pa.field("element", pa.from_numpy_dtype(first[1].dtype), nullable=False))
     schema = pa.schema([pa.field(PATH, pa.string(), nullable=False), pa.field("features", features, nullable=False)])
     with written_aside(file) as stream, pq.ParquetWriter(stream, schema, use_dictionary=False) as writer:
-        for paths, values in blocks:
-            assert values.shape == (len(paths), n_features)
-            flat = pa.array(np.ascontiguousarray(values, dtype).reshape(-1))
-            offsets = pa.array(np.arange(0, len(flat) + 1, n_features, dtype=np.int32))
+        for paths, values in chain([first], blocks):
             texts = pa.array([path.encode("utf-8", "backslashreplace").decode() for path in paths], pa.string())
-            lists = pa.ListArray.from_arrays(offsets, flat, type=features)
+            offsets = np.arange(len(paths) + 1, dtype=np.int32) * np.int32(first[1].shape[1])
+            lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)), type=features)
             writer.write_table(pa.Table.from_arrays([texts, lists], schema=schema))
 
 

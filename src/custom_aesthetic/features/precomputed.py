@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.features.npy_parts import NpzPart
+from custom_aesthetic.features.npy_parts import BLOCK_BYTES, NpzPart
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.features.table_files import (
     CLIP_RETRIEVAL,
@@ -246,6 +246,14 @@ def without_extractor(settings: FeatureSettings) -> FeatureSettings:
         named = " ".join(f"--{name}={as_text(value)}" for name, value in unused.items())
         log.info("not used, as --features gives the features: %s", named)
     return replace(settings, **{name: getattr(plain, name) for name in unused})
+
+
+def blocks_of(values: torch.Tensor) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the first row and the numbers of some rows at a time, as `PrecomputedTable.blocks` does."""
+    start = 0
+    for rows in values.split(max(1, BLOCK_BYTES // (values.shape[1] * values.element_size()))):
+        yield start, rows.numpy()
+        start += len(rows)
 
 
 def is_from_table(features: FeatureTable) -> bool:

@@ -5,14 +5,13 @@ scorer, `Scorer`) uses these functions, so that all get the same scores.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_aesthetic.base.arrays import Array
@@ -150,14 +149,12 @@ def predict_features(model: Model, values: Tensor) -> Prediction:
 def predict_table(model: Model, table: PrecomputedTable) -> Prediction:
     """Return what the model says of every row of a table, whose features are in memory a block at a time."""
     check_width(model, table.name, table.n_features)
-    parts = [predict_features(model, torch.from_numpy(values)) for _, values in model_blocks(model, table)]
+    parts = [
+        predict_features(model, torch.from_numpy(np.require(values, requirements="W")))  # as torch wants it
+        for _, values in table.blocks(fp16=model.fp16)
+    ]
     joined = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
     return Prediction(*joined)  # type: ignore[arg-type]
-
-
-def model_blocks(model: Model, table: PrecomputedTable) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the table's blocks in the precision that the model takes: see `PrecomputedTable.blocks`."""
-    return ((start, np.require(values, requirements="W")) for start, values in table.blocks(fp16=model.fp16))
 
 
 def check_name(model: Model, name: str | None) -> None:

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from custom_aesthetic.settings.training import OFFLINE, REQUIRED, DeviceSettings, setting
+from custom_aesthetic.settings.training import (
+    OFFLINE,
+    REQUIRED,
+    TABLE,
+    TABLE_OF_PICTURES,
+    DeviceSettings,
+    setting,
+)
 
 STRATEGIES = ("adaptive", "random")
 
@@ -46,6 +53,7 @@ class PriorSettings:
     feature_extractor_model: str | None = setting(
         None, "features that spread scores to similar pictures; efficientnet-lite2 needs no download"
     )
+    features: str | None = setting(None, TABLE_OF_PICTURES)
     offline: bool = setting(False, OFFLINE)
 
 
@@ -71,10 +79,20 @@ class ABArguments:
 class FolderSettings:
     """Pictures and model"""
 
-    directory: str | None = setting(None, "folder of pictures to score; sub-directories are included", short="-d")
+    directory: str | None = setting(
+        None,
+        "folder of pictures to score; sub-directories are included. With --features it may be left away, and is then "
+        "the current directory",
+        short="-d",
+        yields_to=(("features",), "."),
+    )
     model: str | None = setting(None, "trained model, relative to the directory or a path", short="-m")
     feature_extractor_model: str | None = setting(None, "only for a model file that does not name its extractor")
     offline: bool = setting(False, OFFLINE)
+    features: str | None = setting(None, f"{TABLE}; all its pictures are scored")
+    export_features: str | None = setting(
+        None, "write the features that the model takes of each picture to this .parquet file, which --features reads"
+    )
     output: str | None = setting(
         None,
         "file for the scores, .csv or .json, best first; without it and without an action, the scores are printed",

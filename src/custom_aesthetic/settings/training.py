@@ -57,11 +57,12 @@ HiddenStates = tuple[tuple[int, ...], ...]
 TABLE_PREFIX = "features:"
 """Begins the extractor's name in a model file whose features come from a table."""
 
-TABLE = (
+TABLE_OF_PICTURES = (
     "a table of precomputed features in place of an extractor, relative to the directory or a path: .parquet "
     "(relative_path, features), .npz (paths, features), a folder of .parquet files, or the output folder of "
-    "clip-retrieval; the pictures themselves need not be there"
+    "clip-retrieval"
 )
+TABLE = f"{TABLE_OF_PICTURES}; the pictures themselves need not be there"
 
 OFFLINE = "never ask a hub for an extractor; use only files on this machine"
 
