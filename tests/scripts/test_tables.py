@@ -266,3 +266,19 @@ def test_a_rater_of_the_test_data_is_learnt_and_scored_by_the_scripts(
     assert len(everyone) == 2383
     assert {path: everyone[path] for path in some} == pytest.approx(scores_in(Path("s.csv"), "model_score"), abs=1e-5)
     assert len(read_scores(Path("all.csv"))) == 2383
+
+
+def test_near_duplicates_are_grouped_by_the_features_of_the_table(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="custom_aesthetic")
+    copies = np.concatenate([FEATURES, FEATURES[:3]])
+    np.savez(tmp_path / "t.npz", paths=[*PATHS, "c/0.jpg", "c/1.jpg", "c/2.jpg"], features=copies)
+    given = ["-d", str(folder), "-m=model.safetensors", f"--features={tmp_path / 't.npz'}"]
+    aesthetic_scorer.run([*given, f"-o={tmp_path / 'best.csv'}", "--per_group=1"])
+    kept = set(scores_in(tmp_path / "best.csv"))
+    assert not any({PATHS[row], f"c/{row}.jpg"} <= kept for row in range(3)) and len(kept) <= N_ROWS
+    monkeypatch.setattr("custom_aesthetic.commands.score_folder.MOST_TO_GROUP", 42)
+    aesthetic_scorer.run([*given, f"-o={tmp_path / 'all.csv'}"])
+    assert "more than 42 pictures: near-duplicates are grouped for --per_group only" in caplog.text
+    assert len(scores_in(tmp_path / "all.csv")) == N_ROWS + 3
