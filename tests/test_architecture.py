@@ -33,6 +33,7 @@ OWNERS = {
     },
     "starlette": {"base.local_server", "labelling.server", "integrations.http_service"},
     "uvicorn": {"base.local_server"},
+    "exiv2": {"pictures.embedding"},
     "tqdm": {"base.progress"},
     "pyarrow": {"features.parquet_parts"},
 }

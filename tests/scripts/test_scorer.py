@@ -223,7 +223,7 @@ def test_stars_for_lightroom_go_beside_raw_files_and_the_rest_is_counted(score, 
     assert code == 0
     assert [file.name for file in colour_pictures.rglob("*.xmp")] == ["23.xmp"]
     assert "stars written for 1 pictures" in out
-    assert "1 without stars because Lightroom reads no sidecar of theirs: " in out
+    assert "1 without stars because Lightroom reads no sidecar of theirs" in out
 
 
 def test_a_program_named_without_stars_to_write_is_refused(score):
@@ -308,3 +308,37 @@ def test_without_the_package_scores_are_written_and_groups_are_refused(score, tm
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, err = score("--per_group=1")
     assert (code, "--per_group needs the package scipy" in err) == (2, True)
+
+
+@pytest.mark.parametrize("others", [["--xmp_for=lightroom"], ["--write_xmp"], ["--write_xmp", "--xmp_for=digikam"]])
+def test_stars_are_put_inside_pictures_only_for_lightroom(score, others):
+    code, _, err = score("--embed", *others)
+    assert code == 2
+    assert "--write_xmp" in err
+
+
+def test_stars_inside_pictures_are_taken_back_by_the_command_that_the_output_names(score, colour_pictures):
+    pytest.importorskip("exiv2")
+    (colour_pictures / "warm" / "23.CR2").write_bytes(b"raw")
+    paths = find_images(colour_pictures)
+    before = {path: (colour_pictures / path).read_bytes() for path in paths}
+    options = ["--write_xmp", "--xmp_for=lightroom", "--embed"]
+    code, out, _ = score(*options, "--dry_run")
+    assert code == 0
+    assert out.count("would write") == 24
+    assert "to 23.xmp and the picture itself" in out
+    assert {path: (colour_pictures / path).read_bytes() for path in paths} == before
+    code, out, _ = score(*options)
+    assert code == 0
+    assert "stars written for 24 pictures" in out
+    assert "25 files changed" in out
+    stars = [read_stars(colour_pictures / path) for path in sorted(paths, key=lambda path: int(Path(path).stem))]
+    assert [stars.count(k) for k in range(1, 6)] == [5, 5, 5, 5, 4]
+    assert [file.name for file in colour_pictures.rglob("*.xmp")] == ["23.xmp"]
+    command = re.search(r"--undo=\S+", out)[0]
+    assert "files changed" not in score(*options)[1]
+    code, out, _ = score(command, with_model=False)
+    assert code == 0
+    assert "ratings of 25 files restored" in out
+    assert [read_stars(colour_pictures / path) for path in paths] == [None] * 24
+    assert not list(colour_pictures.rglob("*.xmp"))

@@ -23,8 +23,12 @@ EXTRAS = {
     ),
     "serve": ("starlette", "uvicorn", "python_multipart"),
     "camera": ("pillow_heif", "rawpy"),
+    "photo": ("exiv2",),
 }
 """Extra -> what it brings, by the names of the imports."""
+
+APART = ("photo",)
+"""Extras that are not part of `all` and requirements.txt; their packages are imported by the names they install by."""
 
 
 def require(module: str, extra: str, why: str) -> None:
@@ -51,4 +55,5 @@ def missing_package(error: ModuleNotFoundError, extra: str | None) -> UserError 
 def how_to_install(extra: str | None) -> str:
     """Return the command that installs an extra, or the library alone for None."""
     wanted = f'"{DISTRIBUTION}[{extra}]"' if extra else DISTRIBUTION
-    return f"run: pip install {wanted} (in a checkout: pip install -r requirements.txt)"
+    in_checkout = " ".join(EXTRAS[extra]) if extra in APART else "-r requirements.txt"
+    return f"run: pip install {wanted} (in a checkout: pip install {in_checkout})"

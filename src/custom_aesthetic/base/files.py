@@ -1,7 +1,7 @@
 """Write files atomically: at every moment a file has either its old or its new content."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -24,18 +24,19 @@ def in_folder_or_here(folder: Path | None, name: str) -> Path:
     return folder / name if folder is not None and is_file(folder / name) else Path(name)
 
 
-def write_atomically(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: bytes, *, check: Callable[[Path], None] | None = None) -> None:
     """Write the content as `written_aside` does."""
-    with written_aside(file) as stream:
+    with written_aside(file, check=check) as stream:
         stream.write(content)
 
 
 @contextmanager
-def written_aside(file: Path) -> Iterator[BinaryIO]:
+def written_aside(file: Path, *, check: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
     """Yield a stream to a temporary file, which is synced to the disk and renamed at the end of the block.
 
-    An error leaves the old file unchanged. Missing parent folders are created. The first write to a folder removes
-    partial files of processes that have ended. Raises UserError if the disk is full or the folder cannot be written.
+    `check` is called with the temporary file before it is renamed. An error, in it or in the block, leaves the old file
+    unchanged. Missing parent folders are created. The first write to a folder removes partial files of processes that
+    have ended. Raises UserError if the disk is full or the folder cannot be written.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,8 @@ def written_aside(file: Path) -> Iterator[BinaryIO]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
+            if check is not None:
+                check(aside)
             _make_like_new(aside, file)
             aside.replace(file)
         except BaseException:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,9 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.pictures import transfers
-from custom_aesthetic.pictures.ratings import plan_ratings, write_rating
+from custom_aesthetic.pictures.embedding import need_exiv2
+from custom_aesthetic.pictures.rating_undo import UndoFile, is_rating_undo, undo_file_of_ratings, undo_ratings
+from custom_aesthetic.pictures.ratings import LIGHTROOM, Rating, RatingPlan, plan_ratings, write_rating
 from custom_aesthetic.pictures.transfers import Group
 from custom_aesthetic.report.contact_sheet import SheetPicture, write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
@@ -68,10 +70,19 @@ def check_actions(arguments: FolderArguments, directory: Path) -> None:
         raise UserError(
             f"-o {output}: scores are written as CSV or JSON; end the file name with {' or '.join(WRITERS)}"
         )
-    if arguments.action.xmp_for is not None and not arguments.action.write_xmp:
-        raise UserError(f"--xmp_for={arguments.action.xmp_for} goes with --write_xmp; add that")
+    check_rating(arguments.action)
     for option in given:
         transfers.plan_transfers(directory, [], Path(getattr(arguments.action, option.removeprefix("--"))))
+
+
+def check_rating(action: ActionSettings) -> None:
+    """Raise UserError for options of `--write_xmp` that cannot work."""
+    if action.xmp_for is not None and not action.write_xmp:
+        raise UserError(f"--xmp_for={action.xmp_for} goes with --write_xmp; add that")
+    if action.embed and action.xmp_for != LIGHTROOM:
+        raise UserError(f"--embed goes with --write_xmp --xmp_for={LIGHTROOM}, the program that needs it; add these")
+    if action.embed and not action.dry_run:
+        need_exiv2()
 
 
 def transfer_options(action: ActionSettings) -> list[str]:
@@ -119,35 +130,60 @@ def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray, order: str) -
 
 
 def rate(scored: ScoredFolder, rows: np.ndarray, action: ActionSettings) -> None:
-    """Write stars, by fifths of all scores, for the selected pictures, to the sidecars that photo programs read."""
+    """Write stars, by fifths of all scores, for the selected pictures, where photo programs read them."""
     given = stars(scored.scores)
     wanted = {scored.paths[row]: int(given[row]) for row in rows}
-    plan = plan_ratings(scored.directory, wanted, program=action.xmp_for)
-    by_user, failures, n_written = list(plan.rated_by_user), list(plan.failures), 0
+    plan = plan_ratings(scored.directory, wanted, program=action.xmp_for, embed=action.embed)
+    undo_file = UndoFile(undo_file_of_ratings(scored.directory, datetime.now())) if action.embed else None
+    try:
+        outcome = preview_ratings(plan) if action.dry_run else write_ratings(plan, undo_file)
+    finally:
+        if undo_file is not None and undo_file.n_changes:
+            log.info("%d files changed; --undo=%s takes it back", undo_file.n_changes, undo_file.file)
+    report_ratings(outcome)
+
+
+def preview_ratings(plan: RatingPlan) -> RatingPlan:
+    """Log what `write_ratings` would do, and return the plan."""
     for rating in plan.ratings:
-        if action.dry_run:
-            names = " and ".join(printable(sidecar.name, LONGEST_NAME) for sidecar in rating.sidecars)
-            log.info("would write %d stars for %s to %s", rating.stars, printable(rating.path, LONGEST_NAME), names)
-            continue
+        names = [printable(sidecar.name, LONGEST_NAME) for sidecar in rating.sidecars]
+        names += ["the picture itself"] * (rating.inside is not None)
+        log.info(
+            "would write %d stars for %s to %s", rating.stars, printable(rating.path, LONGEST_NAME), " and ".join(names)
+        )
+    return plan
+
+
+def write_ratings(plan: RatingPlan, undo_file: UndoFile | None) -> RatingPlan:
+    """Write the stars, and return the plan as it turned out."""
+    written: list[Rating] = []
+    by_user: list[Rating] = []
+    failures: list[str] = []
+    for rating in plan.ratings:
         try:
-            if write_rating(rating):
-                n_written += 1
-            else:
-                by_user.append(rating.path)
+            (written if write_rating(rating, undo_file) else by_user).append(rating)
         except UserError as error:
             failures.append(str(error))
-    if not action.dry_run:
-        log.info("stars written for %d pictures", n_written)
-    if by_user:
-        log.info("%d not changed because they already have your rating: %s", len(by_user), name_some(by_user))
+    log.info("stars written for %d pictures", len(written))
+    by_user_paths = [*plan.rated_by_user, *(rating.path for rating in by_user)]
+    return replace(plan, ratings=written, rated_by_user=by_user_paths, failures=plan.failures + failures)
+
+
+def report_ratings(plan: RatingPlan) -> None:
+    """Log which pictures got no stars, and why; UserError if some could not be written."""
+    if plan.rated_by_user:
+        count, names = len(plan.rated_by_user), name_some(plan.rated_by_user)
+        log.info("%d not changed because they already have your rating: %s", count, names)
     if plan.out_of_reach:
         log.warning(
-            "%d without stars because Lightroom reads no sidecar of theirs: %s",
+            "%d without stars because Lightroom reads no sidecar of theirs (--embed writes the stars inside JPEG, "
+            "TIFF, PNG and WEBP files): %s",
             len(plan.out_of_reach),
             name_some(plan.out_of_reach),
         )
-    if failures:
-        raise UserError("; ".join(failures[:3]))
+    if plan.failures:
+        more = f"; and {len(plan.failures) - 3} more" if len(plan.failures) > 3 else ""
+        raise UserError("; ".join(plan.failures[:3]) + more)
 
 
 def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
@@ -188,10 +224,27 @@ def transfer(kind: str, planned: Sequence[Group], target: Path) -> None:
 
 
 def take_back(undo_file: Path) -> None:
-    """Move the files listed in an undo file back; UserError if some of their old places are taken."""
+    """Take back what an undo file lists, moves or stars; UserError if some of it cannot be taken back."""
+    if is_rating_undo(undo_file):
+        take_stars_back(undo_file)
+        return
     back, in_the_way = transfers.undo(undo_file)
     log.info("%d files moved back", back)
     if in_the_way:
         raise UserError(
             f"not moved back because other files have their names: {name_some(in_the_way)}; move those away first"
         )
+
+
+def take_stars_back(undo_file: Path) -> None:
+    """Restore the ratings that an undo file lists; UserError if some files are left as they are."""
+    undone = undo_ratings(undo_file)
+    log.info(
+        "the earlier ratings of %d files restored; %d of these files now equal the earlier ones in every byte, "
+        "the others in pixels and metadata",
+        undone.n_restored,
+        undone.n_identical,
+    )
+    if undone.left:
+        more = f"; and {len(undone.left) - 3} more" if len(undone.left) > 3 else ""
+        raise UserError("; ".join(undone.left[:3]) + more)

@@ -124,7 +124,9 @@ class ActionSettings:
     copy_to: str | None = setting(None, "copy them to this directory, with their sub-directories")
     link_to: str | None = setting(None, "create links to them in this directory")
     move_to: str | None = setting(None, "move them to this directory and write an undo file there")
-    undo: str | None = setting(None, "move the files listed in this undo file back and do nothing else")
+    undo: str | None = setting(
+        None, "move the files listed in this undo file back, or take its stars back, and do nothing else"
+    )
     dry_run: bool = setting(False, "only print what would be copied, linked, moved or written")
     sheet: str | None = setting(None, "write a contact sheet as one self-contained HTML file, best first")
     write_xmp: bool = setting(
@@ -135,6 +137,11 @@ class ActionSettings:
         "with --write_xmp, the program that reads the stars: lightroom = photo.xmp, of raw files only; digikam = "
         "photo.jpg.xmp; the others = photo.jpg.xmp, or photo.xmp where only that exists, as without this option",
         choices=XMP_PROGRAMS,
+    )
+    embed: bool = setting(
+        False,
+        "with --xmp_for=lightroom, write the stars inside JPEG, TIFF, PNG and WEBP files; their pixels and other "
+        "metadata are verified to stay equal, and an undo file is written to the directory",
     )
 
 
