@@ -48,7 +48,7 @@ def test_blocks_after_the_last_one_wanted_are_not_computed(tmp_path, monkeypatch
     extractor = build_extractor(str(save_aim(tmp_path)), CPU)
     pixels = torch.randn(2, 3, 28, 28)
     expected = extractor.features(pixels, [0, 2, 3])
-    blocks = extractor._model.trunk["blocks"]
+    blocks = extractor.network().trunk["blocks"]
     calls = []
     for i, block in enumerate(blocks):
         block.register_forward_hook(lambda *_arguments, i=i: calls.append(i))

@@ -120,8 +120,7 @@ def test_the_weights_are_read_by_the_first_features_only(name, monkeypatch, batc
     def refuse(*_args, **_options):
         raise AssertionError("weights were read")
 
-    for module in ("custom_aesthetic.extractors.aim", "custom_aesthetic.extractors.tower"):
-        monkeypatch.setattr(f"{module}.load_tensors", refuse)
+    monkeypatch.setattr("custom_aesthetic.extractors.weights.load_tensors", refuse)
     monkeypatch.setattr("custom_aesthetic.extractors.packaged.PackagedNetwork.load", refuse)
     extractor = build_extractor(name, CPU)
     extractor.transform(make_picture())
@@ -189,8 +188,7 @@ def test_the_half_precision_of_an_accelerator_gives_nearly_the_same_features(ext
     if name == "efficientnet-lite0":  # computes in float32 everywhere
         assert build_extractor(name, torch.device("cuda")).fingerprint == extractor.fingerprint
         return
-    for module in ("aim", "tower"):
-        monkeypatch.setattr(f"custom_aesthetic.extractors.{module}.precision", lambda *_arguments: "float16")
+    monkeypatch.setattr("custom_aesthetic.extractors.weights.precision", lambda *_arguments: "float16")
     half = build_extractor(name, CPU)
     for k, expected in extractor.features(batch, [0, 1]).items():
         found = half.features(batch, [0, 1])[k]

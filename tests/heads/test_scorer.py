@@ -241,6 +241,17 @@ for name in BLOCKED:
         continue
     raise AssertionError(f'{name} is not blocked')
 """
+SCORE = """
+import warnings
+from PIL import Image, ImageFile
+import torch
+def settings():
+    pillow = [filter for filter in warnings.filters if 'PIL' in str(filter)]
+    return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, pillow, torch.get_num_threads()
+before = settings()
+print(scorer.score(sys.argv[2])[0])
+assert settings() == before == (89478485, False, [], torch.get_num_threads()), (before, settings())
+"""
 HEAVY = {"optuna", "scipy", "sklearn", "pandas", "matplotlib"}
 
 
@@ -257,7 +268,7 @@ def test_a_picture_is_scored_without_the_libraries_of_training(tmp_path: Path, f
     name = str(save_checkpoint("clip", tmp_path / "clip"))
     predictor = Predictor(24, (9, 5), generator=torch.Generator().manual_seed(5))
     save_model(tmp_path / "m.safetensors", predictor, {"feature_extractor_model": name, "hidden_states_used": "0"})
-    out = run("print(scorer.score(sys.argv[2])[0])", HEAVY, tmp_path / "m.safetensors", file)
+    out = run(SCORE, HEAVY, tmp_path / "m.safetensors", file)
     assert np.isfinite(float(out))
 
 

@@ -4,6 +4,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from custom_aesthetic.pictures.images import (
     find_images,
     open_image,
 )
+from tests.conftest import ROOT
 from tests.mutations import mutations
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -344,6 +347,42 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
     (tmp_path / "x.png").write_bytes(png_bytes(width=side, height=side, bits=8, colour_type=0, rows=rows))
 
     assert "decompression bomb" in reason(tmp_path / "x.png")
+
+
+def test_a_lower_limit_of_the_process_is_respected_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quarters().save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+
+    assert "limit of 600 pixels" in reason(tmp_path / "x.png")
+
+
+def test_the_limit_holds_in_a_process_without_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.png").write_bytes(png_bytes(width=13_400, height=13_400, bits=8, colour_type=0, rows=b"\0" * 1000))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+
+    assert "the limit is 179 million" in reason(tmp_path / "x.png")
+
+
+PROCESS = """
+import sys, warnings
+import numpy
+from PIL import Image, ImageFile
+
+def settings():
+    return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
+
+before = settings()
+from custom_aesthetic.pictures import arrays, images, thumbnails, xmp
+images.open_image(sys.argv[1])
+assert settings() == before, settings()
+"""
+
+
+def test_importing_and_opening_leave_the_settings_of_pillow_and_the_warnings_as_they_were(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "x.png")
+    command = [sys.executable, "-c", PROCESS, str(tmp_path / "x.png")]
+    done = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("size", [(1600, 1200), (1201, 2001)])

@@ -107,7 +107,7 @@ def spotlight(demo_run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             break
     try:
         assert f"http://127.0.0.1:{port}/" in output, output
-        assert "Ctrl-C stops it" in output
+        assert "press Ctrl-C to stop it" in output
         yield f"http://127.0.0.1:{port}/", process
     finally:
         if process.poll() is None:

@@ -7,19 +7,17 @@ attention, before the linear layer of the head. The modules have the names of th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from custom_aesthetic.extractors.checkpoint import Checkpoint
 from custom_aesthetic.extractors.sizes import check_sizes
 from custom_aesthetic.extractors.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform
-from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, place, precision
+from custom_aesthetic.extractors.weights import CheckpointExtractor
 
 EPS = 1e-6
 CONFIG_KEYS = ("img_size", "patch_size", "embed_dim", "num_blocks", "num_heads")
@@ -173,56 +171,34 @@ def read_config(checkpoint: Checkpoint) -> AimConfig:
     return config
 
 
-class AimExtractor:
+class AimExtractor(CheckpointExtractor):
     """Extracts features with AIM v1; by default the layers of `probe_layers` are averaged (600M: states 9 ... 4)."""
 
     default_mode = "average"
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        self.name, self.device = checkpoint.name, device
-        self._checkpoint, self._config = checkpoint, read_config(checkpoint)
-        side = self._config.img_size
-        self._transform = Transform(
-            crop=(side, side), resize=math.ceil(side / 0.875), mean=IMAGENET_MEAN, std=IMAGENET_STD
-        )
-        self._precision = precision(checkpoint.config, device)
-        self.fingerprint = f"aim; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
-        self.n_hidden_states = self._config.num_blocks
-        self.default_hidden_states = tuple(self._config.num_blocks - 1 - i for i in self._config.probe_layers) or (0,)
-        self.target_size = self._transform.target_size
-        self._model: Aim | None = None
-        self._dtype = torch.float32
-        self._loading = Lock()
+        self._config = read_config(checkpoint)
+        side, n_blocks = self._config.img_size, self._config.num_blocks
+        transform = Transform(crop=(side, side), resize=math.ceil(side / 0.875), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        self.default_hidden_states = tuple(n_blocks - 1 - layer for layer in self._config.probe_layers) or (0,)
+        super().__init__("aim", checkpoint, transform, n_hidden_states=n_blocks, device=device)
 
-    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
-        return self._transform(image, view)
+    def _needs(self, name: str) -> bool:
+        return not name.startswith("head.linear.")
 
-    @torch.inference_mode()
-    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
-        check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
-        model = self.network()
-        place(model, self.device)
-        found = model(pixels.to(self.device, self._dtype), hidden_states)
-        return {k: tensor.float() for k, tensor in found.items()}
+    def _build(self, tensors: dict[str, Tensor]) -> nn.Module:
+        with torch.device("meta"):
+            network = Aim(self._config)
+        try:
+            network.load_state_dict(
+                {name: to_dtype(tensor, self._dtype) for name, tensor in tensors.items()}, assign=True
+            )
+        except RuntimeError as error:
+            raise self._misfit(error) from error
+        return network
 
-    def network(self) -> Aim:
-        with self._loading:
-            if self._model is None:
-                tensors = load_tensors(self._checkpoint, lambda name: not name.startswith("head.linear."))
-                self._dtype = compute_dtype(self._precision, tensors)
-                with torch.device("meta"):
-                    model = Aim(self._config)
-                try:
-                    model.load_state_dict(
-                        {name: to_dtype(tensor, self._dtype) for name, tensor in tensors.items()}, assign=True
-                    )
-                except RuntimeError as error:
-                    raise UserError(
-                        f"feature extractor {self.name}: the weights do not fit config.json "
-                        f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
-                    ) from error
-                self._model = model.eval().requires_grad_(False)
-            return self._model
+    def _compute(self, network: Any, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        return network(pixels.to(self._dtype), hidden_states)
 
 
 def to_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,7 @@
-"""What each transformer block of a tower puts out, seen by hooks.
+"""The output of each transformer block of a tower, recorded by hooks.
 
-The `hidden_states` of transformers depend on the version: some versions put the normalised output in the
-place of the last block's, and some give None for a part of a model. The blocks themselves say the same in all.
+The `hidden_states` of transformers depend on its version: in some, the last one is normalised, and in some it is None
+for a part of a model. The output of the blocks is the same in all versions.
 """
 
 import operator
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 BLOCKS = ("vision_model.encoder.layers", "encoder.layers", "encoder.layer", "model.layer", "layer")
-"""Where a vision tower holds its blocks; the first that it has."""
+"""Attributes that can hold the blocks of a vision tower; the first that exists is used."""
 
 
 class BlockOutputs:

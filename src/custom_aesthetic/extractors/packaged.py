@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from custom_aesthetic.extractors.transforms import Transform
-from custom_aesthetic.extractors.weights import check_hidden_states, place
+from custom_aesthetic.extractors.weights import NetworkExtractor
 
 
 @dataclass(frozen=True)
 class PackagedNetwork:
-    """What differs between the packaged networks."""
+    """The properties of one packaged network."""
 
     name: str
     side: int
@@ -26,7 +24,7 @@ class PackagedNetwork:
     hidden_states: tuple[int, ...]
     """The default ones: the best on photographs for two judges, as measured in docs/log.md."""
     weights: str
-    """The end of the weights file's name, which the publisher made from its content."""
+    """The end of the name of the weights file: a hash of its content."""
 
     @property
     def transform(self) -> Transform:
@@ -56,7 +54,7 @@ NETWORKS = {
 }
 
 
-class PackagedExtractor:
+class PackagedExtractor(NetworkExtractor):
     """Extracts features with one of the packaged networks.
 
     Hidden state 0 is the global average of the last feature map (1280 numbers). Hidden state k, 1 ... the number of
@@ -68,39 +66,22 @@ class PackagedExtractor:
     features_thread_safe = True
 
     def __init__(self, network: PackagedNetwork, device: torch.device) -> None:
-        self.name = network.name
-        self.n_hidden_states = network.n_blocks + 1
-        self.default_hidden_states = network.hidden_states
-        self.device = device
-        self._network, self._transform = network, network.transform
-        self.target_size = self._transform.target_size
-        self.fingerprint = f"{network.name} {network.weights}; {self._transform.key}; float32"
-        self._dtype = torch.float32
-        self._model: Any = None
-        self._loading = Lock()
+        self._source, self.default_hidden_states = network, network.hidden_states
+        transform = network.transform
+        fingerprint = f"{network.name} {network.weights}; {transform.key}; float32"
+        super().__init__(network.name, fingerprint, transform, n_hidden_states=network.n_blocks + 1, device=device)
 
-    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
-        return self._transform(image, view)
+    def _load(self) -> nn.Module:
+        return self._source.load().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
-    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
-        check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
-        model = self.network()
-        place(model, self.device)
-        maps = pixels.to(self.device, self._dtype).to(memory_format=torch.channels_last)
-        maps = model._swish(model._bn0(model._conv_stem(maps)))
+    def _compute(self, network: Any, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        maps = pixels.to(self._dtype, memory_format=torch.channels_last)
+        maps = network._swish(network._bn0(network._conv_stem(maps)))
         found = {}
-        for k, block in zip(range(len(model._blocks), 0, -1), model._blocks, strict=True):
+        for k, block in zip(range(len(network._blocks), 0, -1), network._blocks, strict=True):
             maps = block(maps)
             if k in hidden_states:
-                found[k] = maps.float().mean(dim=(2, 3))
+                found[k] = maps.mean(dim=(2, 3))
         if 0 in hidden_states:
-            found[0] = model._swish(model._bn1(model._conv_head(maps))).float().mean(dim=(2, 3))
-        return {k: found[k] for k in hidden_states}
-
-    def network(self) -> Any:
-        with self._loading:
-            if self._model is None:
-                model = self._network.load().to(self._dtype)
-                self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return self._model
+            found[0] = network._swish(network._bn1(network._conv_head(maps))).mean(dim=(2, 3))
+        return found

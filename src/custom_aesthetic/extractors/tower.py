@@ -6,21 +6,19 @@ the model processes its last hidden state, so k = 0 is the model's pooled output
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors.block_outputs import BlockOutputs
-from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint
+from custom_aesthetic.extractors.checkpoint import Checkpoint
 from custom_aesthetic.extractors.naflex import NaflexTransform, naflex_transform
 from custom_aesthetic.extractors.processors import processor_config, processor_transform
 from custom_aesthetic.extractors.sizes import check_fits, check_sizes, without_code
 from custom_aesthetic.extractors.transforms import Transform
-from custom_aesthetic.extractors.weights import check_hidden_states, compute_dtype, load_tensors, place, precision
+from custom_aesthetic.extractors.weights import CheckpointExtractor
 
 NOT_VISION = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
 """Prefixes of the names of tensors that no vision tower needs; they are not read into memory."""
@@ -59,70 +57,45 @@ class TowerKind:
     """
 
 
-class Tower:
+class Tower(CheckpointExtractor):
     """Extracts features with a checkpoint of one of the kinds; by default its final output, hidden state 0."""
 
     default_hidden_states: tuple[int, ...] = (0,)
     default_mode = "join"
 
     def __init__(self, checkpoint: Checkpoint, kind: TowerKind, device: torch.device) -> None:
-        self.name, self.device = checkpoint.name, device
-        self._checkpoint, self._kind = checkpoint, kind
         check_sizes(checkpoint)
-        self.n_hidden_states = _whole_number(checkpoint, "num_hidden_layers", kind.n_blocks) + 1
-        self._transform = _transform(checkpoint, kind)
-        self._precision = precision(checkpoint.config, device)
-        self.fingerprint = f"tower; {checkpoint_fingerprint(checkpoint)}; {self._transform.key}; {self._precision}"
-        self.target_size = self._transform.target_size
-        self._model: tuple[nn.Module, BlockOutputs] | None = None
-        self._dtype = torch.float32
-        self._loading = Lock()
+        self._kind = kind
+        n_blocks = _whole_number(checkpoint, "num_hidden_layers", kind.n_blocks)
+        super().__init__("tower", checkpoint, _transform(checkpoint, kind), n_hidden_states=n_blocks + 1, device=device)
 
-    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
-        return self._transform(image, view)
+    def _needs(self, name: str) -> bool:
+        return not name.startswith(NOT_VISION) and not name.endswith(NOT_WEIGHTS)
 
-    @torch.inference_mode()
-    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
-        check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
-        (model, states), mask = self._loaded(), None
-        place(model, self.device)
-        pixels = pixels.to(self.device)
-        if isinstance(self._transform, NaflexTransform):
-            patches, mask, shapes = self._transform.patches(pixels)
-            model(patches.to(self._dtype), mask, shapes)
-        else:
-            model(pixels.to(self._dtype))
-        outputs = states.take()
-        return {k: self._kind.pool(model, outputs[-1 - k], mask).float() for k in hidden_states}
-
-    def network(self) -> nn.Module:
-        return self._loaded()[0]
-
-    def _loaded(self) -> tuple[nn.Module, BlockOutputs]:
-        with self._loading:
-            if self._model is None:
-                model = self._load().eval().requires_grad_(False)
-                self._model = model, BlockOutputs(model)
-            return self._model
-
-    def _load(self) -> nn.Module:
+    def _build(self, tensors: dict[str, Tensor]) -> nn.Module:
         from huggingface_hub.errors import StrictDataclassError
 
-        tensors = load_tensors(self._checkpoint, lambda n: not n.startswith(NOT_VISION) and not n.endswith(NOT_WEIGHTS))
-        self._dtype = compute_dtype(self._precision, tensors)
         try:
-            model, missing = self._kind.load(without_code(self._checkpoint.config), tensors, self._dtype)
+            network, missing = self._kind.load(without_code(self._checkpoint.config), tensors, self._dtype)
         except (StrictDataclassError, *CONFIG_ERRORS) as error:
-            raise UserError(
-                f"feature extractor {self.name}: the weights do not fit config.json "
-                f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
-            ) from error
+            raise self._misfit(error) from error
         if missing:
             raise UserError(
                 f"feature extractor {self.name}: the weights lack {', '.join(sorted(missing)[:3])} ({len(missing)} "
                 f"tensors in all) that a {self._checkpoint.config['model_type']} model needs; get a whole checkpoint"
             )
-        return model
+        self._outputs = BlockOutputs(network)
+        return network
+
+    def _compute(self, network: Any, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        mask = None
+        if isinstance(self._transform, NaflexTransform):
+            patches, mask, shapes = self._transform.patches(pixels)
+            network(patches.to(self._dtype), mask, shapes)
+        else:
+            network(pixels.to(self._dtype))
+        outputs = self._outputs.take()
+        return {k: self._kind.pool(network, outputs[-1 - k], mask) for k in hidden_states}
 
 
 def _transform(checkpoint: Checkpoint, kind: TowerKind) -> Transform | NaflexTransform:

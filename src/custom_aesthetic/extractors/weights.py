@@ -1,16 +1,103 @@
-"""Load the tensors of a checkpoint, unpickling nothing but tensors, and choose the precision to compute in."""
+"""The common part of all extractors: load the weights, unpickling nothing but tensors, and choose the precision."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.extractors.checkpoint import Checkpoint, weights_files
+from custom_aesthetic.extractors.checkpoint import Checkpoint, checkpoint_fingerprint, weights_files
+from custom_aesthetic.extractors.naflex import NaflexTransform
+from custom_aesthetic.extractors.transforms import Transform
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class NetworkExtractor(ABC):
+    """The common part of all extractors; `FeatureExtractor` describes the public members."""
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        transform: Transform | NaflexTransform,
+        *,
+        n_hidden_states: int,
+        device: torch.device,
+    ) -> None:
+        self.name, self.fingerprint, self.n_hidden_states, self.device = name, fingerprint, n_hidden_states, device
+        self.target_size = transform.target_size
+        self._transform = transform
+        self._network: nn.Module | None = None
+        self._dtype = torch.float32
+        self._loading = Lock()
+
+    def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
+        return self._transform(image, view)
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
+        network = self.network()
+        place(network, self.device)
+        found = self._compute(network, pixels.to(self.device), hidden_states)
+        return {k: found[k].float() for k in hidden_states}
+
+    def network(self) -> nn.Module:
+        with self._loading:
+            if self._network is None:
+                self._network = self._load().eval().requires_grad_(False)
+            return self._network
+
+    @abstractmethod
+    def _load(self) -> nn.Module:
+        """Return the network in main memory, and set `_dtype` to its precision; UserError if it cannot be loaded."""
+
+    @abstractmethod
+    def _compute(self, network: Any, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+        """Return hidden state -> features for `pixels` on the device of the network."""
+
+
+class CheckpointExtractor(NetworkExtractor):
+    """The common part of extractors whose weights are in a checkpoint."""
+
+    def __init__(
+        self,
+        family: str,
+        checkpoint: Checkpoint,
+        transform: Transform | NaflexTransform,
+        *,
+        n_hidden_states: int,
+        device: torch.device,
+    ) -> None:
+        self._checkpoint, self._precision = checkpoint, precision(checkpoint.config, device)
+        fingerprint = f"{family}; {checkpoint_fingerprint(checkpoint)}; {transform.key}; {self._precision}"
+        super().__init__(checkpoint.name, fingerprint, transform, n_hidden_states=n_hidden_states, device=device)
+
+    def _load(self) -> nn.Module:
+        tensors = load_tensors(self._checkpoint, self._needs)
+        self._dtype = compute_dtype(self._precision, tensors)
+        return self._build(tensors)
+
+    @abstractmethod
+    def _needs(self, name: str) -> bool:
+        """Return whether the network needs the tensor with this name."""
+
+    @abstractmethod
+    def _build(self, tensors: dict[str, Tensor]) -> nn.Module:
+        """Return the network with these weights, in `_dtype`; UserError if they do not fit config.json."""
+
+    def _misfit(self, error: Exception) -> UserError:
+        return UserError(
+            f"feature extractor {self.name}: the weights do not fit config.json "
+            f"({' '.join(str(error).split())[:300]}); get the checkpoint again"
+        )
 
 
 def load_tensors(checkpoint: Checkpoint, keep: Callable[[str], bool]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import stat
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +28,10 @@ CACHE_FOLDER_NAME = ".aesthetic_features"
 """Folder of the feature cache inside the picture directory; it is not searched for pictures."""
 
 MAX_PIXELS = 178_956_970
-"""A picture with more pixels (half a gigabyte as RGB) is refused as a decompression bomb."""
+"""A picture with more pixels (half a gigabyte as RGB) is refused as a decompression bomb.
+
+Pillow's limit is the same by default. It belongs to the whole process, as its warnings do, so it is not changed here.
+"""
 
 DRAFT_FACTOR = 4
 """A JPEG is decoded at half its size only if its shorter side stays at least this many times the target size.
@@ -44,12 +46,6 @@ _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 _MOST_KINDS_NAMED = 8
 _MOST_LINKS_NAMED = 3
 _KIND = re.compile(r"\.[a-z0-9]{1,12}")
-
-# Pillow warns above MAX_IMAGE_PIXELS and refuses above twice that. open_image checks the limit itself, so this warning,
-# like those about odd metadata, would only concern pictures that can be used.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(UserError):
@@ -221,7 +217,7 @@ def _opened(path: Path | str, content: bytes | None) -> Iterator[Image.Image]:
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(path, _bomb_reason("too many pixels")) from error
+        raise BadImage(path, f"refused as a decompression bomb: {_printable(str(error))}") from error
     except UnidentifiedImageError as error:
         raise BadImage(path, "not an image in a known format") from error
     except Exception as error:  # decoders are many, and raise whatever they like on damaged files

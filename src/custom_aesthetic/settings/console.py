@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from custom_aesthetic.base.errors import UserError
@@ -26,6 +27,7 @@ def run_script(run: Callable[[Sequence[str]], None], *, extra: str | None = None
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("custom_aesthetic").addHandler(handler)
     logging.getLogger("custom_aesthetic").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata and large pictures, which can be used
     listen()
     try:
         run(sys.argv[1:])
