@@ -35,7 +35,7 @@ OWNERS = {
     "uvicorn": {"base.local_server"},
     "exiv2": {"pictures.embedding"},
     "tqdm": {"base.progress"},
-    "pyarrow": {"features.parquet_parts"},
+    "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet"},
 }
 """Heavy or delicate libraries, and the packages or modules that alone may import them."""
 

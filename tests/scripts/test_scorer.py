@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -186,7 +188,7 @@ def test_pictures_far_from_the_training_are_flagged(score, colour_pictures, mode
         (["--top=0"], "at least 1"),
         (["--percentile=101"], "at most 100"),
         (["--above=99"], "none of the 24"),
-        (["-o", "scores.txt"], ".csv or .json"),
+        (["-o", "scores.txt"], ".csv or .json or .parquet"),
         (["--tpo=3"], "did you mean --top"),
         (["--undo=missing.jsonl"], "cannot be read"),
     ],
@@ -287,6 +289,35 @@ def test_groups_are_written_with_the_scores(score, alike, tmp_path):
     table = read_scores(tmp_path / "out.csv")
     assert numbers(table.paths) == [23, 19]
     assert list(table.columns["group"]) == ["group 2", "group 1"]
+
+
+def test_scores_are_written_as_parquet_too(score, alike, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    score("-o", str(tmp_path / "out.csv"), "--top=5")
+    assert score("-o", str(tmp_path / "out.parquet"), "--top=5")[0] == 0
+    table, found = read_scores(tmp_path / "out.csv"), parquet.read_table(tmp_path / "out.parquet")
+    assert found.column_names == ["relative_path", *table.columns]
+    assert found["relative_path"].to_pylist() == list(table.paths)
+    assert found["score"].to_pylist() == list(table.scores)
+    assert found["group"].to_pylist() == list(table.columns["group"])
+
+
+def test_names_that_are_not_utf8_are_written_to_parquet_as_to_json(score, colour_pictures, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    odd = os.fsdecode(b"warm/odd \xff.png")
+    try:
+        shutil.copy(colour_pictures / "warm" / "23.png", colour_pictures / odd)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    score("-o", str(tmp_path / "out.parquet"), "--top=2")
+    assert r"warm/odd \udcff.png" in parquet.read_table(tmp_path / "out.parquet")["relative_path"].to_pylist()
+
+
+def test_parquet_without_its_package_is_refused_before_any_work(score, colour_pictures, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = score("-o", "out.parquet")
+    assert (code, "-o out.parquet needs the package pyarrow" in err) == (2, True)
+    assert not (colour_pictures / ".aesthetic_features").exists()
 
 
 def test_the_sheet_shows_groups_together_in_a_frame(score, alike, tmp_path):

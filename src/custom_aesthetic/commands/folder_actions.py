@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.embedding import need_exiv2
@@ -68,8 +69,10 @@ def check_actions(arguments: FolderArguments, directory: Path) -> None:
         raise UserError(f"{' and '.join(given)} cannot be combined; give only one")
     if output is not None and Path(output).suffix.lower() not in WRITERS:
         raise UserError(
-            f"-o {output}: scores are written as CSV or JSON; end the file name with {' or '.join(WRITERS)}"
+            f"-o {output}: scores are written as CSV, JSON or Parquet; end the file name with {' or '.join(WRITERS)}"
         )
+    if output is not None and Path(output).suffix.lower() == ".parquet":
+        require("pyarrow", "tables", f"-o {output}")
     check_rating(arguments.action)
     for option in given:
         transfers.plan_transfers(directory, [], Path(getattr(arguments.action, option.removeprefix("--"))))
@@ -111,7 +114,17 @@ def print_list(scored: ScoredFolder, rows: np.ndarray) -> None:
         log.info("%8.4f  %s%s", scored.scores[row], printable(scored.paths[row], LONGEST_NAME), flag)
 
 
-WRITERS: dict[str, Callable[[Path, ScoreTable], None]] = {".csv": write_csv, ".json": write_json}
+def write_parquet(file: Path, table: ScoreTable) -> None:
+    from custom_aesthetic.integrations import score_parquet
+
+    score_parquet.write_parquet(file, table)
+
+
+WRITERS: dict[str, Callable[[Path, ScoreTable], None]] = {
+    ".csv": write_csv,
+    ".json": write_json,
+    ".parquet": write_parquet,
+}
 """Suffix of the file for the scores -> what writes it."""
 
 

@@ -9,22 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.files import in_folder_or_here
-from custom_aesthetic.labelling.score_files import ScoreFiles, open_score_files
+from custom_aesthetic.labelling.score_files import ScoreFiles, find_log, open_score_files
 from custom_aesthetic.labelling.session import PairPlan, Session, with_names
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
 from custom_aesthetic.scores.prior import standardised, starting_prior, to_units
-from custom_aesthetic.settings.scorers import ABArguments
+from custom_aesthetic.scores.score_files import name_some
+from custom_aesthetic.settings.scorers import ABArguments, ComparisonSettings
 
 log = logging.getLogger(__name__)
 
 
 def score_by_comparisons(arguments: ABArguments) -> None:
     """Serve the page until the user finishes; with `--recompute`, only compute the scores from the log."""
+    images = arguments.images
+    if images.pairs is not None:
+        export_pairs(images, Path(images.pairs))
+        if not images.recompute:
+            return
     session = open_session(arguments)
-    if arguments.images.recompute:
+    if images.recompute:
         session.update()
         log.info("%s", describe(session))
         return
@@ -32,7 +39,7 @@ def score_by_comparisons(arguments: ABArguments) -> None:
     from custom_aesthetic.labelling.server import ABServer, serve
 
     listener = open_socket(arguments.page.port, advice="; is the page already open?")
-    server = ABServer(session, Path(arguments.images.directory))
+    server = ABServer(session, Path(images.directory))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     listener.listen()
     log.info("%s\nopen %s (q there or Ctrl-C here ends)", describe(session), address)
@@ -50,15 +57,40 @@ def open_session(arguments: ABArguments) -> Session:
     if len(paths) < 2:
         raise UserError(f"{len(paths)} picture(s) in {directory}; at least 2 are needed; check -d")
     files = open_score_files(directory, images.scores)
-    comparisons = ComparisonLog(files.log)
-    for other in images.merge:
-        log.info("%d row(s) added from %s", merge_log(comparisons, Path(other)), other)
-    if comparisons.n_unreadable:
-        log.warning("%s: %d line(s) cannot be read and are left out", files.log, comparisons.n_unreadable)
+    comparisons = open_log(files.log, images.merge)
     plan = make_plan(directory, paths, files, first_guesses(directory, paths, arguments))
     plan = replace(plan, strategy=images.strategy, number_to_compare=images.number_to_compare)
     named = [name for row in comparisons.choices() for name in (row.winner, row.loser)]
     return Session(with_names(plan, named), files, comparisons)
+
+
+def open_log(file: Path, merge: Sequence[str]) -> ComparisonLog:
+    """Return the log of choices, with those of other logs added."""
+    comparisons = ComparisonLog(file)
+    for other in merge:
+        log.info("%d row(s) added from %s", merge_log(comparisons, Path(other)), other)
+    if comparisons.n_unreadable:
+        log.warning("%s: %d line(s) cannot be read and are left out", file, comparisons.n_unreadable)
+    return comparisons
+
+
+def export_pairs(images: ComparisonSettings, file: Path) -> None:
+    """Write the choices of the log as preference pairs, without a page."""
+    if file.suffix.lower() != ".parquet":
+        raise UserError(f"--pairs={file}: pairs are written as Parquet; end the file name with .parquet")
+    require("pyarrow", "tables", "--pairs")
+    from custom_aesthetic.integrations.preference_pairs import preferences, write_pairs
+
+    directory = Path(images.directory)
+    comparisons = open_log(find_log(directory, images.scores), images.merge)
+    pairs = preferences(comparisons.choices())
+    if not pairs:
+        raise UserError(f"no choices in {comparisons.file}; make some, or give another log with --merge")
+    written = write_pairs(file, directory, set(find_images(directory)), pairs)
+    log.info("%d pairs of %d choices written to %s", written.n_pairs, comparisons.n_choices, file)
+    if written.n_left_out:
+        named = name_some([f"{path} ({reason})" for path, reason in written.missing.items()])
+        log.warning("%d pairs left out because of pictures that cannot be used: %s", written.n_left_out, named)
 
 
 @dataclass(frozen=True)

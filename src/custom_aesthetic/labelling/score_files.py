@@ -47,7 +47,16 @@ def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
     )
     starts = [one for one in starts if one.suffix in (".json", ".csv")]
     start = read_scores(starts[-1]) if starts else None
-    return ScoreFiles(files[0], files[1], file.parent / LOG_NAME, start)
+    return ScoreFiles(files[0], files[1], log_beside(file), start)
+
+
+def find_log(directory: Path, name: str | None) -> Path:
+    """Return the path of the log of a session, which may not exist; `name` is that of the score file."""
+    return log_beside(_score_file(directory, name))
+
+
+def log_beside(score_file: Path) -> Path:
+    return score_file.parent / LOG_NAME
 
 
 def _score_file(directory: Path, name: str | None) -> Path:

@@ -39,6 +39,11 @@ class ComparisonSettings:
     )
     merge: tuple[str, ...] = setting((), "add the choices of another comparisons.csv first; can be given several times")
     recompute: bool = setting(False, "compute the scores from comparisons.csv, write them and stop, without a page")
+    pairs: str | None = setting(
+        None,
+        "write the choices of comparisons.csv to this .parquet file as preference pairs with the pictures themselves, "
+        "for DPO and reward models, and stop, without a page",
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class FolderSettings:
     )
     output: str | None = setting(
         None,
-        "file for the scores, .csv or .json, best first; without it and without an action, the scores are printed",
+        "file for the scores, .csv, .json or .parquet; without it and without an action, the scores are printed",
         short="-o",
     )
 
