@@ -20,6 +20,7 @@ from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.console import run_script
+from tests.integrations.immich_stand_in import KEY, Immich, serve
 from tests.mean_colour import MeanColour
 
 
@@ -373,3 +374,25 @@ def test_stars_inside_pictures_are_taken_back_by_the_command_that_the_output_nam
     assert "ratings of 25 files restored" in out
     assert [read_stars(colour_pictures / path) for path in paths] == [None] * 24
     assert not list(colour_pictures.rglob("*.xmp"))
+
+
+def test_the_best_are_rated_in_immich_and_put_into_an_album(score, colour_pictures, monkeypatch):
+    immich = Immich()
+    ids = {path: immich.upload((colour_pictures / path).read_bytes()) for path in find_images(colour_pictures)}
+    server = serve(immich)
+    address = f"--immich=http://127.0.0.1:{server.server_port}"
+    code, _, err = score(address, "--top=2")
+    assert (code, "IMMICH_API_KEY" in err, immich.requests) == (2, True, [])
+    monkeypatch.setenv("IMMICH_API_KEY", KEY)
+    assert score(address, "--top=2")[0] == 0
+    assert score("--immich_album=Mine", address)[0] == 0
+    server.shutdown()
+    server.server_close()
+    assert immich.problems == []
+    given = [immich.rating(ids[path]) for path in sorted(ids, key=lambda path: int(Path(path).stem))]
+    assert [given.count(k) for k in range(1, 6)] == [5, 5, 5, 5, 4]
+    assert {album["albumName"]: len(album["ids"]) for album in immich.albums.values()} == {
+        "Selected from pictures": 2,
+        "Mine": 24,
+    }
+    assert score("--immich_album=Mine")[0] == 2

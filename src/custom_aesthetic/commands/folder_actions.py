@@ -13,6 +13,7 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.text import printable
+from custom_aesthetic.integrations.immich_job import make_client, rate_in_immich
 from custom_aesthetic.pictures import transfers
 from custom_aesthetic.pictures.embedding import need_exiv2
 from custom_aesthetic.pictures.rating_undo import UndoFile, is_rating_undo, undo_file_of_ratings, undo_ratings
@@ -21,7 +22,7 @@ from custom_aesthetic.pictures.transfers import Group
 from custom_aesthetic.report.contact_sheet import SheetPicture, write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
 from custom_aesthetic.scores.selection import stars
-from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments
+from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ def act(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> N
     if action.sheet is not None:
         first = "best" if arguments.selection.worst is None else "worst"
         make_sheet(Path(action.sheet), scored, rows, f"{first} first")
+    if action.immich is not None:  # before --embed, which changes the content by which Immich finds a picture
+        rate_there(scored, rows, arguments)
     if action.write_xmp:
         rate(scored, rows, action)
     if output is None and action == ActionSettings():
@@ -79,13 +82,17 @@ def check_actions(arguments: FolderArguments, directory: Path) -> None:
 
 
 def check_rating(action: ActionSettings) -> None:
-    """Raise UserError for options of `--write_xmp` that cannot work."""
+    """Raise UserError for options of `--write_xmp` and `--immich` that cannot work."""
     if action.xmp_for is not None and not action.write_xmp:
         raise UserError(f"--xmp_for={action.xmp_for} goes with --write_xmp; add that")
     if action.embed and action.xmp_for != LIGHTROOM:
         raise UserError(f"--embed goes with --write_xmp --xmp_for={LIGHTROOM}, the program that needs it; add these")
     if action.embed and not action.dry_run:
         need_exiv2()
+    if action.immich is not None:
+        make_client(action.immich)
+    elif action.immich_album is not None:
+        raise UserError("--immich_album goes with --immich, the address of the server; add that")
 
 
 def transfer_options(action: ActionSettings) -> list[str]:
@@ -142,11 +149,25 @@ def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray, order: str) -
         log.warning("not on the sheet because they cannot be read: %s", name_some(missing))
 
 
+def rate_there(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> None:
+    """Write stars for the selected pictures to Immich, and put them into an album."""
+    assert arguments.action.immich is not None
+    album = arguments.action.immich_album
+    if album is None and arguments.selection != SelectionSettings():
+        album = f"Selected from {scored.directory.resolve().name}"
+    client = make_client(arguments.action.immich)
+    rate_in_immich(client, scored.directory, stars_of(scored, rows), album, dry_run=arguments.action.dry_run)
+
+
+def stars_of(scored: ScoredFolder, rows: np.ndarray) -> dict[str, int]:
+    """Return the stars of the selected pictures, 1 ... 5 by fifths of all scores."""
+    given = stars(scored.scores)
+    return {scored.paths[row]: int(given[row]) for row in rows}
+
+
 def rate(scored: ScoredFolder, rows: np.ndarray, action: ActionSettings) -> None:
     """Write stars, by fifths of all scores, for the selected pictures, where photo programs read them."""
-    given = stars(scored.scores)
-    wanted = {scored.paths[row]: int(given[row]) for row in rows}
-    plan = plan_ratings(scored.directory, wanted, program=action.xmp_for, embed=action.embed)
+    plan = plan_ratings(scored.directory, stars_of(scored, rows), program=action.xmp_for, embed=action.embed)
     undo_file = UndoFile(undo_file_of_ratings(scored.directory, datetime.now())) if action.embed else None
     try:
         outcome = preview_ratings(plan) if action.dry_run else write_ratings(plan, undo_file)

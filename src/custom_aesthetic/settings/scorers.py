@@ -124,7 +124,7 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class ActionSettings:
-    """Actions on the selected pictures; no picture is ever overwritten or changed"""
+    """Actions on the selected pictures; no picture is ever overwritten, and its pixels never change"""
 
     copy_to: str | None = setting(None, "copy them to this directory, with their sub-directories")
     link_to: str | None = setting(None, "create links to them in this directory")
@@ -147,6 +147,16 @@ class ActionSettings:
         False,
         "with --xmp_for=lightroom, write the stars inside JPEG, TIFF, PNG and WEBP files; their pixels and other "
         "metadata are verified to stay equal, and an undo file is written to the directory",
+    )
+    immich: str | None = setting(
+        None,
+        "address of an Immich server, http://photos.local:2283: write the stars there, to the pictures that it has; "
+        "ratings of yours are kept; the environment variable IMMICH_API_KEY holds an API key",
+    )
+    immich_album: str | None = setting(
+        None,
+        "with --immich, the album that gets the selected pictures; if not given, a selection is put into the album "
+        "'Selected from FOLDER'",
     )
 
 
