@@ -37,6 +37,7 @@ BATCH = 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=DATA, help="folder of photographs")
+    parser.add_argument("--pictures", type=int, default=48, help="how many of them to send")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument(
@@ -46,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         model = Path(name) / "model.safetensors"
         save_model(model, Predictor(N_FEATURES, (300, 100)).eval(), KNOWN)
-        files = write_jpegs(arguments.photos, Path(name), arguments.side)
+        files = write_jpegs(arguments.photos, Path(name), arguments.side)[: arguments.pictures]
         scorer = Scorer.load(model)
         with serving(model) as address, contextlib.ExitStack() as clients:
             asking = [
