@@ -224,6 +224,6 @@ def test_few_pictures_and_equal_scores_are_said_in_words(
     rows = [f"{path},5" for path in paths_in(pictures)[-n_images:]]
     (pictures / "scores.csv").write_text("\n".join(["relative_path,score", *rows]))
     analyse("-d=pictures", "-m=model.safetensors", "--report=report.html", "--directories")
-    assert "Too few scores differ" in caplog.text
+    assert "Too few different scores" in caplog.text
     visible = re.sub("<style>.*?</style>|<.*?>", "", Path("report.html").read_text(), flags=re.DOTALL)
     assert not re.search(r"\bnan\b", visible + caplog.text)

@@ -1,4 +1,4 @@
-"""Baselines: they learn what can be learnt, see nothing but the training images, and their short cuts are exact."""
+"""Baselines: they learn a planted relation, use only the training images, and their fast formulas are exact."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TEST = np.arange(150, 200)
 
 
 def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features (200, 30) in odd units, one constant, and scores that follow two of them, with a little noise."""
+    """Return features (200, 30) in various units, one constant, and scores that depend on two of them, with noise."""
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(200, 30))
     scores = 50 + 10 * (features[:, 0] - features[:, 1] + 0.3 * generator.normal(size=200))
@@ -22,7 +22,7 @@ def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return (features * np.logspace(-2, 3, 30) + 4).astype(np.float32), scores
 
 
-def test_all_but_the_mean_learn_a_planted_relation_in_the_units_of_the_scores() -> None:
+def test_all_baselines_learn_a_planted_relation_in_the_units_of_the_scores() -> None:
     features, scores = planted()
     found = fit_baselines(features, scores, TRAIN)
     assert list(found) == ["ridge", "SVR", "kernel ridge"]
@@ -32,7 +32,7 @@ def test_all_but_the_mean_learn_a_planted_relation_in_the_units_of_the_scores() 
         assert metrics.mse(scores[TEST], found[name][TEST]) < 0.35 * np.var(scores[TEST])
 
 
-def test_ridge_is_that_of_scikit_learn() -> None:
+def test_ridge_equals_that_of_scikit_learn() -> None:
     features, scores = planted()
     mean, scale = features[TRAIN].mean(0), features[TRAIN].std(0)
     scale[5] = np.inf
@@ -42,7 +42,7 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(found, ridge.predict(standardised), rtol=1e-3)
 
 
-def test_ridge_with_more_features_than_images_chooses_the_penalty_of_scikit_learn() -> None:
+def test_ridge_with_more_features_than_images_chooses_the_same_penalty_as_scikit_learn() -> None:
     generator = np.random.default_rng(3)
     features = generator.normal(size=(60, 200))
     scores = features[:, :20].sum(1) + 3 * generator.normal(size=60) + 50
@@ -53,7 +53,7 @@ def test_ridge_with_more_features_than_images_chooses_the_penalty_of_scikit_lear
     np.testing.assert_allclose(found, ridge.predict(standardised), rtol=2e-3)
 
 
-def test_left_out_errors_are_those_of_leaving_each_image_out() -> None:
+def test_left_out_errors_equal_those_of_refitting_without_each_image() -> None:
     generator = np.random.default_rng(1)
     rows, scores = generator.normal(size=(12, 20)), generator.normal(size=12)
     likeness, penalties = 100 + rows @ rows.T / 20, np.array([0.01, 0.3, 5.0])
@@ -69,7 +69,7 @@ def test_left_out_errors_are_those_of_leaving_each_image_out() -> None:
 
 
 @pytest.mark.parametrize(("noise", "n_images"), [(0.01, 60), (1.0, 83), (3.0, 4), (10.0, 101)])
-def test_svr_has_the_penalty_that_leaving_out_each_fold_chooses(noise: float, n_images: int) -> None:
+def test_svr_has_the_penalty_chosen_by_cross_validation(noise: float, n_images: int) -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(size=(n_images, 20))
     scores = features[:, 0] * 3 + noise * generator.normal(size=n_images)
@@ -95,7 +95,7 @@ def test_svr_has_the_penalty_that_leaving_out_each_fold_chooses(noise: float, n_
     np.testing.assert_allclose(fit_baselines(features, scores, np.arange(n_images))["SVR"], found, rtol=1e-2, atol=0.02)
 
 
-def test_nothing_but_the_training_images_is_learnt_from() -> None:
+def test_baselines_learn_only_from_the_training_images() -> None:
     features, scores = planted()
     changed = scores.copy()
     changed[TEST] = -1e6
@@ -109,7 +109,7 @@ def test_nothing_but_the_training_images_is_learnt_from() -> None:
         np.testing.assert_allclose(found[TRAIN], fit_baselines(features, scores, TRAIN)[name][TRAIN])
 
 
-def test_more_training_images_than_kernels_can_hold_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_training_images_a_sample_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST_TRAINING_IMAGES", 100)
     monkeypatch.setattr(baselines, "MOST_SEARCHED_IMAGES", 60)
     monkeypatch.setattr(baselines, "ROWS_AT_ONCE", 64)
@@ -121,14 +121,14 @@ def test_more_training_images_than_kernels_can_hold_are_sampled(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("train", [np.arange(3), np.arange(4)])
-def test_where_nothing_can_be_learnt_there_is_the_mean_alone(train: np.ndarray) -> None:
+def test_there_are_no_baselines_if_nothing_can_be_learnt(train: np.ndarray) -> None:
     features = np.random.default_rng(0).normal(size=(6, 3))
     scores = np.array([1.0, 1, 1, 1, 2, 3])
     assert list(fit_baselines(features, scores, train)) == []
     assert list(fit_baselines(np.ones((6, 3)), np.arange(6.0), np.arange(5))) == []
 
 
-def test_a_baseline_is_better_only_where_that_is_significant() -> None:
+def test_a_baseline_is_called_better_only_if_the_difference_is_significant() -> None:
     generator = np.random.default_rng(0)
     scores = generator.normal(size=100)
     model = scores + 1.5 * generator.normal(size=100)

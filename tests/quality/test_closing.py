@@ -1,4 +1,4 @@
-"""What a training says at its end beyond the statistics lines."""
+"""Evaluation of a model at the end of a training: the images it is judged by, its intervals, baselines and verdict."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ N_IMAGES = 120
 
 
 def judged(split: list[str], *, folded: bool = False, noise: float = 0.1, sigma: float | None = None) -> Judged:
-    """A model whose scores are the true ones and some noise; the features hold the scores."""
+    """Return a model that predicts the true scores with some noise; one of the features is the score."""
     generator = np.random.default_rng(0)
     scores = generator.normal(5, 2, N_IMAGES)
     features = np.stack([scores, *generator.normal(size=(4, N_IMAGES))], axis=1) + generator.normal(size=(N_IMAGES, 5))
@@ -48,7 +48,7 @@ def split_of(**shares: int) -> list[str]:
 
 
 def folded(noise: float = 0.1) -> Judged:
-    """A model that knows every score by heart, and out of fold predicts with some noise."""
+    """Return a model that has memorised every score, and whose out-of-fold predictions have some noise."""
     known = judged(split_of(train=80, eval=40), folded=True, noise=0.0)
     rows = np.arange(N_IMAGES)
     folds = [(rows[rows % 4 != fold], rows[rows % 4 == fold]) for fold in range(4)]
@@ -56,7 +56,7 @@ def folded(noise: float = 0.1) -> Judged:
     return replace(known, out_of_fold=unseen, folds=folds)
 
 
-def test_the_test_set_is_believed_before_the_eval_set_unless_it_is_tiny() -> None:
+def test_the_test_set_takes_precedence_over_the_eval_set_unless_it_is_tiny() -> None:
     both = judged(split_of(train=60, eval=30, test=30)).believed
     assert both is not None
     assert both.name == "Test"
@@ -67,19 +67,19 @@ def test_the_test_set_is_believed_before_the_eval_set_unless_it_is_tiny() -> Non
         assert only_eval.name == "Eval"
 
 
-def test_pictures_that_were_learnt_from_are_judged_out_of_fold_alone() -> None:
+def test_pictures_that_the_model_learnt_from_are_only_judged_out_of_fold() -> None:
     model = folded(noise=2.0)
     found = find_out(model)
     assert found.believed is not None and found.share is not None
     assert found.believed.name == "Out of fold"
     assert len(found.believed.rows) == N_IMAGES
-    assert 0.6 < found.share.low < found.share.value < found.share.high < 0.9, "by heart it would be 1"
+    assert 0.6 < found.share.low < found.share.value < found.share.high < 0.9, "memorised scores would give 1"
     (line,) = statistics_lines(model)
     assert line.startswith("Out of fold :   120 images")
     assert not any("AB 100" in line for line in closing_lines(found))
 
 
-def test_without_out_of_fold_predictions_a_model_that_has_seen_all_is_not_judged() -> None:
+def test_a_model_that_has_learnt_from_all_pictures_is_not_judged_without_out_of_fold_predictions() -> None:
     seen = judged(split_of(train=80, eval=40), folded=True)
     assert seen.believed is None
     assert seen.learnt.tolist() == list(range(120))
@@ -97,7 +97,7 @@ def test_baselines_are_judged_by_the_same_folds_as_the_model() -> None:
     np.testing.assert_allclose(found.baselines["SVR"][left_out], expected)
 
 
-def test_a_good_model_earns_its_keep_and_a_bad_one_is_told_what_to_do() -> None:
+def test_a_model_is_compared_with_baselines_and_a_worse_one_gets_advice() -> None:
     good, bad = (
         list(baseline_lines(find_out(judged(split_of(train=60, eval=60), noise=noise)))) for noise in (0.1, 20.0)
     )
@@ -107,7 +107,7 @@ def test_a_good_model_earns_its_keep_and_a_bad_one_is_told_what_to_do() -> None:
     assert "--trials" in bad[-1]
 
 
-def test_intervals_hold_the_figure_and_sigma_is_checked() -> None:
+def test_the_interval_contains_the_figure_and_sigma_is_checked() -> None:
     lines = list(closing_lines(find_out(judged(split_of(train=60, eval=60), noise=1.0, sigma=0.1))))
     assert lines[0].startswith("Eval 95 % intervals: spearman 0.")
     low, high = (float(part) for part in lines[0].split("spearman ")[1].split(",")[0].split(" ... "))
@@ -117,7 +117,7 @@ def test_intervals_hold_the_figure_and_sigma_is_checked() -> None:
     assert not any("nan" in line for line in lines)
 
 
-def test_the_verdict_is_three_sentences_less_what_choosing_adds() -> None:
+def test_the_verdict_has_three_sentences_and_subtracts_the_flattery() -> None:
     model = folded(noise=2.0)
     words = verdict(find_out(model, flattery=0.02), richer="do more")
     share = metrics.ab(model.scores, folded(noise=2.0).out_of_fold)
@@ -127,17 +127,17 @@ def test_the_verdict_is_three_sentences_less_what_choosing_adds() -> None:
     assert "Next, " in words
 
 
-def test_a_test_set_is_not_corrected_for_a_choice_that_it_took_no_part_in() -> None:
+def test_the_flattery_is_not_subtracted_on_a_test_set() -> None:
     model = judged(split_of(train=60, eval=30, test=30), noise=2.0)
     assert find_out(model, flattery=0.1).share == find_out(model).share
 
 
-def test_the_verdict_names_the_limit_of_noisy_scores_and_the_simple_method_that_is_better() -> None:
+def test_the_verdict_names_the_noise_ceiling_and_a_better_simple_method() -> None:
     noisy = folded(noise=0.1)
     sure = replace(noisy, table=noisy.table.with_column("score_sigma", [2.0] * N_IMAGES))
     words = verdict(find_out(sure), richer="")
     assert "a perfect model would reach" in words.lower()
-    assert "comparing the same pictures more often" in words
+    assert "compare the same pictures more often" in words
     assert "more --trials" in verdict(find_out(folded(noise=30.0)), richer="")
 
 
@@ -148,10 +148,12 @@ def test_the_ceiling_falls_with_the_noise_of_the_scores() -> None:
     assert few < many <= 1
     ratings = table.with_column("score_sd", ["2.0"] * N_IMAGES).with_column("comparisons", [100] * N_IMAGES)
     assert spearman_of(ratings) < 1
-    assert find_ceiling(table.with_column("comparisons", [20] * N_IMAGES)) is None, "of scores on an unknown scale"
+    assert find_ceiling(table.with_column("comparisons", [20] * N_IMAGES)) is None, (
+        "a count does not reveal the uncertainty"
+    )
 
 
-def test_the_raw_log_of_choices_tells_the_ceiling_too() -> None:
+def test_the_ceiling_is_also_found_from_the_log_of_choices() -> None:
     table = judged(split_of(train=120)).table
     generator = np.random.default_rng(1)
 

@@ -1,4 +1,4 @@
-"""Intervals: the fast counts against slow resampling, and that they hold the truth as often as they say."""
+"""Confidence intervals: fast resampling equals slow resampling, and the intervals have their nominal coverage."""
 
 import math
 
@@ -32,7 +32,7 @@ def noisy_copy(scores: np.ndarray, noise: float, seed: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=40)
 @given(few_values, st.integers(0, 99))
-def test_resampled_figures_are_those_of_the_images_repeated(pairs: list[tuple[int, int]], seed: int) -> None:
+def test_resampled_figures_equal_those_of_repeated_images(pairs: list[tuple[int, int]], seed: int) -> None:
     scores, predictions = np.array(pairs, dtype=float).T
     counts = draw_counts(len(scores), 5, seed)
     assert (counts.sum(1) == len(scores)).all()
@@ -47,7 +47,7 @@ def test_resampled_figures_are_those_of_the_images_repeated(pairs: list[tuple[in
 
 
 @pytest.mark.parametrize("interval", [spearman_interval, ab_interval])
-def test_an_interval_surrounds_its_figure_and_repeats_under_its_seed(interval) -> None:  # type: ignore[no-untyped-def]
+def test_an_interval_contains_its_figure_and_is_reproducible(interval) -> None:  # type: ignore[no-untyped-def]
     scores = np.random.default_rng(0).normal(size=80)
     predictions = noisy_copy(scores, 1, 1)
     found = interval(scores, predictions)
@@ -58,15 +58,15 @@ def test_an_interval_surrounds_its_figure_and_repeats_under_its_seed(interval) -
     assert wider.low < found.low < found.high < wider.high
 
 
-def test_the_figures_are_the_metrics_themselves() -> None:
+def test_the_figures_equal_the_metrics() -> None:
     scores = np.random.default_rng(0).normal(size=40)
     predictions = noisy_copy(scores, 1, 1)
     assert spearman_interval(scores, predictions).value == metrics.spearman(scores, predictions).statistic
     assert ab_interval(scores, predictions).value == pytest.approx(metrics.ab(scores, predictions))
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    """Scores and predictions of correlation 0.7: Spearman 6/pi asin(0.35) and AB 1/2 + asin(0.7)/pi exactly."""
+def test_intervals_contain_the_truth_about_as_often_as_their_level() -> None:
+    """With a correlation of 0.7 the true values are 6/pi asin(0.35) for Spearman and 1/2 + asin(0.7)/pi for AB."""
     true_spearman, true_ab = 6 / math.pi * math.asin(0.35), 0.5 + math.asin(0.7) / math.pi
     generator = np.random.default_rng(0)
     held = []
@@ -80,14 +80,14 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.parametrize("interval", [spearman_interval, ab_interval])
-def test_blocks_of_many_images_say_what_the_bootstrap_says(interval) -> None:  # type: ignore[no-untyped-def]
+def test_for_many_images_the_intervals_agree_with_the_bootstrap(interval) -> None:  # type: ignore[no-untyped-def]
     scores = np.random.default_rng(0).normal(size=BOOTSTRAP_UP_TO + 1)
     predictions = noisy_copy(scores, 1, 1)
     blocks, bootstrap = interval(scores, predictions), interval(scores[:-1], predictions[:-1], n_resamples=200)
     assert blocks.high - blocks.low == pytest.approx(bootstrap.high - bootstrap.low, rel=0.35)
 
 
-def test_a_paired_difference_is_found_where_single_intervals_overlap() -> None:
+def test_a_paired_difference_can_be_significant_although_the_intervals_overlap() -> None:
     scores = np.random.default_rng(0).normal(size=200)
     better = noisy_copy(scores, 1, 1)
     worse = noisy_copy(better, 0.4, 2)
@@ -98,24 +98,24 @@ def test_a_paired_difference_is_found_where_single_intervals_overlap() -> None:
     assert spearman_difference(scores, worse, better).high < 0
 
 
-def test_two_models_of_equal_worth_do_not_differ() -> None:
+def test_two_equally_good_models_rarely_differ_significantly() -> None:
     generator = np.random.default_rng(0)
     wrong = 0
     for seed in range(60):
         scores = generator.normal(size=60)
         first, second = scores + generator.normal(size=(2, 60))
         wrong += excludes_zero(spearman_difference(scores, first, second, seed=seed, n_resamples=200))
-    assert wrong <= 9  # 3 are expected; 10 or more happen once in a thousand times
+    assert wrong <= 9  # 3 are expected; 10 or more have a probability of 0.001
 
 
-def test_a_model_does_not_differ_from_itself_in_other_units() -> None:
+def test_a_model_does_not_differ_from_a_rescaled_copy() -> None:
     scores = np.random.default_rng(0).normal(size=50)
     predictions = noisy_copy(scores, 1, 1)
     assert spearman_difference(scores, predictions, 3 * predictions + 1) == Interval(0, 0, 0)
 
 
 @pytest.mark.parametrize("interval", [spearman_interval, ab_interval])
-def test_too_few_images_have_a_figure_but_no_ends(interval) -> None:  # type: ignore[no-untyped-def]
+def test_too_few_images_have_a_figure_but_no_interval(interval) -> None:  # type: ignore[no-untyped-def]
     found = interval(np.array([1.0, 2, 3]), np.array([1.0, 2, 3]))
     assert found.value == 1
     assert math.isnan(found.low)

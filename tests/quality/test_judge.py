@@ -1,4 +1,4 @@
-"""The judge of a head."""
+"""The judge of heads: metrics on each set, and the check of scores before a training."""
 
 import math
 
@@ -17,7 +17,7 @@ def judge(scores: np.ndarray = SCORES, weights: np.ndarray | None = None) -> Jud
     return Judge(scores, rows, 2.5, weights)
 
 
-def test_every_metric_is_measured_on_every_set() -> None:
+def test_every_metric_is_computed_on_every_set() -> None:
     outputs = (SCORES + np.array([0, 0, 0, 0, 4, 0]))[:, None]
     found = judge(weights=np.full(6, 0.5)).measure_all(("mse", "wmse", "ab", "accuracy", "spearman"), outputs)
     assert found["train_mse"] == 0
@@ -35,14 +35,14 @@ def test_an_undefined_metric_is_left_out() -> None:
     assert set(found) == {"train_mse", "eval_mse", "full_mse"}
 
 
-def test_nll_takes_the_heads_own_sigma_else_its_error_on_the_training_images() -> None:
+def test_nll_uses_the_sigma_output_or_else_the_error_on_the_training_images() -> None:
     outputs = np.stack([SCORES + 1, np.full(6, 1.0)], axis=1)
-    own = judge().measure_all(("nll",), np.stack([SCORES + 1, np.full(6, 2.0)], axis=1))["eval_nll"]
-    assert own == pytest.approx(0.5 * (math.log(4) + 1 / 4))
+    with_sigma = judge().measure_all(("nll",), np.stack([SCORES + 1, np.full(6, 2.0)], axis=1))["eval_nll"]
+    assert with_sigma == pytest.approx(0.5 * (math.log(4) + 1 / 4))
     assert judge().measure_all(("nll",), outputs[:, :1])["eval_nll"] == pytest.approx(0.5)
 
 
-def test_measure_asks_only_for_the_rows_of_its_set() -> None:
+def test_measure_computes_only_the_outputs_of_its_set() -> None:
     asked = []
 
     def outputs_of(rows: torch.Tensor) -> torch.Tensor:
@@ -56,13 +56,13 @@ def test_measure_asks_only_for_the_rows_of_its_set() -> None:
 @pytest.mark.parametrize(
     ("scores", "changes", "words"),
     [
-        (SCORES, {"wanted": ("wmse",)}, "needs a weight column"),
+        (SCORES, {"wanted": ("wmse",)}, "needs a column weight"),
         (np.array([1.0, 1, 1, 1, 2, 3]), {"loss_model": "ab"}, "all training scores are equal"),
         (np.array([1.0, 2, 3, 4, 5, 5]), {"metric": "spearman"}, "spearman is undefined on the eval set"),
         (np.array([1.0, 2, 3, 4, 5, 5]), {"metric": "ab"}, "ab is undefined on the eval set"),
     ],
 )
-def test_what_cannot_be_had_from_the_scores_is_told_before_training(
+def test_a_loss_or_metric_that_cannot_be_computed_is_an_error_before_training(
     scores: np.ndarray, changes: dict, words: str
 ) -> None:
     options = {"loss_model": "mse", "metric": "mse", "set_for_scoring": "eval", "wanted": (), **changes}

@@ -1,4 +1,4 @@
-"""The learning curve: its law is found again, it promises what comes true, and it admits what it cannot tell."""
+"""The learning curve: it recovers a known law, its estimates come true, and it gives none if it cannot."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SIZES = (30, 45, 65, 90, 130)
 
 
 def world(n_images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n_images, 120) and scores that follow all of them a little, with some noise."""
+    """Return features (n_images, 120) and scores that depend a little on each of them, with some noise."""
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(n_images, 120))
     weights = np.random.default_rng(99).normal(size=120)
@@ -19,19 +19,19 @@ def world(n_images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("ceiling", "drop", "exponent"), [(0.8, 2.0, 0.7), (1.0, 1.5, 0.3), (0.6, 0.0, 0.5)])
-def test_a_law_is_found_from_its_own_points(ceiling: float, drop: float, exponent: float) -> None:
+def test_a_law_is_recovered_from_points_on_it(ceiling: float, drop: float, exponent: float) -> None:
     spearmans = ceiling - drop * np.array(SIZES, dtype=float) ** -exponent
     found = fit_law(SIZES, spearmans)
     further = 500.0
     assert found[0] - found[1] * further ** -found[2] == pytest.approx(ceiling - drop * further**-exponent, abs=1e-3)
 
 
-def test_a_falling_curve_promises_nothing_and_no_law_passes_one() -> None:
+def test_a_falling_curve_has_no_drop_and_no_ceiling_exceeds_one() -> None:
     assert fit_law(SIZES, np.array([0.8, 0.79, 0.78, 0.77, 0.76]))[1] == 0
     assert fit_law(SIZES, np.array([0.1, 0.3, 0.5, 0.7, 0.95]))[0] <= 1
 
 
-def test_what_is_promised_comes_true() -> None:
+def test_the_estimated_gain_comes_true() -> None:
     features, scores = world(2600)
     rows, fresh = np.arange(200), np.arange(600, 2600)
     reached = {
@@ -51,7 +51,7 @@ def test_what_is_promised_comes_true() -> None:
     assert "simpler model" in str(found)
 
 
-def test_only_the_rows_given_are_used_and_a_seed_repeats() -> None:
+def test_only_the_given_rows_are_used_and_a_seed_makes_it_reproducible() -> None:
     features, scores = world(120)
     rows = np.arange(0, 120, 2)
     changed = scores.copy()
@@ -61,14 +61,14 @@ def test_only_the_rows_given_are_used_and_a_seed_repeats() -> None:
     assert learning_curve(features, scores, rows, n_repeats=3, seed=1) != first
 
 
-def test_nothing_to_learn_cannot_tell() -> None:
+def test_without_a_relation_there_is_no_estimate() -> None:
     generator = np.random.default_rng(0)
     found = learning_curve(generator.normal(size=(150, 20)), generator.normal(size=150), np.arange(150))
     assert set(found.gains.values()) == {None}
     assert found.gain_in_ab(100, 0.5) is None
 
 
-def test_too_few_pictures_or_too_far_a_reach_cannot_tell() -> None:
+def test_too_few_pictures_or_too_many_more_give_no_estimate() -> None:
     features, scores = world(120)
     few = learning_curve(features, scores, np.arange(FEWEST_IMAGES - 1))
     assert few.sizes == ()

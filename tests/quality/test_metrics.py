@@ -1,4 +1,4 @@
-"""Metrics against slow, obvious formulas, and their laws."""
+"""Metrics against slow, obvious formulas and libraries, and their properties."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_ab_is_the_share_of_pairs_in_order(pairs: list[tuple[int, int]]) -> None
 
 
 @given(few_values)
-def test_ab_of_the_opposite_order_is_the_rest(pairs: list[tuple[int, int]]) -> None:
+def test_ab_of_reversed_predictions_is_one_minus_ab(pairs: list[tuple[int, int]]) -> None:
     scores, predictions = arrays(pairs)
     found = metrics.ab(scores, predictions)
     assert metrics.ab(scores, -predictions) == pytest.approx(1 - found, nan_ok=True)
@@ -54,7 +54,7 @@ def test_ab_is_exact_for_many_images() -> None:
 def test_ab_counts_a_million_images_exactly() -> None:
     scores = np.arange(1_000_000.0)
     predictions = scores.copy()
-    predictions[[0, -1]] = predictions[[-1, 0]]  # the two ends change places: 2 x 999,999 - 1 pairs are out of order
+    predictions[[0, -1]] = predictions[[-1, 0]]  # swaps the first and the last: 2 x 999,999 - 1 pairs are out of order
     n_pairs = 1_000_000 * 999_999 // 2
     assert metrics.ab(scores, predictions) == 1 - (2 * 999_999 - 1) / n_pairs
 
@@ -63,7 +63,7 @@ def test_a_constant_model_orders_half_the_pairs() -> None:
     assert metrics.ab(np.array([1.0, 2, 3]), np.zeros(3)) == 0.5
 
 
-def test_the_correlations_are_those_of_scipy() -> None:
+def test_the_correlations_equal_those_of_scipy() -> None:
     generator = np.random.default_rng(1)
     scores, predictions = generator.normal(size=50).round(1), generator.normal(size=50).round(1)
     assert metrics.spearman(scores, predictions).statistic == stats.spearmanr(scores, predictions).statistic
@@ -71,7 +71,7 @@ def test_the_correlations_are_those_of_scipy() -> None:
 
 
 @pytest.mark.parametrize("n_levels", [2, 5, 1000])
-def test_the_spearman_of_the_search_is_scipy_s_also_with_ties(n_levels: int) -> None:
+def test_spearman_alone_equals_that_of_scipy_even_with_ties(n_levels: int) -> None:
     generator = np.random.default_rng(n_levels)
     scores, predictions = generator.integers(0, n_levels, (2, 200)).astype(float)
     found = metrics.compute("spearman", scores, predictions, divider=0.0)
@@ -81,7 +81,7 @@ def test_the_spearman_of_the_search_is_scipy_s_also_with_ties(n_levels: int) -> 
 
 @pytest.mark.parametrize("name", ["ab", "spearman", "pearson"])
 @pytest.mark.parametrize("scores", [[], [1.0], [2.0, 2.0, 2.0]])
-def test_order_is_undefined_without_scores_that_differ(name: str, scores: list[float]) -> None:
+def test_order_metrics_are_undefined_without_different_scores(name: str, scores: list[float]) -> None:
     values = np.array(scores)
     assert math.isnan(metrics.compute(name, values, np.arange(len(values), dtype=float), divider=0))
 
@@ -92,13 +92,13 @@ def test_a_correlation_with_constant_predictions_is_undefined(name: str) -> None
 
 
 @pytest.mark.parametrize("name", metrics.HIGHER_IS_BETTER)
-def test_no_image_at_all_is_undefined(name: str) -> None:
+def test_metrics_of_no_images_are_undefined(name: str) -> None:
     none = np.array([])
     assert math.isnan(metrics.compute(name, none, none, divider=0, weights=none, sigmas=none))
 
 
 @pytest.mark.parametrize(("name", "higher"), metrics.HIGHER_IS_BETTER.items())
-def test_the_truth_is_the_best_prediction(name: str, higher: bool) -> None:
+def test_the_scores_themselves_are_the_best_predictions(name: str, higher: bool) -> None:
     generator = np.random.default_rng(2)
     scores = generator.normal(size=40)
     more = {"divider": 0.0, "weights": np.ones(40), "sigmas": np.full(40, 0.5)}
@@ -107,15 +107,15 @@ def test_the_truth_is_the_best_prediction(name: str, higher: bool) -> None:
     assert best > worse if higher else best < worse
 
 
-def test_accuracy_counts_the_divider_itself_as_good() -> None:
+def test_accuracy_counts_scores_equal_to_the_divider_as_good() -> None:
     assert metrics.accuracy(np.array([1.0, 2, 3]), np.array([2.0, 1, 5]), 2.0) == pytest.approx(1 / 3)
     assert metrics.accuracy(np.array([2.0, 2.0]), np.array([2.0, 1.9]), 2.0) == 0.5
 
 
-def test_nll_is_that_of_torch() -> None:
+def test_nll_equals_that_of_pytorch() -> None:
     generator = np.random.default_rng(3)
     scores, predictions, sigmas = generator.normal(size=(3, 20))
-    sigmas[0] = 1e-9  # below the floor of the variance
+    sigmas[0] = 1e-9  # its variance is below the minimum
     expected = torch.nn.GaussianNLLLoss()(
         torch.from_numpy(predictions), torch.from_numpy(scores), torch.from_numpy(sigmas**2)
     )
@@ -123,7 +123,7 @@ def test_nll_is_that_of_torch() -> None:
 
 
 @given(st.floats(0.1, 10), st.floats(-5, 5))
-def test_ranks_and_pearson_do_not_see_the_units_of_the_model(scale: float, shift: float) -> None:
+def test_order_and_correlations_do_not_depend_on_the_units_of_the_model(scale: float, shift: float) -> None:
     generator = np.random.default_rng(4)
     scores, predictions = generator.normal(size=(2, 15))
     for name in ("ab", "spearman", "pearson"):

@@ -1,4 +1,4 @@
-"""The noise ceiling against worlds in which the true scores are known."""
+"""The noise ceiling, on simulated data with known true scores and on real ratings."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from custom_aesthetic.scores.score_files import read_scores
 
 
 @pytest.mark.parametrize("noise", [0.2, 0.7, 1.5])
-def test_the_ceiling_of_noisy_means_is_what_the_truth_itself_reaches(noise: float) -> None:
+def test_the_ceiling_of_noisy_means_is_what_the_true_scores_reach(noise: float) -> None:
     found, reached = [], []
     for seed in range(5):
         generator = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def test_the_ceiling_of_noisy_means_is_what_the_truth_itself_reaches(noise: floa
 
 @pytest.mark.parametrize("spread", [0.6, 1.6, 6.0])
 @pytest.mark.parametrize("n_answers", [300, 1200])
-def test_the_ceiling_of_a_comparison_log_is_what_the_truth_reaches_whatever_the_judge(spread, n_answers) -> None:
+def test_the_ceiling_of_a_comparison_log_is_what_the_true_scores_reach(spread, n_answers) -> None:
     inside, off = [], []
     for seed in range(6):
         generator = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def test_the_ceiling_of_a_comparison_log_is_what_the_truth_reaches_whatever_the_
     assert abs(np.mean(off)) < 0.04
 
 
-def test_images_never_compared_do_not_count() -> None:
+def test_images_without_comparisons_are_left_out() -> None:
     generator = np.random.default_rng(0)
     winners, losers = generator.permuted(np.tile(np.arange(30), (100, 1)), axis=1)[:, :2].T
     scores = fit_scores(winners, losers, flat_prior(30))
@@ -65,7 +65,7 @@ def test_images_never_compared_do_not_count() -> None:
     assert ceiling_of_comparisons(scores, winners[:4], losers[:4]) is None
 
 
-def test_a_perfect_models_figure_on_mean_ratings_lies_in_the_interval() -> None:
+def test_the_interval_contains_the_figure_of_a_perfect_model_on_mean_ratings() -> None:
     inside = []
     for seed in range(40):
         generator = np.random.default_rng(seed)
@@ -80,7 +80,7 @@ def test_a_perfect_models_figure_on_mean_ratings_lies_in_the_interval() -> None:
     assert sum(inside) >= 34
 
 
-def test_an_image_never_judged_has_no_sigma_and_does_not_count() -> None:
+def test_an_image_without_ratings_has_no_sigma_and_is_left_out() -> None:
     np.testing.assert_allclose(rating_sigmas(np.array([2.0, 2.0]), np.array([0, 4])), [np.nan, 1.0])
     np.testing.assert_allclose(rating_sigmas(np.array([np.nan, 2.0]), np.array([1, 4])), [2.0, 1.0])
     assert np.isnan(rating_sigmas(np.array([np.nan, np.nan]), np.array([1, 0]))).all()
@@ -90,7 +90,7 @@ def test_an_image_never_judged_has_no_sigma_and_does_not_count() -> None:
     assert with_unknown == noise_ceiling(scores, sigmas, posterior=False)
 
 
-def test_scores_without_noise_have_no_ceiling_below_one() -> None:
+def test_scores_without_noise_have_a_ceiling_of_one() -> None:
     found = noise_ceiling(np.arange(30.0), np.zeros(30), posterior=False)
     assert found is not None
     assert found.spearman == pytest.approx((1, 1, 1))
@@ -99,7 +99,7 @@ def test_scores_without_noise_have_no_ceiling_below_one() -> None:
 
 
 @pytest.mark.parametrize(("n_images", "sigma"), [(9, 0.1), (40, 50.0)])
-def test_too_few_images_or_nothing_but_noise_cannot_tell(n_images: int, sigma: float) -> None:
+def test_too_few_images_or_pure_noise_give_no_ceiling(n_images: int, sigma: float) -> None:
     assert noise_ceiling(np.arange(float(n_images)), np.full(n_images, sigma), posterior=False) is None
     assert noise_ceiling(np.ones(40), np.full(40, 0.1), posterior=True) is None
 

@@ -1,4 +1,4 @@
-"""Optimism: a lucky choice among trials is told from a good one."""
+"""The optimism of a search: how much of the best trial's result is luck."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
 
 
 def trials(predictions: np.ndarray) -> list[np.ndarray]:
-    """Predictions (n_trials, n_images) as outputs with a sigma of one."""
-    return [np.stack([own, np.ones_like(own)], axis=1).astype(np.float32) for own in predictions]
+    """Return the outputs of trials with these predictions (n_trials, n_images) and a sigma of one."""
+    return [np.stack([scores, np.ones_like(scores)], axis=1).astype(np.float32) for scores in predictions]
 
 
 def found(choice: Choice, predictions: np.ndarray, seed: int = 0) -> Optimism:
@@ -20,22 +20,22 @@ def found(choice: Choice, predictions: np.ndarray, seed: int = 0) -> Optimism:
 
 
 @pytest.mark.parametrize("metric", HIGHER_IS_BETTER)
-def test_the_chosen_figure_is_the_metric_s_own_and_the_choice_flatters(metric: str) -> None:
+def test_the_chosen_figure_is_the_best_metric_and_the_corrected_one_is_worse(metric: str) -> None:
     generator = np.random.default_rng(0)
     scores, weights = generator.normal(5, 2, 60), generator.uniform(0.5, 2, 60)
     predictions = scores + 3 * generator.normal(size=(40, 60))
     result = found(Choice(metric, scores, 5.0, weights), predictions)
-    own = [
+    values = [
         metrics.compute(metric, scores, row, divider=5.0, weights=weights, sigmas=np.ones(60))
         for row in predictions.astype(np.float32).astype(np.float64)
     ]
     better = HIGHER_IS_BETTER[metric]
-    assert result.chosen == pytest.approx(max(own) if better else min(own))
+    assert result.chosen == pytest.approx(max(values) if better else min(values))
     assert (result.chosen > result.corrected) == better
     assert f"best of 40 trials reached {metric}" in str(result)
 
 
-def test_the_best_of_many_guesses_is_worth_nothing() -> None:
+def test_the_best_of_many_random_trials_is_expected_to_be_no_better_than_chance() -> None:
     worth = []
     for seed in range(5):
         generator = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def test_the_best_of_many_guesses_is_worth_nothing() -> None:
     assert abs(np.mean(worth)) < 0.12
 
 
-def test_the_correction_is_near_what_new_images_say() -> None:
+def test_the_corrected_figure_is_close_to_that_on_new_images() -> None:
     generator = np.random.default_rng(0)
     flattered, corrected, real = [], [], []
     for seed in range(15):
@@ -60,7 +60,7 @@ def test_the_correction_is_near_what_new_images_say() -> None:
     assert np.mean(corrected) == pytest.approx(np.mean(real), abs=0.03)
 
 
-def test_the_flattery_of_the_share_of_pairs_is_near_what_new_images_say() -> None:
+def test_the_flattery_is_close_to_the_difference_from_new_images() -> None:
     generator = np.random.default_rng(1)
     corrected, real, flattered = [], [], []
     for seed in range(15):
@@ -77,12 +77,12 @@ def test_the_flattery_of_the_share_of_pairs_is_near_what_new_images_say() -> Non
     assert np.mean(corrected) == pytest.approx(np.mean(real), abs=0.015)
 
 
-def test_where_nothing_was_chosen_or_nothing_can_be_told_it_is_none() -> None:
+def test_without_a_choice_or_a_defined_metric_it_is_none() -> None:
     scores = np.arange(30.0)
     choice = Choice("spearman", scores, 0.0)
     assert optimism(choice, trials(scores[None])) is None
     assert optimism(choice, trials(np.ones((3, 30)))) is None
     assert optimism(Choice("spearman", scores[:5], 0.0), trials(np.ones((3, 5)))) is None
-    assert optimism(Choice("nll", scores, 0.0), [own[:, :1] for own in trials(np.ones((3, 30)))]) is None
+    assert optimism(Choice("nll", scores, 0.0), [outputs[:, :1] for outputs in trials(np.ones((3, 30)))]) is None
     many = np.arange(2001.0)
     assert optimism(Choice("mse", many, 0.0), trials(np.stack([many, many]))) is None

@@ -1,4 +1,4 @@
-"""The statistics line, to the letter."""
+"""The exact format of the statistics line."""
 
 import re
 
@@ -14,7 +14,7 @@ FORM = re.compile(
 )
 
 
-def test_the_line_is_the_one_that_scripts_parse() -> None:
+def test_the_line_has_the_format_that_scripts_parse() -> None:
     scores = np.array([1.0, 2.0, 3.0, 5.0])
     line = statistics_line("All", scores, np.array([0.1, 0.4, 0.2, 0.9]))
     assert line == (
@@ -23,7 +23,7 @@ def test_the_line_is_the_one_that_scripts_parse() -> None:
     )
 
 
-def test_the_numbers_are_those_of_numpy_and_scipy() -> None:
+def test_the_numbers_equal_those_of_numpy_and_scipy() -> None:
     generator = np.random.default_rng(0)
     scores, models = generator.normal(size=(2, 60)).round(1)
     found = statistics(scores, models)
@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_numpy_and_scipy() -> None:
     assert found.spearman.p_value == stats.spearmanr(scores, models).pvalue
 
 
-def test_a_p_value_that_underflows_is_shown_as_nought() -> None:
+def test_a_p_value_that_underflows_is_shown_as_zero() -> None:
     scores = np.linspace(0, 1, 3000)
     assert "(p= 0.0e+00)" in statistics_line("All", scores, scores**2)
 
@@ -44,7 +44,7 @@ def test_fewer_than_two_images_are_too_few(n_images: int) -> None:
     assert line == f"animal :     {n_images} images, too few for statistics"
 
 
-def test_constant_model_scores_and_two_images_keep_the_form_without_nan() -> None:
+def test_undefined_values_keep_the_format_without_nan() -> None:
     for scores, models in (([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]), ([1.0, 2.0], [1.0, 3.0])):
         line = statistics_line("All", np.array(scores), np.array(models))
         assert FORM.match(line)
@@ -52,6 +52,6 @@ def test_constant_model_scores_and_two_images_keep_the_form_without_nan() -> Non
         assert "nan" not in line
 
 
-def test_equal_scores_are_said_in_words() -> None:
+def test_equal_scores_are_reported_in_words() -> None:
     line = statistics_line("All", np.ones(3), np.arange(3.0))
     assert line == "All :     3 images, all have the score 1.000: no statistics"

@@ -106,7 +106,7 @@ def test_no_figure_counts_a_picture_that_was_learnt_from(colour_pictures: Path) 
     assert "3 further pictures are learnt from" in page.text
     assert "evaluation pictures, by how far apart" in page.text
     every = Page(report_page(six_pictures(colour_pictures, kinds=("learnt_from",) * 6)))
-    assert "Nothing says how good the model is" in every.text
+    assert "It is unknown how good the model is" in every.text
     assert "times in 100" not in every.text
     assert not every.all("table")
     assert "Most over-rated" not in every.text
@@ -132,9 +132,9 @@ def test_out_of_fold_scores_are_named_so(colour_pictures: Path) -> None:
     ("scores", "words"),
     [
         ([math.nan] * 6, "none of them has a score"),
-        ([2.0] * 6, "Too few scores differ"),
+        ([2.0] * 6, "Too few different scores"),
         ([1.0] + [math.nan] * 5, "learnt from every picture that has a score"),
-        ([math.nan] * 5 + [1.0], "Too few scores differ"),
+        ([math.nan] * 5 + [1.0], "Too few different scores"),
         ([math.nan] * 4 + [1.0, 2.0], "0 times in 100"),
     ],
 )

@@ -1,7 +1,7 @@
-"""What simple methods make of the same features and split: ridge, support-vector and kernel regression.
+"""Baselines on the same features and split as the model: ridge, support-vector and kernel ridge regression.
 
-They show whether a search earns its keep. Hyper-parameters are chosen inside the training images, by leaving out
-parts of them; the other images are never looked at.
+They show whether a search is worth its time. Their hyper-parameters are chosen by cross-validation within the training
+images; no other images are used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +18,22 @@ from custom_aesthetic.quality.confidence import Interval, spearman_difference
 
 Rows = NDArray[np.int64]
 Kernel = Callable[[Array, Array], Array]
-"""Likeness (n_rows, n_others) of standardised features (n_rows, n_columns) and others (n_others, n_columns)."""
+"""Returns the similarities (n_rows, n_others) of features (n_rows, n_columns) and others (n_others, n_columns)."""
 
 FEWEST_TRAINING_IMAGES = 4
 MOST_TRAINING_IMAGES = 3000
-"""Training images beyond which a random part of them serves: kernels take memory by the square of their number."""
+"""Of more training images a random sample is used, because kernels take memory by the square of their number."""
 
 MOST_SEARCHED_IMAGES = 1000
-"""Training images beyond which a random part of them serves to choose the hyper-parameters."""
+"""Of more training images a random sample is used to choose the hyper-parameters."""
 
 MEAN_VARIANCE = 100.0
-"""Added to every likeness: it leaves the mean of the scores free, so that leaving an image out changes it too."""
+"""Added to every kernel value. It makes the mean of the scores a free parameter, fitted without left-out images."""
 
 N_FOLDS = 5
 ROWS_AT_ONCE = 4096
 RIDGE_PENALTIES = np.logspace(-3, 3, 25)
-"""Added to the diagonal of a kernel whose own diagonal is about 1, so in shares of the scores' variance."""
+"""Added to the diagonal of a kernel, which is about 1 besides MEAN_VARIANCE: shares of the scores' variance."""
 
 SVR_PENALTIES = (1.0, 3.0, 10.0)
 SVR_EPSILON = 0.1
@@ -41,11 +41,11 @@ SVR_EPSILON = 0.1
 
 
 def fit_baselines(features: Array, scores: Array, train_rows: Rows, *, seed: int = 0) -> dict[str, Array]:
-    """Return the predictions (n_images,) of each baseline, by its name, in the units of the scores.
+    """Return the predictions (n_images,) of each baseline, by name, in the units of the scores.
 
-    `features` are (n_images, n_features) in any units; columns constant in training are left out. With more than
-    MOST_TRAINING_IMAGES training images they learn from a random part of that size. Where nothing can be learnt (too
-    few training images, constant scores or features) there are none.
+    `features` are (n_images, n_features) in any units; columns that are constant in training are left out. Of more
+    than MOST_TRAINING_IMAGES training images a random sample is used. The result is empty if nothing can be learnt
+    (too few training images, constant scores or features).
     """
     rows = np.random.default_rng(seed).permutation(train_rows)[:MOST_TRAINING_IMAGES]
     data = _Standardised.of(features, scores, rows)
@@ -62,23 +62,24 @@ def fit_baselines(features: Array, scores: Array, train_rows: Rows, *, seed: int
 def out_of_fold_baselines(
     features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]], *, seed: int = 0
 ) -> dict[str, Array]:
-    """Return what each baseline says of the images that each fold leaves out, (n_images,); nan for the others.
+    """Return the out-of-fold predictions (n_images,) of each baseline, by name; nan for images in no fold.
 
-    `folds` are (rows that train, rows left out), those that judge the model. Only baselines that every fold can fit.
+    `folds` are (rows that train, rows left out), the same as the model's. Baselines that cannot be fitted in every
+    fold are left out.
     """
     found = [fit_baselines(features, scores, learnt, seed=seed) for learnt, _ in folds]
-    names = [name for name in found[0] if all(name in own for own in found)] if found else []
+    names = [name for name in found[0] if all(name in by_name for by_name in found)] if found else []
     predictions = {name: np.full(len(scores), np.nan) for name in names}
-    for own, (_, left_out) in zip(found, folds, strict=True):
+    for by_name, (_, left_out) in zip(found, folds, strict=True):
         for name in names:
-            predictions[name][left_out] = own[name][left_out]
+            predictions[name][left_out] = by_name[name][left_out]
     return predictions
 
 
 def fit_ridge(features: Array, scores: Array, train_rows: Rows) -> Callable[[Array], Array]:
-    """Return ridge as `fit_baselines` fits it: a function from features (n, n_features) to predictions (n,).
+    """Return the ridge regression of `fit_baselines`: a function from features (n, n_features) to predictions (n,).
 
-    Where nothing can be learnt it gives the mean.
+    If nothing can be learnt it predicts the mean score.
     """
     data = _Standardised.of(features, scores, train_rows)
     if data.columns.size == 0:
@@ -90,10 +91,10 @@ def fit_ridge(features: Array, scores: Array, train_rows: Rows) -> Callable[[Arr
 def better_baseline(
     scores: Array, predictions: Array, baselines: Mapping[str, Array], *, seed: int = 0
 ) -> tuple[str, Interval] | None:
-    """Return the baseline with the highest Spearman if it is significantly above the model's, and by how much.
+    """Return the name of the baseline that is most clearly better than the model by Spearman, and the difference.
 
-    None if there is none. All arrays are (n_images,) of the same images, which should have chosen nothing; the test is
-    the paired bootstrap's 95 % interval.
+    None if no baseline is significantly better, by the paired bootstrap's 95 % interval. All arrays are (n_images,) for
+    the same images, which should not have been used for any choice.
     """
     differences = {
         name: spearman_difference(scores, found, predictions, seed=seed) for name, found in baselines.items()
@@ -106,7 +107,7 @@ def better_baseline(
 
 
 def advice(scores: Array, predictions: Array, baselines: Mapping[str, Array], *, seed: int = 0) -> str:
-    """Return the sentence that says whether the model earns its keep, and what to do where it does not."""
+    """Return a sentence on whether a baseline is better than the model and, if so, what to do."""
     found = better_baseline(scores, predictions, baselines, seed=seed)
     if found is None:
         return f"no simple method is clearly better than the model on these {len(scores)} images"
@@ -114,14 +115,14 @@ def advice(scores: Array, predictions: Array, baselines: Mapping[str, Array], *,
     ends = f"{interval.low:+.4f} ... {interval.high:+.4f}"
     return (
         f"{name} is better than the model: Spearman {interval.value:+.4f} ({ends}) on these {len(scores)} images; "
-        "the search has not found a good head yet: run more --trials, allow more --max_train_epochs, and see that the "
-        "metric that it improves is the one wanted"
+        "the search has not found a good head yet: run more --trials, allow more --max_train_epochs, and check "
+        "--metric_for_scoring"
     )
 
 
 @dataclass(frozen=True)
 class _Standardised:
-    """Training features and scores, standardised by their own statistics, and what brings others to the same units."""
+    """Standardised training features and scores, with the statistics that standardise other images in the same way."""
 
     columns: Rows
     mean: Array
@@ -151,7 +152,7 @@ class _Standardised:
         )
 
     def in_score_units(self, predict: Callable[[Array], Array], features: Array) -> Array:
-        """Return the predictions (n_images,) of a function of standardised features, called on some rows at a time."""
+        """Return the predictions (n_images,) of a function of standardised features, applied in blocks of rows."""
         starts = range(0, len(features), ROWS_AT_ONCE)
         given = (features[start : start + ROWS_AT_ONCE][:, self.columns] for start in starts)
         found = [predict((np.asarray(rows, dtype=np.float64) - self.mean) / self.scale) for rows in given]
@@ -163,14 +164,16 @@ def _linear(rows: Array, others: Array) -> Array:
 
 
 def _gaussian(rows: Array, others: Array) -> Array:
-    """Return the Gaussian kernel as wide as scikit-learn's `scale`; choosing the width by cross-validation made both
-    regressions worse on the photographs."""
+    """Return the Gaussian kernel with the width of scikit-learn's `scale`.
+
+    Choosing the width by cross-validation made both regressions worse on real photographs.
+    """
     squares = np.square(rows).sum(1)[:, None] + np.square(others).sum(1)
     return MEAN_VARIANCE + np.exp(-np.maximum(squares - 2 * rows @ others.T, 0) / others.shape[1])
 
 
 def _fit_kernel_ridge(data: _Standardised, kernel: Kernel) -> Callable[[Array], Array]:
-    """Return the predictor of kernel ridge; its penalty is chosen by leaving each image out in turn."""
+    """Return the predictor of kernel ridge regression; leave-one-out errors choose its penalty."""
     searched, scores = data.train[:MOST_SEARCHED_IMAGES], data.scores[:MOST_SEARCHED_IMAGES]
     errors = left_out_errors(kernel(searched, searched), scores, RIDGE_PENALTIES)
     likeness = kernel(data.train, data.train)
@@ -180,10 +183,11 @@ def _fit_kernel_ridge(data: _Standardised, kernel: Kernel) -> Callable[[Array], 
 
 
 def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
-    """Return for each penalty the mean squared error of kernel ridge when each image is left out in turn.
+    """Return the mean squared leave-one-out error of kernel ridge regression, (n_penalties,).
 
-    Exact, from one decomposition: the error of image i is (G scores)[i] / G[i, i], where G is the inverse of
-    likeness + penalty x identity (Rasmussen and Williams, Gaussian Processes, 2006, equation 5.12).
+    `likeness` is the kernel matrix (n_images, n_images). The errors are exact, from one decomposition: the error of
+    image i is (G scores)[i] / G[i, i], where G is the inverse of likeness + penalty x identity (Rasmussen and Williams,
+    Gaussian Processes, 2006, equation 5.12).
     """
     values, vectors = eigh(likeness)
     inverses = 1 / (np.maximum(values, 0)[:, None] + penalties)
@@ -192,7 +196,7 @@ def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
 
 
 def _fit_svr(data: _Standardised) -> Callable[[Array], Array]:
-    """Return the predictor of support-vector regression; its penalty is chosen by cross-validation."""
+    """Return the predictor of support-vector regression; cross-validation chooses its penalty."""
     searched, scores = data.train[:MOST_SEARCHED_IMAGES], data.scores[:MOST_SEARCHED_IMAGES]
     model = SVR(kernel="precomputed", epsilon=SVR_EPSILON)
     folds = KFold(min(N_FOLDS, len(scores)))  # the images are in random order

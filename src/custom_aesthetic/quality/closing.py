@@ -1,4 +1,4 @@
-"""What a training finds out about its model: how good it is, how sure that is, what else would do, what to do next."""
+"""Evaluation of a model at the end of a training: its quality with intervals, baselines, noise ceiling, sigma."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ from custom_aesthetic.scores.score_files import ScoreTable
 Rows = NDArray[np.int64]
 
 FEWEST_TEST_IMAGES = 20
-"""With fewer images in the test set, out-of-fold predictions of all the others say more."""
+"""With fewer images in the test set, out-of-fold predictions of all other images are more reliable."""
 
 FEW_IMAGES = 2000
-"""Up to so many, matrices are so small that several threads only wait for each other."""
+"""Up to this many images, matrices are so small that one thread is faster than several."""
 
 
 class Believed(NamedTuple):
-    """Images to judge a model by, and what it says of them without having learnt from them."""
+    """The images that a model is judged by, and predictions for them by heads that did not learn from them."""
 
     name: str
     rows: Rows
@@ -38,39 +38,40 @@ class Believed(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """A model's scores of scored images, and what is needed to compare them. All arrays are by image."""
+    """A model's predictions for scored images, with all data needed to evaluate them. All arrays are by image."""
 
     table: ScoreTable
     predictions: Array
     """(n_images,), in the units of the scores."""
     features: Array
-    """(n_images, n_features): what the model saw."""
+    """(n_images, n_features): the input of the model."""
     sigmas: Array | None = None
-    """(n_images,), positive; None where the model gives none."""
+    """(n_images,), positive, in the units of the scores; None if the model has no sigma output."""
     folded: bool = False
-    """Whether the model learnt from the eval images too, as with folds."""
+    """Whether the model was trained by cross-validation, and so has learnt from the eval images too."""
     comparisons: Sequence[Comparison] = ()
-    """The choices that the scores come from, where they are known."""
+    """The choices that the scores come from, if known."""
     out_of_fold: Array | None = None
-    """(n_images,): what heads that never saw an image say of it; nan where there is no such prediction."""
+    """(n_images,): predictions by heads that did not learn from the image; nan where there is none."""
     folds: Sequence[tuple[Rows, Rows]] = ()
-    """The rows that train and those left out, by which `out_of_fold` came about."""
+    """The folds of `out_of_fold`, each as (rows that train, rows left out)."""
 
     @property
     def scores(self) -> Array:
         return np.asarray(self.table.scores, dtype=np.float64)
 
     def rows(self, *names: str) -> Rows:
+        """Return the rows of the images in these sets."""
         return np.flatnonzero(np.isin(np.asarray(self.table.columns["split"]), names))
 
     @property
     def learnt(self) -> Rows:
-        """The images that the model learnt from."""
+        """Rows of the images that the model learnt from."""
         return self.rows("train", "eval") if self.folded else self.rows("train")
 
     @property
     def believed(self) -> Believed | None:
-        """The images to believe: the test set if it is large enough, else out of fold, else eval without folds."""
+        """The images to judge by: the test set if it is large enough, else out of fold, or eval without folds."""
         test = self.rows("test")
         if len(test) >= FEWEST_TEST_IMAGES:
             return Believed("Test", test, self.predictions[test])
@@ -92,31 +93,32 @@ class Judged:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the closing lines and the verdict say."""
+    """The results that the closing lines and the verdict are made from."""
 
     judged: Judged
     believed: Believed | None
     ab: Interval | None
-    """Share of pairs in the right order on the images to believe."""
+    """Share of pairs in the right order, 0...1, on the images of `believed`."""
     spearman: Interval | None
+    """Spearman's correlation on the images of `believed`."""
     flattery: float
-    """What choosing among trials adds to that share, 0...1."""
+    """How much choosing the best trials raises that share, 0...1."""
     ceiling: Ceiling | None
     curve: LearningCurve
     baselines: Mapping[str, Array] = field(default_factory=dict)
-    """Name -> predictions (n_rows,) for the images to believe, by methods that did not learn from them either."""
+    """Name -> predictions (n_rows,) for the images of `believed`, by baselines that did not learn from them."""
 
     @property
     def share(self) -> Interval | None:
-        """Share of pairs in the right order on new images: less what choosing among trials adds."""
+        """Expected share of pairs in the right order on new images: `ab` minus `flattery`."""
         return None if self.ab is None else Interval(*(end - self.flattery for end in self.ab))
 
 
 def find_out(judged: Judged, *, flattery: float = 0.0) -> Findings:
-    """Return the findings; takes seconds.
+    """Evaluate a model, which takes seconds.
 
-    `flattery` (0...1) is how much choosing among trials adds to the share of pairs in the right order on the images
-    that chose; it does not touch a test set.
+    `flattery` (0...1) is how much choosing the best trials raises the share of pairs in the right order on the images
+    that they were chosen by; it does not apply to a test set.
     """
     with threadpool_limits(limits=1 if len(judged.table) <= FEW_IMAGES else None):
         return _find_out(judged, judged.believed, flattery)
@@ -143,18 +145,19 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float) -> Fin
 
 
 def _baselines(judged: Judged, believed: Believed | None) -> dict[str, Array]:
-    """Return the baselines' predictions for the images to believe; out of fold they learn by the same folds."""
+    """Return the baselines' predictions for the images of `believed`; out-of-fold ones use the model's folds."""
     if believed is None:
         return {}
     if believed.name == "Out of fold":
         found = out_of_fold_baselines(judged.features, judged.scores, judged.folds)
     else:
         found = fit_baselines(judged.features, judged.scores, judged.learnt)
-    return {name: own[believed.rows] for name, own in found.items() if np.isfinite(own[believed.rows]).all()}
+    chosen = {name: predictions[believed.rows] for name, predictions in found.items()}
+    return {name: predictions for name, predictions in chosen.items() if np.isfinite(predictions).all()}
 
 
 def statistics_lines(judged: Judged) -> Iterator[str]:
-    """Yield the statistics of what is judged out of fold and of Test; without folds of Train, Eval, Full and Test."""
+    """Yield the statistics line of each set: Out of fold and Test, or without folds Train, Eval, Full and Test."""
     scores = judged.scores
     if judged.folded and judged.out_of_fold is not None:
         unseen = judged._out_of_fold()
@@ -168,11 +171,11 @@ def statistics_lines(judged: Judged) -> Iterator[str]:
         if len(rows):
             yield statistics_line(title, scores[rows], judged.predictions[rows])
     if not judged.folded:
-        yield "the model has learnt from Train, and so from a part of Full: believe Eval, or Test where there is one"
+        yield "the model has learnt from Train, which is part of Full: judge it by Eval, or by Test if there is one"
 
 
 def closing_lines(found: Findings) -> Iterator[str]:
-    """Yield how sure the figures are, what simple methods reach, the noise ceiling, and what more scores bring."""
+    """Yield lines on the intervals of the figures, the flattery, the sigmas, the baselines and the noise ceiling."""
     judged, believed = found.judged, found.believed
     if believed is not None and found.spearman is not None and found.ab is not None:
         yield (
@@ -190,20 +193,20 @@ def closing_lines(found: Findings) -> Iterator[str]:
 
 
 def flattery_line(flattery: float) -> str:
-    """Return what choosing among trials adds to AB (0...1), as a line."""
+    """Return a line on how much choosing the best trials raises AB (0...1)."""
     return (
-        f"these pictures also chose the best trials, which adds about {100 * flattery:.1f} % to AB; the verdict has "
-        "taken it off"
+        f"the best trials were chosen by these pictures, which raises AB by about {100 * flattery:.1f} %; the verdict "
+        "subtracts this"
     )
 
 
 def baseline_lines(found: Findings) -> Iterator[str]:
-    """Yield a statistics line for each baseline, and whether the model earns its keep, on the images to believe."""
+    """Yield a statistics line for each baseline, and a sentence on whether one is better than the model."""
     judged, believed = found.judged, found.believed
     if believed is None:
         yield (
-            "simple methods cannot be compared: the model has learnt from every picture; train it again, which keeps "
-            "out-of-fold predictions, or keep some pictures apart by --fraction_for_test"
+            "the model cannot be compared with simple methods: it has learnt from every picture; train it again, which "
+            "saves out-of-fold predictions, or set some pictures apart with --fraction_for_test"
         )
         return
     scores = judged.scores[believed.rows]
@@ -214,18 +217,19 @@ def baseline_lines(found: Findings) -> Iterator[str]:
 
 
 def ceiling_line(ceiling: Ceiling) -> str:
-    """Return what even a perfect model would reach, as a line."""
+    """Return a line on the figures that a perfect model would reach."""
     return (
-        f"noise ceiling: the scores are uncertain themselves; a perfect model would reach about spearman "
-        f"{ceiling.spearman.value:.3f}, AB {100 * ceiling.ab.value:.1f} % on them"
+        f"noise ceiling: because your scores are uncertain, even a perfect model would only reach about spearman "
+        f"{ceiling.spearman.value:.3f}, AB {100 * ceiling.ab.value:.1f} %"
     )
 
 
 def find_ceiling(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> Ceiling | None:
-    """Return what even a perfect model would reach on these scores; None where their uncertainty is not known.
+    """Return the figures that a perfect model would reach on these scores; None if their uncertainty is unknown.
 
-    It is known from `score_sd` with `comparisons`, the number of ratings; from the choices themselves; or from a column
-    `score_sigma`. The number of comparisons alone says nothing of how consistent the judge was.
+    The uncertainty comes from the columns `score_sd` and `comparisons` (the number of ratings), from the choices, or
+    from the column `score_sigma`, in this order. The number of comparisons alone does not reveal it, because it does
+    not show how consistent the judge is.
     """
     scores = np.asarray(table.scores, dtype=np.float64)
     columns = {
@@ -242,13 +246,13 @@ def find_ceiling(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> C
 
 def _ceiling_of_choices(table: ScoreTable, comparisons: Sequence[Comparison]) -> Ceiling | None:
     row_of = {path: row for row, path in enumerate(table.paths)}
-    known = [own for own in comparisons if own.winner in row_of and own.loser in row_of]
+    known = [comparison for comparison in comparisons if {comparison.winner, comparison.loser} <= row_of.keys()]
     winners, losers = (np.array([row_of[path] for path in side], dtype=np.int64) for side in _sides(known))
     return ceiling_of_comparisons(np.asarray(table.scores, dtype=np.float64), winners, losers) if known else None
 
 
 def _sides(comparisons: Sequence[Comparison]) -> tuple[list[str], list[str]]:
-    return [own.winner for own in comparisons], [own.loser for own in comparisons]
+    return [comparison.winner for comparison in comparisons], [comparison.loser for comparison in comparisons]
 
 
 def _number(value: object) -> float:

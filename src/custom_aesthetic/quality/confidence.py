@@ -1,8 +1,8 @@
-"""How sure a measured figure is: bootstrap intervals over images of Spearman and AB, and of a difference of two models.
+"""Bootstrap confidence intervals, over images, of Spearman, AB, and the difference in Spearman of two models.
 
-An image drawn c times counts c times, so a resample is a row of counts and no array is drawn again; ranks and pairs
-are counted with these multiplicities (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Spearman and
-2 AB - 1 both lie in -1...1 and crowd at its ends, so their intervals are symmetric on the scale of Fisher's z.
+A resample is a row of counts: an image drawn c times counts c times in ranks and pairs, so that no arrays need to be
+resampled (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Spearman and 2 AB - 1 lie in -1...1 and have
+skewed distributions near the ends, so their intervals are symmetric on the scale of Fisher's z.
 """
 
 import math
@@ -21,13 +21,13 @@ Counts = NDArray[np.float32]
 
 FEWEST_IMAGES = 5
 BOOTSTRAP_UP_TO = 2000
-"""Images beyond which the spread is read from disjoint blocks of images instead, in O(n log n)."""
+"""With more images, the spread is estimated from disjoint blocks of images instead, in O(n log n)."""
 
 N_BLOCKS = 50
 
 
 class Interval(NamedTuple):
-    """A figure and the ends of its interval; all nan where it is undefined, the ends alone where images are too few."""
+    """A figure and the ends of its interval; all nan if it is undefined, only the ends nan if images are too few."""
 
     value: float
     low: float
@@ -66,10 +66,10 @@ def ab_interval(
 def spearman_difference(
     scores: Array, first: Array, second: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
 ) -> Interval:
-    """Return by how much the Spearman of `first` is above that of `second` on the same images, and its interval.
+    """Return the Spearman of `first` minus that of `second` on the same images, with its interval.
 
-    Paired: both are judged on the same resamples, so what is hard about an image does not blur the difference.
-    All three arrays are (n_images,).
+    Both are evaluated on the same resamples (a paired bootstrap), so that differences between images do not widen the
+    interval. All arrays are (n_images,).
     """
     value = metrics.spearman(scores, first).statistic - metrics.spearman(scores, second).statistic
     if len(scores) > BOOTSTRAP_UP_TO:
@@ -84,7 +84,7 @@ def spearman_difference(
 def resampled_spearman(scores: Array, predictions: Array, counts: Counts) -> Array:
     """Return Spearman's correlation within each resample, (n_resamples,); nan where it is undefined.
 
-    The same as that of the arrays with each image repeated as often as it was drawn.
+    It equals the correlation of arrays in which each image is repeated as often as it was drawn.
     """
     return _correlation(counts, _centred_ranks(scores, counts), _centred_ranks(predictions, counts))
 
@@ -97,14 +97,14 @@ def resampled_pearson(scores: Array, predictions: Array, counts: Counts) -> Arra
 
 
 def _correlation(counts: Counts, first: Array, second: Array) -> Array:
-    """Return the correlation within each resample of two arrays (n_resamples, n_images), centred in each."""
+    """Return the correlation within each resample of two arrays (n_resamples, n_images) that are already centred."""
     covariance = np.einsum("rn,rn,rn->r", counts, first, second)
     product = np.einsum("rn,rn->r", counts, first**2) * np.einsum("rn,rn->r", counts, second**2)
     return np.divide(covariance, np.sqrt(product), out=np.full(len(counts), np.nan), where=product > 0)
 
 
 def resampled_ab(scores: Array, predictions: Array, counts: Counts) -> Array:
-    """Return AB within each resample, (n_resamples,); nan where it is undefined. O(n_resamples x n_images squared)."""
+    """Return AB within each resample, (n_resamples,); nan where undefined. Takes O(n_resamples x n_images squared)."""
     differ = np.sign(scores[:, None] - scores).astype(np.float32)
     order = differ * np.sign(predictions[:, None] - predictions).astype(np.float32)
     surplus = np.einsum("rn,rn->r", counts @ order, counts, dtype=np.float64)
@@ -119,14 +119,14 @@ def draw_counts(n_images: int, n_resamples: int, seed: int) -> Counts:
 
 
 def _counts(n_images: int, n_resamples: int, seed: int) -> Counts:
-    """Return the counts of resamples; of none where the images are too few to say anything of their spread."""
+    """Return the counts of the resamples; no resamples if the images are too few to estimate the spread."""
     if n_images < FEWEST_IMAGES:
         return np.zeros((0, n_images), np.float32)
     return draw_counts(n_images, n_resamples, seed)
 
 
 def _centred_ranks(values: Array, counts: Counts) -> Array:
-    """Return each image's mean rank within each resample, less the mean of all ranks, (n_resamples, n_images)."""
+    """Return each image's mean rank within each resample, minus the mean of all ranks, (n_resamples, n_images)."""
     if counts.size == 0:
         return np.zeros(counts.shape)
     group = np.unique(values, return_inverse=True)[1]
@@ -141,7 +141,7 @@ def _centred_ranks(values: Array, counts: Counts) -> Array:
 def _spread_of_blocks(arrays: list[Array], figure: Callable[..., float], seed: int) -> float:
     """Return the standard error of a figure of many images, from its spread over disjoint random blocks of them.
 
-    All of these figures are means in the limit, so that their variance falls as one over the number of images.
+    All these figures behave like means for large samples: their variance is proportional to 1 / number of images.
     """
     order = np.random.default_rng(seed).permutation(len(arrays[0]))
     found = [figure(*(values[rows] for values in arrays)) for rows in np.array_split(order, N_BLOCKS)]
@@ -179,21 +179,21 @@ def _fisher_interval(value: float, spread: float, level: float) -> Interval:
 
 
 def how_often(scores: Array, model_scores: Array, *, flattery: float = 0.0) -> str:
-    """Return in words how often the model orders two pictures as the user does; both arrays are (n_images,).
+    """Return a sentence on how often the model orders two pictures as the user does; both arrays are (n_images,).
 
-    They are those of pictures that the model has not learnt from, or its out-of-fold scores. `flattery` (0...1) is
-    taken off: how much choosing among trials adds to the share of right pairs.
+    The pictures must be ones that the model has not learnt from, or `model_scores` must be out of fold. `flattery`
+    (0...1), by which choosing the best trials raises the share of right pairs, is subtracted.
     """
     if len(scores) == 0:
-        return "Nothing says how good the model is: it has learnt from every picture that has a score."
+        return "It is unknown how good the model is: it has learnt from every picture that has a score."
     share = Interval(*(end - flattery for end in ab_interval(scores, model_scores)))
     if not math.isfinite(share.value):
-        return f"Too few scores differ to say how good the model is: {_counted(len(scores))} to judge it by."
+        return f"Too few different scores to say how good the model is: it is judged by {_counted(len(scores))}."
     return f"{share_in_words(share)}, judged on {_counted(len(scores))}."
 
 
 def share_in_words(share: Interval) -> str:
-    """Return a finite share of pairs in the right order (0...1) as a sentence without its full stop."""
+    """Return a sentence, without full stop, for a finite share of pairs in the right order (0...1)."""
     between = f"95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}; " if math.isfinite(share.low) else ""
     return (
         f"Of two new pictures, the model picks the one you would {100 * share.value:.0f} times in 100 ({between}"

@@ -1,4 +1,4 @@
-"""Where a model errs: its errors by score, by distance between two pictures, and against its own sigma. Pure arrays."""
+"""Diagnostics of a model's errors: by model score, by the distance of two scores, and against its predicted sigma."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +13,7 @@ MOST_PAIRS = 2_000_000
 
 
 class DistanceBin(NamedTuple):
-    """Pairs of pictures whose scores lie between `low` and `high` apart, and the share that the model orders right."""
+    """Pairs of pictures whose scores differ by `low` to `high`, and the share of them in the right order, 0...1."""
 
     low: float
     high: float
@@ -22,7 +22,7 @@ class DistanceBin(NamedTuple):
 
 
 class ErrorBin(NamedTuple):
-    """The middle of a bin of model scores, and the mean, 10 % and 90 % quantiles of the errors in it."""
+    """The mean model score in a bin, and the mean, 10 % quantile and 90 % quantile of the errors in it."""
 
     centre: float
     mean: float
@@ -31,7 +31,7 @@ class ErrorBin(NamedTuple):
 
 
 class SigmaBin(NamedTuple):
-    """Pictures of like predicted sigma: its root mean square, and the root mean squared error that came out."""
+    """Pictures with similar predicted sigmas: root mean square of the sigmas, and root mean squared error."""
 
     predicted: float
     found: float
@@ -40,22 +40,22 @@ class SigmaBin(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far the predicted sigmas of an nll model are true."""
+    """Comparison of the predicted sigmas of an nll model with its errors."""
 
     levels: Array
-    """Nominal shares (n_levels,), 0...1: of pictures inside the central interval of that probability."""
+    """Nominal coverage (n_levels,), 0...1, of central intervals of a normal distribution."""
     coverage: Array
-    """The shares found (n_levels,); equal to `levels` where the sigmas are right."""
+    """Actual shares of pictures in these intervals (n_levels,); equal to `levels` if the sigmas are right."""
     bins: tuple[SigmaBin, ...]
 
 
 def order_by_distance(
     scores: Array, model_scores: Array, *, n_bins: int = 10, seed: int = 0, most_pairs: int = MOST_PAIRS
 ) -> tuple[DistanceBin, ...]:
-    """Return, by how far apart two scores lie, how often the model orders the two pictures right (a tie is half).
+    """Return how often the model orders two pictures right, in bins by the difference of their scores.
 
-    Bins hold equal numbers of pairs, as far as ties allow. Pairs with equal scores do not count. All pairs are used
-    up to `most_pairs`, beyond that a random sample of as many.
+    Bins hold equal numbers of pairs, as far as ties allow. Pairs with equal scores do not count, and a pair with equal
+    model scores counts as half right. Of more than `most_pairs` pairs a random sample is used.
     """
     first, second = _pairs(len(scores), most_pairs, seed)
     distances = scores[first] - scores[second]
@@ -86,7 +86,7 @@ def _pairs(n_images: int, most_pairs: int, seed: int) -> tuple[NDArray[np.int64]
 
 
 def errors_by_model_score(model_scores: Array, errors: Array, *, n_bins: int = 10) -> tuple[ErrorBin, ...]:
-    """Return the errors (n_images,) in bins of about equally many pictures, by model score, ascending."""
+    """Return statistics of the errors (n_images,) in bins of about equally many pictures, by ascending model score."""
     order = np.argsort(model_scores, kind="stable")
     parts = np.array_split(order, min(n_bins, max(len(order) // 10, 1)))
     return tuple(
@@ -103,7 +103,7 @@ def _middle_80(values: Array) -> Array:
 
 
 def calibration(scores: Array, model_scores: Array, sigmas: Array, *, n_bins: int = 10) -> Calibration:
-    """Return how far predicted sigmas (n_images,) agree with the errors made."""
+    """Return how well predicted sigmas (n_images,) agree with the actual errors; all arrays are (n_images,)."""
     levels = np.linspace(0.05, 0.95, 19)
     deviations = np.abs(scores - model_scores) / np.maximum(np.abs(sigmas), 1e-12)
     coverage = np.array([np.mean(deviations <= limit) for limit in stats.norm.ppf((1 + levels) / 2)])
@@ -122,7 +122,7 @@ def _root_mean_square(values: Array) -> float:
 
 
 def extremes(values: Array, n_wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of the highest values, highest first, and of the lowest, lowest first; nan rows are left out."""
+    """Return the rows of the highest values, highest first, and of the lowest, lowest first, without nan."""
     known = np.flatnonzero(np.isfinite(values))
     ascending = known[np.argsort(values[known], kind="stable")]
     return ascending[::-1][:n_wanted], ascending[:n_wanted]

@@ -1,4 +1,4 @@
-"""What a head is judged by: the metrics of its outputs on the train, eval and full sets."""
+"""The judge of heads: it computes the metrics of their outputs on the train, eval and full sets."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,28 +16,29 @@ from custom_aesthetic.quality import metrics
 Rows = NDArray[np.int64]
 
 SETS = ("train", "eval", "full")
-"""The sets that metrics are kept of; `full` is train and eval together."""
+"""The sets that metrics are computed on; `full` is train and eval together."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """True scores and what the metrics need beside them. All arrays are (n_images,), in the units of the scores."""
+    """The true scores, with the other data that metrics need. All arrays are (n_images,), in units of the scores."""
 
     scores: Array
     rows: Mapping[str, Rows]
     """Set name (`train`, `eval`, `full`) -> the rows of its images; a test set is in none of them."""
     divider: float
-    """Threshold between good and bad, for `accuracy`."""
+    """Threshold between good and bad for `accuracy`."""
     weights: Array | None = None
+    """Weights of the images for `wmse`."""
 
     def measure(self, metric: str, set_name: str, outputs_of: Callable[[Tensor], Tensor]) -> float:
-        """Return one metric on one set; nan where undefined. `outputs_of` gives rows' outputs (n_rows, n_outputs)."""
+        """Return a metric on a set; nan if undefined. `outputs_of` maps rows to their outputs (n_rows, n_outputs)."""
         rows = self.rows[set_name]
         outputs = outputs_of(torch.from_numpy(rows)).double().numpy()
         return self._compute(metric, rows, outputs, lambda: self._train_error(outputs_of))
 
     def measure_all(self, names: tuple[str, ...], outputs: Array) -> dict[str, float]:
-        """Return `eval_ab`, `train_mse`, ... of the outputs (n_images, n_outputs), without the undefined ones."""
+        """Return the metrics (`eval_ab`, ...) of outputs (n_images, n_outputs) on all sets, without undefined ones."""
 
         def outputs_of(rows: Tensor) -> Tensor:
             return torch.from_numpy(outputs[rows.numpy()])
@@ -57,19 +58,27 @@ class Judge:
         return metrics.compute(metric, scores, predictions, divider=self.divider, weights=weights, sigmas=sigmas)
 
     def _train_error(self, outputs_of: Callable[[Tensor], Tensor]) -> float:
-        """Return the root mean squared error on the training images: the sigma of a head that gives none itself."""
+        """Return the root mean squared error on the training images: the sigma of a head without a sigma output."""
         rows = self.rows["train"]
         predictions = outputs_of(torch.from_numpy(rows))[:, 0].double().numpy()
         return math.sqrt(metrics.mse(self.scores[rows], predictions))
 
 
 def check_scores(judge: Judge, *, loss_model: str, metric: str, set_for_scoring: str, wanted: tuple[str, ...]) -> None:
-    """Raise UserError where the loss or the metric that the search improves cannot be had from these scores."""
+    """Raise UserError if the loss or a metric cannot be computed from these scores.
+
+    `metric` is the metric that the search optimises, and `wanted` are all names of losses and metrics in use.
+    """
     if judge.weights is None and ("wmse" in wanted):
-        raise UserError("wmse needs a weight column in the score file, which has none; add it or choose another")
+        raise UserError(
+            "wmse needs a column weight in the score file, which has none; add it, or choose another loss or metric"
+        )
     train = judge.scores[judge.rows["train"]]
     if loss_model == "ab" and np.ptp(train) == 0:
-        raise UserError("all training scores are equal: --loss_model=ab learns from pairs that differ; score some more")
+        raise UserError(
+            "all training scores are equal, but --loss_model=ab learns from pairs with different scores; score more "
+            "pictures, or choose another --loss_model"
+        )
     scored = judge.scores[judge.rows[set_for_scoring]]
     if metric in ("ab", "spearman", "pearson") and np.ptp(scored) == 0:
         raise UserError(

@@ -1,8 +1,8 @@
-"""What more scored pictures would bring: ridge on parts of the training images, and a power law through its figures.
+"""The learning curve: how much more scored pictures would improve a model.
 
-Ridge stands for every model: it takes seconds where a search takes hours, and gains from more pictures much as heads
-do. The law is spearman(n) = ceiling - drop x n ** -exponent (Hestness et al., Deep learning scaling is predictable,
-empirically, 2017).
+Ridge regression is fitted to parts of the training images, and a power law to its results. It takes seconds where a
+search takes hours, and gains from more pictures much as heads do. The law is spearman(n) = ceiling - drop x n **
+-exponent (Hestness et al., Deep learning scaling is predictable, empirically, 2017).
 """
 
 import math
@@ -21,51 +21,51 @@ Rows = NDArray[np.int64]
 
 FEWEST_IMAGES = 60
 MOST_IMAGES = 1500
-"""Images beyond which a random part of them serves for the curve."""
+"""Of more images a random sample is used."""
 
 HELD_OUT_FRACTION = 0.25
 SHARES = (0.25, 0.35, 0.5, 0.7, 1.0)
-"""Sizes measured, as shares of the images that are not held out."""
+"""Sizes of the training sets, as shares of the images that are not held out."""
 
 EXPONENTS = np.linspace(0.2, 1.5, 27)
 FARTHEST = 4.0
-"""How many times the images at hand the law is trusted to reach."""
+"""The law is extrapolated to at most this many times the number of scored images."""
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Held-out Spearman of ridge by number of training images, and the gain that more of them promise."""
+    """Held-out Spearman of ridge regression by number of training images, and the expected gain from more images."""
 
     sizes: tuple[int, ...]
     spearmans: tuple[float, ...]
     """Means over the repeats."""
     gains: Mapping[int, Interval | None]
-    """Further scored pictures -> gain in Spearman with its 95 % interval; None where it cannot be told."""
+    """Number of additional pictures -> gain in Spearman with its 95 % interval; None if it cannot be estimated."""
 
     def __str__(self) -> str:
         if not self.sizes:
-            return f"too few scored pictures to tell what more would bring (at least {FEWEST_IMAGES} are needed)"
+            return f"too few scored pictures to estimate the gain from more (at least {FEWEST_IMAGES} are needed)"
         measured = ", ".join(f"{rho:.3f} from {n}" for n, rho in zip(self.sizes, self.spearmans, strict=True))
         return (
-            "what more scores bring is measured by a simpler model than yours (ridge), which learns from parts of your "
-            f"pictures and is judged by the rest; its Spearman: {measured} pictures"
+            "the gain from more scores is estimated with a simpler model than yours (ridge), which learns from parts "
+            f"of your pictures and is judged by the rest; its Spearman: {measured} pictures"
         )
 
     def gain_in_ab(self, extra: int, spearman: float) -> Interval | None:
-        """Return what `extra` more scores add to the share of pairs in the right order, 0...1.
+        """Return how much `extra` more scores add to the share of pairs in the right order, 0...1.
 
-        It is the gain in Spearman, added to the Spearman of the model that asks; None where it cannot be told.
+        The gain in Spearman is added to `spearman`, that of the model. None if it cannot be estimated.
         """
         gain = self.gains.get(extra)
         if gain is None or not math.isfinite(spearman):
             return None
-        return Interval(*(_ab_of(spearman + own) - _ab_of(spearman) for own in gain))
+        return Interval(*(_ab_of(spearman + rise) - _ab_of(spearman) for rise in gain))
 
 
 def _ab_of(spearman: float) -> float:
-    """Return the share of pairs in the right order that goes with a Spearman, for scores of a normal distribution.
+    """Return the share of pairs in the right order that corresponds to a Spearman, for normally distributed scores.
 
-    Both follow from Pearson's correlation there (Kruskal, Ordinal measures of association, 1958).
+    Both are functions of Pearson's correlation then (Kruskal, Ordinal measures of association, 1958).
     """
     pearson = 2 * math.sin(math.pi * min(max(spearman, -1.0), 1.0) / 6)
     return 0.5 + math.asin(pearson) / math.pi
@@ -82,10 +82,10 @@ def learning_curve(
 ) -> LearningCurve:
     """Return the learning curve of ridge on these rows of features (n_images, n_features) and scores (n_images,).
 
-    Each repeat holds another quarter out and learns from nested parts of the rest. The gain is counted from all of
-    `rows`. It cannot be told (None) from fewer than FEWEST_IMAGES rows, where the curve does not clearly rise, and
-    farther than FARTHEST times the rows at hand. The interval is the spread of the law over repeats drawn anew; it
-    knows nothing of how far ridge and the law themselves are from the truth.
+    Each repeat holds out another quarter of the rows and learns from nested parts of the rest. Gains are relative to
+    a model that learns from all of `rows`. A gain is None with fewer than FEWEST_IMAGES rows, if the curve does not
+    clearly rise, and beyond FARTHEST times the number of rows. The interval is the spread of the law over bootstrapped
+    repeats; it does not include the errors of ridge regression and of the law as models.
     """
     if len(rows) < FEWEST_IMAGES or np.ptp(scores[rows]) == 0:
         return LearningCurve((), (), dict.fromkeys(extras))
@@ -103,14 +103,14 @@ def learning_curve(
 
 
 def _repeat(features: Array, scores: Array, order: Rows, sizes: Sequence[int]) -> list[float]:
-    """Return the held-out Spearman at each size; a prediction without any order counts as 0."""
+    """Return the held-out Spearman at each size; constant predictions count as 0."""
     held_out, rest = order[max(sizes) :], order[: max(sizes)]
     found = [fit_ridge(features, scores, rest[:size])(features[held_out]) for size in sizes]
     return [float(np.nan_to_num(metrics.spearman(scores[held_out], rows).statistic)) for rows in found]
 
 
 def fit_law(sizes: Sequence[int], spearmans: Array) -> tuple[float, float, float]:
-    """Return (ceiling, drop, exponent) of the least-squares law; the drop is at least 0, the ceiling at most 1."""
+    """Return (ceiling, drop, exponent) of the law with the least squares; drop is at least 0, ceiling at most 1."""
     best = (math.inf, float(np.mean(spearmans)), 0.0, 1.0)
     for exponent in EXPONENTS:
         power = np.asarray(sizes, dtype=float) ** -exponent

@@ -1,6 +1,6 @@
-"""How near predicted scores are to given ones: pure functions of arrays.
+"""Metrics of predicted scores against given scores, as pure functions of arrays.
 
-Every function returns nan where its metric is undefined (too few images, constant scores), and never raises for it.
+Every function returns nan if its metric is undefined (too few images, constant scores).
 """
 
 import math
@@ -22,14 +22,14 @@ HIGHER_IS_BETTER = {
     "pearson": True,
     "accuracy": True,
 }
-"""Every metric's name, and which end is good."""
+"""Name of each metric -> whether higher values are better."""
 
 NLL_MINIMUM_VARIANCE = 1e-6
-"""The floor of the variance in the negative log likelihood, as in torch.nn.GaussianNLLLoss."""
+"""The smallest variance in the negative log likelihood, as in torch.nn.GaussianNLLLoss."""
 
 
 class Correlation(NamedTuple):
-    """A correlation in -1...1 and the two-sided p-value of no correlation; both nan where undefined."""
+    """A correlation in -1...1, and the two-sided p-value for no correlation; both nan if undefined."""
 
     statistic: float
     p_value: float
@@ -41,7 +41,7 @@ def spearman(scores: Array, predictions: Array) -> Correlation:
 
 
 def spearman_alone(scores: Array, predictions: Array) -> float:
-    """Return what `spearman` does without the p-value, which takes most of its time: Pearson's of the ranks."""
+    """Return the correlation of `spearman` without the p-value, which would take most of the time."""
     if not _varies(scores) or not _varies(predictions) or not np.isfinite(predictions).all():
         return math.nan
     first, second = _centred_ranks(scores), _centred_ranks(predictions)
@@ -49,7 +49,7 @@ def spearman_alone(scores: Array, predictions: Array) -> float:
 
 
 def _centred_ranks(values: Array) -> Array:
-    """Return mean ranks less their mean, (n_images,): scipy's rankdata, which takes six times as long on few images."""
+    """Return mean ranks minus their mean, (n_images,); six times as fast as scipy's rankdata for few images."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[places] - (len(values) + 1) / 2
 
@@ -75,9 +75,9 @@ def _varies(values: Array) -> bool:
 def ab(scores: Array, predictions: Array) -> float:
     """Return the share of pairs of images that the predictions order as the scores do, in 0...1; 1 is best.
 
-    Pairs with equal scores do not count; a pair whose predictions are equal counts one half. Exact, O(n log n):
-    the surplus of pairs in order over pairs out of order is read back from Kendall's tau-b, which is that surplus
-    over the root of (pairs untied in scores) x (pairs untied in predictions); see scipy.stats.kendalltau.
+    Pairs with equal scores do not count; a pair with equal predictions counts one half. Exact, in O(n log n): Kendall's
+    tau-b is (pairs in order - pairs out of order) / sqrt((pairs untied in scores) x (pairs untied in predictions)), and
+    its numerator is recovered from it; see scipy.stats.kendalltau.
     """
     if not _varies(scores) or not np.isfinite(predictions).all():
         return math.nan
@@ -96,7 +96,10 @@ def _untied_pairs(values: Array) -> int:
 
 
 def accuracy(scores: Array, predictions: Array, divider: float) -> float:
-    """Return the share of images that scores and predictions put on the same side of the divider (>= is good)."""
+    """Return the share of images, 0...1, with score and prediction on the same side of the divider; 1 is best.
+
+    A value equal to the divider counts as good.
+    """
     if len(scores) == 0:
         return math.nan
     return float(np.mean((scores >= divider) == (predictions >= divider)))
@@ -113,10 +116,10 @@ def wmse(scores: Array, predictions: Array, weights: Array) -> float:
 
 
 def nll(scores: Array, predictions: Array, sigmas: Array) -> float:
-    """Return the mean Gaussian negative log likelihood, without its constant; lower is better.
+    """Return the mean Gaussian negative log likelihood without its constant term; lower is better.
 
-    `sigmas` (n_images,) are standard deviations in the units of the scores; as in torch.nn.GaussianNLLLoss the
-    variance is at least 1e-6.
+    `sigmas` (n_images,) are standard deviations in the units of the scores. The variance is clamped to at least 1e-6,
+    as in torch.nn.GaussianNLLLoss.
     """
     if len(scores) == 0:
         return math.nan
@@ -133,9 +136,9 @@ def compute(
     weights: Array | None = None,
     sigmas: Array | None = None,
 ) -> float:
-    """Return the metric of that name; nan where it is undefined.
+    """Return the metric of that name; nan if it is undefined. ValueError for an unknown name.
 
-    wmse needs `weights`; nll needs `sigmas`. Both are (n_images,).
+    `accuracy` uses `divider`, `wmse` needs `weights` and `nll` needs `sigmas`, both (n_images,).
     """
     match metric:
         case "mse":

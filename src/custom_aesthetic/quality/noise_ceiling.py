@@ -1,7 +1,7 @@
-"""How well even a perfect model could do: the given scores are themselves uncertain, and nothing can predict noise.
+"""The noise ceiling: how well a perfect model would do, since the given scores are uncertain.
 
-True scores are drawn as the given ones and their standard errors allow, and a model that knew them is judged by the
-given scores, as every model is.
+True scores are drawn from their distribution given the scores and standard errors. A model that predicts them exactly
+is then judged by the given scores, like any other model.
 """
 
 from typing import NamedTuple
@@ -19,25 +19,26 @@ Rows = NDArray[np.int64]
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000
-"""Images beyond which a random part of them serves: the ceiling does not depend on their number, only its spread."""
+"""Of more images a random sample is used; the ceiling does not depend on their number, only its spread does."""
 
 RATINGS_BORROWED = 4
+"""Weight of the variance of all images in that of one image, as a number of ratings."""
 
 
 class Ceiling(NamedTuple):
-    """The Spearman and AB that a perfect model reaches on such scores: mean, and ends that hold 95 % of the draws."""
+    """The Spearman and AB that a perfect model reaches on such scores: means, and central 95 % intervals of draws."""
 
     spearman: Interval
     ab: Interval
     reliability: float
-    """Share of the scores' variance that is not noise, 0...1."""
+    """The share of the scores' variance that is not noise, 0...1."""
 
 
 def rating_sigmas(deviations: Array, n_ratings: Array) -> Array:
     """Return the standard error of each mean rating, (n_images,): deviation of its ratings / root of their number.
 
-    A deviation of few ratings says little itself, so each variance is drawn towards that of all images, as if by
-    `RATINGS_BORROWED` ratings more. nan for an image without ratings; one rating alone has the variance of all.
+    The deviation of few ratings is unreliable, so each variance is shrunk towards that of all images, as if there were
+    `RATINGS_BORROWED` more ratings with it. nan for an image without ratings; a single rating gets the variance of all.
     """
     n_ratings = np.asarray(n_ratings, dtype=np.float64)
     freedom = np.where(np.isfinite(deviations), np.maximum(n_ratings - 1, 0), 0)
@@ -52,14 +53,16 @@ def rating_sigmas(deviations: Array, n_ratings: Array) -> Array:
 def noise_ceiling(
     scores: Array, sigmas: Array, *, posterior: bool, n_draws: int = 200, seed: int = 0
 ) -> Ceiling | None:
-    """Return what a perfect model reaches on these scores (n_images,) with their standard errors (n_images,).
+    """Return the ceiling for scores (n_images,) with standard errors (n_images,).
 
-    `posterior` says what the scores are. True: they are already drawn towards the mean, as scores from comparisons
-    with a prior are, and each true score lies around the given one with deviation sigma. False: they are plain means
-    or estimates, each the true one plus an error of deviation sigma; the spread of the true ones is what remains of
-    the given variance, and a true score lies around the given one drawn towards the mean (Efron and Morris, Stein's
-    paradox in statistics, 1977). Images whose sigma is nan are left out. None where it cannot be told: fewer than 10
-    images, or noise as large as the whole spread of the scores.
+    `posterior` is the kind of scores. True: the scores are already shrunk towards the mean, like scores from
+    comparisons with a prior, and each true score is distributed around the given one with deviation sigma. False: the
+    scores are plain means or estimates, each a true score plus an error with deviation sigma; the true scores have the
+    remaining variance, and each is distributed around the given one, shrunk towards the mean (Efron and Morris, Stein's
+    paradox in statistics, 1977).
+
+    Images whose sigma is nan are left out. Returns None for fewer than 10 images or equal scores, and if the noise is
+    as large as the spread of the scores.
     """
     known = np.flatnonzero(np.isfinite(sigmas) & np.isfinite(scores))
     generator = np.random.default_rng(seed)
@@ -83,7 +86,7 @@ def noise_ceiling(
 def _draw_shrunk(
     given: Array, noise: Array, spread: float, n_draws: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draws of the true scores behind means with errors; the spread that is left for them is uncertain too."""
+    """Return draws of the true scores, (n_draws, n_images), for scores with errors; their variance is drawn too."""
     total = spread * (len(given) - 1) / generator.chisquare(len(given) - 1, size=n_draws)
     true_variance = np.maximum(total - noise.mean(), 1e-3 * spread)[:, None]
     kept = true_variance / (true_variance + noise)
@@ -100,10 +103,10 @@ def _ceiling(given: Array, draws: NDArray[np.float64], reliability: float) -> Ce
 
 
 def ceiling_of_comparisons(scores: Array, winners: Rows, losers: Rows, *, seed: int = 0) -> Ceiling | None:
-    """Return the ceiling of scores, (n_images,), that come from a comparison log; winners and losers are image rows.
+    """Return the ceiling for scores (n_images,) from a comparison log; winners and losers are rows of images.
 
-    The judge's consistency is estimated from the answers: a standard error in the score file rests on a usual one.
-    Only images that were compared count; None if they are fewer than 10 or their scores are equal.
+    The consistency of the judge is estimated from the comparisons, while standard errors in a score file assume a
+    typical one. Only compared images count; None if they are fewer than 10 or their scores are equal.
     """
     compared, rows = np.unique(np.concatenate([winners, losers]), return_inverse=True)
     given = np.asarray(scores, dtype=np.float64)[compared]

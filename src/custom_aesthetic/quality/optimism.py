@@ -1,4 +1,4 @@
-"""How much a search flatters itself: the best of many trials is best partly by luck on the images that chose it."""
+"""The optimism of a search: the best of many trials is best partly by luck on the images that it was chosen by."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -14,34 +14,37 @@ from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIA
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000
-"""Images by which trials are chosen, beyond which the choice flatters too little to be worth the time."""
+"""With more images that trials are chosen by, the optimism is too small to be worth computing."""
 
 N_RESAMPLES = 100
 
 MOST_HALF = float(np.finfo(np.float16).max)
+"""The largest number in half precision."""
 
 
 @dataclass(frozen=True)
 class Optimism:
-    """What the best trial reached on the images that chose it, and what such a choice is worth on others."""
+    """The metric of the best trial on the images that it was chosen by, and its expected value on other images."""
 
     metric: str
     chosen: float
+    """The metric on the images that the trial was chosen by."""
     corrected: float
+    """The expected metric on other images."""
     n_trials: int
     ab_flattery: float = 0.0
-    """By how much the choice raises the share of pairs that the model orders right, 0...1, on those images."""
+    """How much the choice raises the share of pairs in the right order, 0...1, on the images it was made by."""
 
     def __str__(self) -> str:
         return (
             f"optimism of the search: the best of {self.n_trials} trials reached {self.metric} {self.chosen:.4f} on "
-            f"the images that chose it; such a choice is worth about {self.corrected:.4f} on images that choose nothing"
+            f"the images that it was chosen by; expect about {self.corrected:.4f} on other images"
         )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What chose among trials. The arrays are (n_images,), in the units of the scores."""
+    """The metric and the scores that trials are chosen by. Arrays are (n_images,), in the units of the scores."""
 
     metric: str
     scores: Array
@@ -50,14 +53,14 @@ class Choice:
 
 
 def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed: int = 0) -> Optimism | None:
-    """Return the optimism of having chosen the best of trials with these outputs, (n_images, n_outputs) each.
+    """Return the optimism of choosing the best of trials with these outputs, (n_images, n_outputs) each.
 
-    Figures are those of the best trial alone, `ab_flattery` that of the mean of the best `n_kept`.
-
-    The choice is repeated on resamples of the images, and each time the trial chosen is judged by the images that were
+    The choice is repeated on resamples of the images, and each time the chosen trial is judged by the images that were
     not drawn (Tsamardinos, Greasidou and Borboudakis, Bootstrapping the out-of-sample predictions for efficient and
-    accurate cross-validation, Machine Learning 2018). None where nothing was chosen, or the metric or the images do
-    not allow it.
+    accurate cross-validation, Machine Learning 2018). `chosen` and `corrected` are for the single best trial, and
+    `ab_flattery` is for the mean of the best `n_kept`.
+
+    Returns None for fewer than two trials, too few or too many images, or a metric that cannot be computed.
     """
     n_images = len(choice.scores)
     figure = _figure(choice)
@@ -68,7 +71,7 @@ def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed:
     sign = 1 if HIGHER_IS_BETTER[choice.metric] else -1
     counts = draw_counts(n_images, N_RESAMPLES, seed)
     every = np.concatenate([np.ones((1, n_images), np.float32), counts, counts == 0])
-    found = sign * np.stack([figure(own.astype(np.float64), every) for own in outputs])
+    found = sign * np.stack([figure(values.astype(np.float64), every) for values in outputs])
     alone, drawn, left_out = found[:, 0], found[:, 1 : 1 + N_RESAMPLES], found[:, 1 + N_RESAMPLES :]
     if not np.isfinite(alone).any():
         return None
@@ -88,13 +91,13 @@ def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed:
 def _ab_flattery(
     scores: Array, outputs: Sequence[Array], alone: Array, drawn: Array, counts: Counts, n_kept: int
 ) -> float:
-    """Return by how much the AB of the mean of the best trials is above that of trials chosen by other images.
+    """Return how much higher the AB of the mean of the best trials is than that of trials chosen by other images.
 
-    On the images that a resample leaves out the final choice, which they took part in, is compared with the choice of
-    the resample, which they took no part in: paired, so that how hard these images are does not blur the difference.
-    `alone` (n_trials,) and `drawn` (n_trials, n_resamples) are the trials' figures, higher being better.
+    On the images left out of a resample, the final choice, which used these images, is compared with the choice on the
+    resample, which did not. Both are judged on the same images, so that differences between images cancel out. `alone`
+    (n_trials,) and `drawn` (n_trials, n_resamples) are the trials' metrics; higher is better.
     """
-    every = np.stack([own[:, 0] for own in outputs])
+    every = np.stack([values[:, 0] for values in outputs])
     final = every[_best(alone, n_kept)].mean(0)
     gaps = []
     for resample, figures in zip(counts, drawn.T, strict=True):
@@ -110,7 +113,7 @@ def _best(figures: Array, n_kept: int) -> NDArray[np.int64]:
 
 
 def _figure(choice: Choice) -> Callable[[Array, Counts], Array]:
-    """Return the function from a trial's outputs and counts of images to the metric, (n_resamples,)."""
+    """Return a function from a trial's outputs and counts of images to the metric in each resample, (n_resamples,)."""
     match choice.metric:
         case "spearman":
             return lambda outputs, counts: resampled_spearman(choice.scores, outputs[:, 0], counts)
@@ -122,7 +125,7 @@ def _figure(choice: Choice) -> Callable[[Array, Counts], Array]:
 
 
 def _by_image(choice: Choice, outputs: Array) -> Array:
-    """Return what the metric is the mean of, (n_images,)."""
+    """Return the values, (n_images,), whose mean is the metric."""
     errors = np.square(choice.scores - outputs[:, 0])
     match choice.metric:
         case "mse":
@@ -140,10 +143,10 @@ def _by_image(choice: Choice, outputs: Array) -> Array:
 
 
 def pack_outputs(outputs: Array, scores: Array) -> str:
-    """Return a trial's outputs (n_images, n_outputs) as text, in half precision and units of the scores' deviation.
+    """Return a trial's outputs (n_images, n_outputs) as text, in half precision and standardised like the scores.
 
-    So the study can keep them, and any later run on any machine can compute the optimism: at most 11,000 characters
-    for MOST_IMAGES images. `scores` (n_images,) are those of the same images.
+    The text is saved in the study, so that a later run on any machine can compute the optimism. It has at most 11,000
+    characters for MOST_IMAGES images. `scores` (n_images,) are those of the same images.
     """
     mean, deviation = _units(scores)
     scaled = outputs / deviation
@@ -152,7 +155,7 @@ def pack_outputs(outputs: Array, scores: Array) -> str:
 
 
 def unpack_outputs(text: str, scores: Array) -> Array | None:
-    """Return the outputs (n_images, n_outputs) in a text of `pack_outputs`; None where it is of other images."""
+    """Return the outputs (n_images, n_outputs) from a text of `pack_outputs`; None if it is for other images."""
     found = np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float64)
     if len(scores) == 0 or len(found) not in (len(scores), 2 * len(scores)):
         return None
@@ -163,6 +166,6 @@ def unpack_outputs(text: str, scores: Array) -> Array | None:
 
 
 def _units(scores: Array) -> tuple[float, float]:
-    """Return mean and deviation of the scores, which make outputs into numbers that half precision holds well."""
+    """Return the mean and deviation of the scores, which standardise outputs to a range that suits half precision."""
     deviation = float(np.std(scores))
     return float(np.mean(scores)), deviation if deviation > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Whether a head's sigma is honest: how many scores lie within one and two sigma of what it predicts."""
+"""Check of a head's predicted sigma: how many scores lie within one and two sigma of their prediction."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from custom_aesthetic.base.arrays import Array
 
 EXPECTED_WITHIN_ONE = math.erf(1 / math.sqrt(2))
 EXPECTED_WITHIN_TWO = math.erf(2 / math.sqrt(2))
-"""Shares of a normal distribution within one and two standard deviations: 0.683 and 0.954."""
+"""The shares of a normal distribution within one and two standard deviations: 0.683 and 0.954."""
 
 
 class Coverage(NamedTuple):
@@ -21,10 +21,10 @@ class Coverage(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What the shares say of sigma: `too small`, `too large` or `honest`, within the luck of so few images."""
+        """`too small`, `too large`, or `honest` if the shares are within two standard errors of the expected ones."""
         for share, expected in ((self.within_one, EXPECTED_WITHIN_ONE), (self.within_two, EXPECTED_WITHIN_TWO)):
-            luck = 2 * math.sqrt(expected * (1 - expected) / self.n_images) if self.n_images else math.inf
-            if abs(share - expected) > luck:
+            tolerance = 2 * math.sqrt(expected * (1 - expected) / self.n_images) if self.n_images else math.inf
+            if abs(share - expected) > tolerance:
                 return "too small" if share < expected else "too large"
         return "honest"
 
@@ -36,7 +36,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(scores: Array, predictions: Array, sigmas: Array) -> Coverage:
-    """Return how many scores lie within one and two sigma of their prediction; all arrays are (n_images,)."""
+    """Return the shares of scores within one and two sigma of their prediction; all arrays are (n_images,)."""
     if len(scores) == 0:
         return Coverage(math.nan, math.nan, 0)
     errors = np.abs(scores - predictions)

@@ -1,4 +1,4 @@
-"""Statistics of model scores against given scores, a line a test; the line's form is an interface."""
+"""The statistics line, which compares model scores with given scores. Scripts parse it, so its format is fixed."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from custom_aesthetic.quality.metrics import Correlation
 
 @dataclass(frozen=True)
 class Statistics:
-    """How well model scores follow the scores given, over some images; undefined values are nan."""
+    """Statistics of model scores and given scores of some images; undefined values are nan."""
 
     n_images: int
     score_mean: float
@@ -23,7 +23,7 @@ class Statistics:
     spearman: Correlation
     pearson: Correlation
     ab: float
-    """Share of pairs in the right order, 0...1."""
+    """Share of pairs in the right order, 0...1; 1 is best."""
 
 
 def statistics(scores: Array, model_scores: Array) -> Statistics | None:
@@ -43,7 +43,7 @@ def statistics(scores: Array, model_scores: Array) -> Statistics | None:
 
 
 def statistics_line(name: str, scores: Array, model_scores: Array) -> str:
-    """Return the line of one test; what cannot be computed is said in words."""
+    """Return the statistics line of a set of images, or a note that images are too few or all scores equal."""
     found = statistics(scores, model_scores)
     if found is None:
         return f"{name} : {len(scores):>5} images, too few for statistics"

@@ -1,4 +1,4 @@
-"""Scores that do not fit: pictures whose score contradicts what the other pictures lead to expect."""
+"""Suspicious scores: pictures whose score contradicts the score expected from the other pictures."""
 
 from dataclasses import dataclass
 
@@ -18,26 +18,26 @@ FEWEST_IMAGES = 20
 MOST_IMAGES_FOR_SVR = 2000
 N_COMPONENTS = 128
 SUSPECT_DEVIATIONS = 2.5
-"""A score is suspect this many robust standard deviations from its prediction: 1 in 80 if errors are normal."""
+"""Scores this many robust standard deviations from their prediction are suspects: 1 in 80 if errors are normal."""
 MAD_TO_DEVIATION = 1.4826
-"""What turns a median absolute deviation into the standard deviation of a normal distribution."""
+"""Ratio of standard deviation to median absolute deviation in a normal distribution."""
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """Scores that contradict predictions made without them."""
+    """Out-of-fold predictions of scores, and the scores that contradict them."""
 
     predictions: Array
-    """What each score (n_images,) should be by the other pictures' scores and features."""
+    """(n_images,): the score of each picture, predicted from features and the scores of other pictures."""
     rows: NDArray[np.int64]
-    """The suspects, the strongest contradiction first."""
+    """Rows of the suspects, strongest contradiction first."""
 
 
 def find_suspects(features: Array, scores: Array, *, seed: int = 0) -> Suspects | None:
-    """Return the scores (n_images,) that contradict the features (n_images, n_features), judged out of fold.
+    """Return the scores (n_images,) that contradict their predictions from features (n_images, n_features).
 
-    Five folds: each picture is judged by a regression that never saw its score, so an error in the score cannot
-    excuse itself. None where there are too few pictures, or all scores are equal.
+    Predictions come from five-fold cross-validation, so a wrong score does not affect its own prediction. Returns None
+    if there are too few pictures or all scores are equal.
     """
     if len(scores) < FEWEST_IMAGES or np.ptp(scores) == 0:
         return None
@@ -53,14 +53,14 @@ def find_suspects(features: Array, scores: Array, *, seed: int = 0) -> Suspects 
 
 
 def _regression(n_images: int) -> BaseEstimator:
-    """Return support-vector regression; for many pictures, where that takes minutes, ridge regression."""
+    """Return support-vector regression, or ridge regression for many pictures, for which the former takes minutes."""
     return SVR() if n_images <= MOST_IMAGES_FOR_SVR else RidgeCV(np.logspace(0, 5, 6))
 
 
 def _components(features: Array, seed: int) -> Array:
-    """Return the features as at most N_COMPONENTS principal components, scaled to a mean variance of 1.
+    """Return at most N_COMPONENTS principal components of the features, scaled to a mean variance of 1.
 
-    No score goes into them, so they may be shared by the folds.
+    They do not depend on the scores, so all folds can share them.
     """
     n_components = min(N_COMPONENTS, *features.shape)
     standardised = StandardScaler().fit_transform(features.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The verdict on a model, in at most three sentences for somebody who knows no statistics."""
+"""The verdict on a model, in at most three sentences for readers who do not know statistics."""
 
 import math
 from typing import NamedTuple
@@ -8,34 +8,34 @@ from custom_aesthetic.quality.closing import Findings
 from custom_aesthetic.quality.confidence import Interval, share_in_words, spearman_difference
 
 NEAR_THE_CEILING = 0.01
-"""A model whose interval comes this near to the noise ceiling can hardly be improved by more pictures."""
+"""If a model's interval comes this close to the noise ceiling, more pictures can hardly improve it."""
 
 CLEARLY = 0.02
-"""A smaller difference between two shares of right pairs is not called clear, even where it is significant."""
+"""A smaller difference between two shares of right pairs is not called clear, even if it is significant."""
 
 WORTH_SCORING = 0.005
-"""A gain in the share of right pairs below this is not worth scoring more pictures for."""
+"""Scoring more pictures is not recommended if it raises the share of right pairs by less than this."""
 
 
 class Simple(NamedTuple):
-    """A simple method on the same features, beside the model."""
+    """A simple method on the same features, to compare the model with."""
 
     name: str
     share: float
-    """Of pairs in the right order, 0...1."""
+    """Share of pairs in the right order, 0...1."""
     difference: Interval
-    """By how much the model's Spearman is above its."""
+    """Spearman of the model minus that of the method."""
 
 
 def verdict(found: Findings, *, richer: str) -> str:
-    """Return how often the model picks as the user would, how that compares, and the one thing to do next.
+    """Return how often the model picks as the user would, how that compares to other methods, and what to do next.
 
-    `richer` says how to get richer features, for where more scores would not help.
+    `richer` is the advice, in words, on how to get richer features, given if more scores would not help.
     """
     if found.believed is None or found.share is None or not math.isfinite(found.share.value):
         return (
-            "There are not enough pictures with different scores to say how good the model is. Score more of them: "
-            "from about 60 on there is something to learn."
+            "There are not enough pictures with different scores to say how good the model is. Score more pictures: a "
+            "model needs about 60 to learn from."
         )
     simple = best_baseline(found)
     parts = (f"{share_in_words(found.share)}.", _compared(found, simple), next_step(found, simple, richer))
@@ -45,7 +45,7 @@ def verdict(found: Findings, *, richer: str) -> str:
 def _compared(found: Findings, simple: Simple | None) -> str:
     parts = []
     if found.ceiling is not None:
-        parts.append(f"as noisy as your scores are, a perfect model would reach {100 * found.ceiling.ab.value:.0f}")
+        parts.append(f"with scores as noisy as yours, a perfect model would reach {100 * found.ceiling.ab.value:.0f}")
     if simple is not None:
         name, share, difference = simple
         assert found.share is not None
@@ -58,39 +58,39 @@ def _compared(found: Findings, simple: Simple | None) -> str:
 
 
 def best_baseline(found: Findings) -> Simple | None:
-    """Return the simple method with the most pairs in the right order; None where there is none to compare with."""
+    """Return the simple method with the most pairs in the right order; None if there is none."""
     believed = found.believed
     if believed is None or not found.baselines:
         return None
     scores = found.judged.scores[believed.rows]
-    shares = {name: metrics.ab(scores, own) for name, own in found.baselines.items()}
+    shares = {name: metrics.ab(scores, predictions) for name, predictions in found.baselines.items()}
     name = max(shares, key=lambda name: shares[name])
     difference = spearman_difference(scores, believed.predictions, found.baselines[name])
     return Simple(name, shares[name], difference) if math.isfinite(shares[name]) else None
 
 
 def next_step(found: Findings, simple: Simple | None, richer: str) -> str:
-    """Return the one thing to do next."""
+    """Return a sentence with the most useful thing to do next."""
     assert found.share is not None and found.spearman is not None
     if simple is not None and simple.difference.high < 0:
         return "Next, give the search more --trials: it has not found a good model yet."
     if found.ceiling is not None and found.share.high >= found.ceiling.ab.value - NEAR_THE_CEILING:
-        return "Next, make your scores more certain by comparing the same pictures more often: they are the limit now."
+        return "Next, compare the same pictures more often: the uncertainty of your scores is now the limit."
     if not found.curve.sizes:
         n_images = len(found.judged.rows("train", "eval"))
-        return f"Next, score more pictures: {n_images} are few, and each one more helps."
+        return f"Next, score more pictures: {n_images} are few, and every further one helps."
     extra = _extra(found)
     gain = found.curve.gain_in_ab(extra, found.spearman.value)
     if gain is not None and gain.value >= WORTH_SCORING:
         return (
-            f"Next, score more pictures: {extra} more should make it right about {100 * gain.value:.1f} times more in "
-            f"100 ({100 * gain.low:.1f} to {100 * gain.high:.1f})."
+            f"Next, score more pictures: with {extra} more, the model should be right about {100 * gain.value:.1f} "
+            f"times more often in 100 ({100 * gain.low:.1f} to {100 * gain.high:.1f})."
         )
-    return f"Next, {richer}: more scores of such pictures would bring little."
+    return f"Next, {richer}: scoring more pictures of this kind would help little."
 
 
 def _extra(found: Findings) -> int:
-    """Return how many more scores to speak of: at most about as many as there are."""
+    """Return the number of additional scores that the advice names: at most about as many as there are."""
     n_images = len(found.judged.rows("train", "eval"))
     known = sorted(found.curve.gains)
     return max([extra for extra in known if extra <= n_images] or known[:1])

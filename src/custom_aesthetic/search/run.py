@@ -216,7 +216,7 @@ def _search(
 
 
 class _Progress:
-    """Logs one line per trial: number, score, best score so far, time left."""
+    """Shows a line after each trial: number, score, best score so far, time left."""
 
     def __init__(self, study: optuna.Study, n_trials: int, n_done: int, line: StatusLine) -> None:
         self.study, self.n_trials, self.n_done_before, self.line = study, n_trials, n_done, line
