@@ -1,4 +1,4 @@
-"""Score pictures by choosing between two (up to four) at a time, on a page in the browser.
+"""Score pictures by comparing two (up to four) at a time, on a page in the browser.
 
 python aesthetic_ab_scorer.py -d images
 """

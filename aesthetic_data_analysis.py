@@ -1,4 +1,4 @@
-"""Say how well a model's scores follow the scores given: a line of statistics a test, score files, a report.
+"""Compare a model's scores with the scores given: lines of statistics, score files, a report.
 
 python aesthetic_data_analysis.py -d DIRECTORY (-m MODEL | --model_scores FILE | a score file with model_score)
 """

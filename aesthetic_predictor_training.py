@@ -1,4 +1,4 @@
-"""Learn a person's taste in pictures: from scored pictures to a model file that scores any other.
+"""Train a model on a person's scores of pictures; the model file then scores any other picture.
 
 python aesthetic_predictor_training.py @arguments.txt [more arguments]
 """

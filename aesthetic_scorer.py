@@ -1,4 +1,4 @@
-"""Score every picture under a folder by a trained model; list, copy, link, move, or rate the best.
+"""Score all pictures in a folder by a trained model; list, copy, link, move or rate the best ones.
 
 python aesthetic_scorer.py -d folder -m model.safetensors --top=100 --sheet=best.html
 """

@@ -1,4 +1,4 @@
-"""Benchmarks; the package is imported from the checkout, installed or not."""
+"""Benchmarks; they import the library from this checkout, even if another version is installed."""
 
 import sys
 from pathlib import Path

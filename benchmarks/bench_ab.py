@@ -1,23 +1,23 @@
-"""How many comparisons does a good order of pictures cost? Simulated judges, four ways to use their answers.
+"""How many comparisons a good order of pictures needs: simulated judges, and four ways to use their answers.
 
     python benchmarks/bench_ab.py                      # 200 photographs and 1,000 drawn pictures, a few minutes
     python benchmarks/bench_ab.py --only 200 --seeds 2 # quicker
 
 The judge has a true score for each picture and prefers a to b with probability 1 / (1 + exp(-scale (a - b))). The
 scale is set so that, over all pairs of these pictures, the share of answers in the true order is the judge's
-consistency (65, 80, 95 %): near ties are a coin's toss, clear cases are clear. With `--judge constant` every answer
-is right with that probability, however far apart the two are.
+consistency (65, 80, 95 %): for nearly equal pictures the answer is nearly random, for very different ones nearly
+certain. With `--judge constant` every answer is right with that probability, for all pairs.
 
-True scores and features are those of real pictures: ratings of photographs (200 drawn from the folder), and the
-demo's drawings with its stated taste (1,000 of them). Features come from the packaged extractor.
+True scores and features are those of real pictures: ratings of photographs (200 drawn from the folder), and 1,000
+drawings of the demo with its known taste. Features come from the packaged extractor.
 
-    elo      Elo as the AB scorer keeps it, K = 0.7, expectation 1 / (1 + exp(b - a)), each picture equally often
-    bt       Bradley-Terry (scores/bradley_terry.py) on the very same answers
-    adaptive Bradley-Terry, pairs drawn by scores/pairing.py, fitted anew every tenth of a comparison a picture
-    features as adaptive, with the ridge prior from the pictures' features
+    elo      Elo as in the predecessor's AB scorer, K = 0.7, expectation 1 / (1 + exp(b - a)), random pairs
+    bt       Bradley-Terry (scores/bradley_terry.py) on the same answers
+    adaptive Bradley-Terry, pairs drawn by scores/pairing.py, fitted after every tenth of a comparison per picture
+    features like adaptive, with the ridge prior from the pictures' features
 
-What is printed: Spearman of the scores with the true ones, mean over seeds, at so many comparisons a picture (a
-comparison shows two pictures and so counts for both).
+It prints the Spearman correlation of the scores with the true scores, as a mean over seeds, by the number of
+comparisons per picture (a comparison shows two pictures and counts for both).
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Pictures:
 
 
 def make_judge(truth: np.ndarray, consistency: float, generator: np.random.Generator, *, constant: bool) -> Judge:
-    """A judge whose answers are in the true order in that share of all pairs."""
+    """Return a judge whose answers are in the true order for this share of all pairs."""
     distances = np.abs(truth[:, None] - truth[None, :])[np.triu_indices(len(truth), 1)]
     low, high = 1e-3, 1e3
     while high / low > 1.0001 and not constant:
@@ -73,7 +73,7 @@ def make_judge(truth: np.ndarray, consistency: float, generator: np.random.Gener
 
 
 def random_answers(n_pictures: int, judge: Judge, generator: np.random.Generator) -> np.ndarray:
-    """Answers on random pairs, (n_comparisons, 2) of winner and loser; each picture once a round."""
+    """Return answers on random pairs, (n_comparisons, 2) of winner and loser; each picture once per round."""
     rounds = [generator.permutation(n_pictures)[: n_pictures // 2 * 2].reshape(-1, 2) for _ in range(max(CHECKPOINTS))]
     pairs = np.concatenate(rounds)
     return np.array([(a, b) if judge(a, b) else (b, a) for a, b in pairs.tolist()])
@@ -122,7 +122,7 @@ def _checkpoints(n_pictures: int) -> list[int]:
 
 
 def run(pictures: Pictures, consistency: float, seed: int, *, constant: bool) -> dict[str, list[float]]:
-    """Method -> Spearman at each checkpoint, for one judge and one seed."""
+    """Return method -> Spearman at each checkpoint, for one judge and one seed."""
     generator = np.random.default_rng([seed, round(100 * consistency)])
     judge = make_judge(pictures.truth, consistency, generator, constant=constant)
     answers = random_answers(len(pictures.truth), judge, generator)
@@ -136,7 +136,7 @@ def run(pictures: Pictures, consistency: float, seed: int, *, constant: bool) ->
 
 
 def comparisons_needed(curve: np.ndarray, wanted: float) -> float:
-    """Comparisons a picture at which a curve reaches a Spearman, between checkpoints by a line; inf if it does not."""
+    """Return the comparisons per picture at which a curve reaches a Spearman, by linear interpolation; inf if never."""
     for i, value in enumerate(curve):
         if value >= wanted:
             if i == 0:
@@ -151,11 +151,11 @@ def report(name: str, pictures_of: Callable[[int], Pictures], n_seeds: int, *, c
     for consistency in CONSISTENCIES:
         begin = time.perf_counter()
         runs = [run(pictures_of(seed), consistency, seed, constant=constant) for seed in range(n_seeds)]
-        curves = {method: np.mean([one[method] for one in runs], axis=0) for method in runs[0]}
+        curves = {method: np.mean([curves_of[method] for curves_of in runs], axis=0) for method in runs[0]}
         taken = time.perf_counter() - begin
         print(f"\n{name}, judge {consistency:.0%} consistent, {n_seeds} seeds ({taken:.0f} s)")
         print(
-            "comparisons a picture " + "".join(f"{count:>7}" for count in CHECKPOINTS) + "   Elo's Spearman at 20 with"
+            "comparisons/picture   " + "".join(f"{count:>7}" for count in CHECKPOINTS) + "   Elo's Spearman at 20 with"
         )
         wanted = curves["elo"][-1]
         for method, curve in curves.items():
@@ -164,8 +164,8 @@ def report(name: str, pictures_of: Callable[[int], Pictures], n_seeds: int, *, c
 
 
 def photographs(folder: Path, cache: Path) -> Callable[[int], Pictures]:
-    """200 photographs with people's mean ratings, another 200 for each seed."""
-    copy = cache / "photographs"  # features are kept beside the pictures: not in a folder that is not ours
+    """Return a function that draws, for each seed, 200 photographs with people's mean ratings."""
+    copy = cache / "photographs"  # a copy, because features are cached beside the pictures
     if not copy.is_dir():
         shutil.copytree(folder, copy, copy_function=shutil.copyfile)
     scores, features = scored_pictures(copy, "scores.csv")
@@ -178,7 +178,7 @@ def photographs(folder: Path, cache: Path) -> Callable[[int], Pictures]:
 
 
 def drawings(cache: Path) -> Callable[[int], Pictures]:
-    """1,000 pictures as the demo's script draws them, with its taste as the truth."""
+    """Return a function that gives 1,000 pictures drawn by the demo's script; the truth is its taste."""
     from demo import make_demo
 
     make_demo.PICTURES_A_FOLDER = 250
@@ -196,7 +196,7 @@ def standardised(scores: np.ndarray, features: np.ndarray) -> Pictures:
 
 
 def scored_pictures(folder: Path, score_file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (n_pictures,) and features (n_pictures, n_features) of a folder, in the order of its score file."""
+    """Return the scores (n_pictures,) and features (n_pictures, n_features) in the order of the score file."""
     import torch
 
     from custom_aesthetic.extractors import build_extractors
@@ -214,15 +214,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(os.environ.get("AESTHETIC_TEST_DATA", ROOT.parent / "shared" / "data")) / "photos"
     parser.add_argument("--photos", type=Path, default=default, help="folder of photographs with scores.csv")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "bench_ab", help="for the drawings")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(tempfile.gettempdir()) / "bench_ab", help="folder of pictures and features"
+    )
     parser.add_argument("--only", type=int, choices=(200, 1000), help="only this many pictures")
     parser.add_argument("--seeds", type=int, help="seeds to average over (default: 10 for 200 pictures, 3 for 1,000)")
-    parser.add_argument("--judge", choices=("distance", "constant"), default="distance", help="how a judge errs")
+    parser.add_argument(
+        "--judge", choices=("distance", "constant"), default="distance", help="kind of errors of the judge"
+    )
     arguments = parser.parse_args()
     constant = arguments.judge == "constant"
     if arguments.only != 1000:
         if not arguments.photos.is_dir():
-            sys.exit(f"no photographs in {arguments.photos}; name a folder with --photos, or use --only=1000")
+            sys.exit(f"no photographs in {arguments.photos}; give a folder by --photos, or use --only=1000")
         report(
             "200 photographs", photographs(arguments.photos, arguments.cache), arguments.seeds or 10, constant=constant
         )

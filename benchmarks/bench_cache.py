@@ -1,11 +1,11 @@
-"""Time and memory of the feature cache with made-up features: build, reopen, load to a tensor.
+"""Time and memory of the feature cache with made-up features: build, reopen, load into a tensor.
 
     python benchmarks/bench_cache.py --n_pictures=1000000 --width=1280
 
-The pictures are empty files in a temporary folder (the cache looks at path, size and time only); all is removed
-afterwards. The full size takes 2.6 GB of disk and about as much memory. Each step runs in a process of its own, so
-that its peak memory is its own; `without work` is what a run needs before it can begin: find the pictures, look at
-each of them, and see that the cache holds all of them.
+The pictures are empty files in a temporary folder (the cache uses only path, size and time), which is removed
+afterwards. The full size takes 2.6 GB of disk and about as much memory. Each step runs in a separate process, so that
+its peak memory can be measured. `without work` is the time that a run needs if all features are cached: find the
+pictures, read the size and time of each, and look them up in the cache.
 """
 
 import argparse
@@ -39,7 +39,7 @@ FOLDER_SIZE = 1000
 
 
 class MadeUp:
-    """An extractor whose features are all in the cache already: it must never be run."""
+    """An extractor whose features are all in the cache; it must never run."""
 
     name = "made-up"
     fingerprint = "made-up 1"
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--n_pictures", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--folder", type=Path, help="where the temporary folder goes; default: the system's own")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder; default: the system's")
     parser.add_argument("--step", choices=tuple(STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step is not None:
@@ -96,7 +96,7 @@ def run_step(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def build(arguments: argparse.Namespace, seconds: dict[str, float]) -> None:
-    """Put the features into the cache in batches, as a run does, and compact it."""
+    """Add the features to the cache in batches, as a run does, and compact it."""
     feature_set = made_up_set(arguments.folder)
     with timed(seconds, "find and look at"):
         pictures = Pictures(arguments.folder, find_images(arguments.folder))

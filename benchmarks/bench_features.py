@@ -1,13 +1,14 @@
-"""Pictures a second: one at a time, this program, and the bound that decoding and the model set, on the same pictures.
+"""Pictures per second on the same pictures: one at a time, this program, and the bound by decoding and the model.
 
     python -m benchmarks.bench_features [--directory=PICTURES] [--feature_extractor_model=NAME] [--device=cpu]
     python -m benchmarks.bench_features --random_vit=large --device=cuda
 
-(a) opens, transforms and computes one picture after the other, as a simple loop does. (b) is `load_features` on an
-empty cache, the search for the batch size and the writing included. (c) is the slower of decoding alone (all cores,
-transform included) and the model alone (transformed pictures in memory, best batch size and number of lanes). The
-four are timed in turn, several rounds; medians are shown, and (b) / (c) is the median of the rounds' own quotients.
-Weights are loaded before. `--random_vit` measures a CLIP tower with random weights, of ViT-L/14's size or tiny.
+(a) is a simple loop that opens, transforms and computes one picture after the other. (b) is `load_features` on an
+empty cache, including the search for the batch size and writing. (c) is the slower of decoding alone (all cores,
+with transform) and the model alone (transformed pictures in memory, best batch size and number of lanes). The four
+are timed in turn, in several rounds. The output shows medians; (b) / (c) is the median of the ratios of all rounds.
+Weights are loaded before timing. `--random_vit` measures a CLIP tower with random weights, tiny or of the size of
+ViT-L/14.
 """
 
 import argparse
@@ -35,16 +36,16 @@ from custom_aesthetic.pictures.images import find_images, open_image
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "images"
 VIT_SIZES = {"large": (1024, 24, 16, 4096, 224, 14, 768), "tiny": (16, 2, 2, 32, 28, 14, 8)}
-"""Width, blocks, heads, hidden width, image size, patch size, width of the projection."""
+"""Width, blocks, heads, hidden width, image size, patch size, projection width."""
 
 N_IN_MEMORY = 256
 Lanes = tuple[int, int]
-"""(how many batches at once, torch threads of each)."""
+"""(number of batches at once, torch threads of each)."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Pictures a second of one round."""
+    """Pictures per second in one round."""
 
     one_by_one: float
     program: float
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--random_vit", choices=tuple(VIT_SIZES))
     parser.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="of --random_vit")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--n_pictures", type=int, default=600, help="pictures are used again to make so many")
+    parser.add_argument("--n_pictures", type=int, default=600, help="pictures are repeated to reach this number")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max_batch_size", type=int, default=64)
     arguments = parser.parse_args()
@@ -118,7 +119,7 @@ def show(rounds: Sequence[Rates], lanes: Lanes, batch_size: int) -> None:
         "(b) / (c)": f"{statistics.median(rates.program / rates.bound for rates in rounds):.2f}",
         "(b) / (a)": f"{statistics.median(rates.program / rates.one_by_one for rates in rounds):.2f}",
     }
-    print(f"pictures a second, median of {len(rounds)}:")
+    print(f"pictures per second, median of {len(rounds)}:")
     for name, value in lines.items():
         print(f"  {name:48s} {value}")
 
@@ -146,7 +147,7 @@ def decoding(extractor: FeatureExtractor, directory: Path, paths: Sequence[str])
 
 
 def best_arrangement(extractor: FeatureExtractor, pixels: Tensor, max_batch_size: int) -> tuple[Lanes, int]:
-    """Return the fastest of all batch sizes and, where the extractor allows it, numbers of lanes."""
+    """Return the fastest combination of lanes (if the extractor allows several) and batch size."""
     n_threads = torch.get_num_threads()
     arrangements = [(1, n_threads)]
     if getattr(extractor, "features_thread_safe", False) and n_threads > 1:
@@ -162,7 +163,7 @@ def best_arrangement(extractor: FeatureExtractor, pixels: Tensor, max_batch_size
 
 
 def model_rate(extractor: FeatureExtractor, pixels: Tensor, lanes: Lanes, batch_size: int, *, seconds: float) -> float:
-    """Return the pictures a second of the model alone, timed for about so many seconds after one round to warm up."""
+    """Return the pictures per second of the model alone, timed for about `seconds` after a warm-up round."""
     n_lanes, n_torch_threads = lanes
     batches = itertools.cycle([batch for batch in pixels.split(batch_size) if len(batch) == batch_size] or [pixels])
 
@@ -194,10 +195,10 @@ def centre_pixels(extractor: FeatureExtractor, directory: Path, path: str) -> Te
 
 
 def copy_pictures(source: Path, target: Path, n_pictures: int) -> tuple[Path, list[str]]:
-    """Copy the pictures into a folder of their own, over and over until there are so many; return it and the paths."""
+    """Copy the pictures into a new folder, repeatedly until there are `n_pictures`; return the folder and the paths."""
     found = find_images(source)
     if not found:
-        raise UserError(f"there are no pictures in {source}; name a folder by --directory")
+        raise UserError(f"no pictures in {source}; give a folder by --directory")
     for i, path in zip(range(n_pictures), itertools.cycle(found), strict=False):
         file = target / f"{i // len(found):03d}" / path
         file.parent.mkdir(parents=True, exist_ok=True)

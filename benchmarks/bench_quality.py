@@ -1,11 +1,10 @@
-"""How well held-out pictures are predicted, by simple methods and by this program, on the same features and splits.
+"""How well simple methods and this program predict held-out pictures, on the same features and splits.
 
     python -m benchmarks.bench_quality [--quick | --long] [--directory FOLDER] [--processes N]
 
-Each split keeps a quarter of the pictures apart by a seed; nothing is chosen on them. Every method may use all the
-other pictures, as it likes. Prints means over the splits of both tastes, and the paired difference to support-vector
-regression on the same features, with its 95 % interval (Student's t over the splits, which overlap, so it is a little
-too narrow).
+Each split holds out a random quarter of the pictures; nothing is chosen by them. Each method can use all other
+pictures. It prints means over the splits of both tastes, and the paired difference to support-vector regression on the
+same features, with its 95 % interval (Student's t over the splits; they overlap, so it is slightly too narrow).
 """
 
 import argparse
@@ -52,7 +51,7 @@ RECOMMENDED = "recommended: 20 trials, 4 folds, ensemble 4"
 TEN_TIMES = "the same with 200 trials"
 
 SMALL_SPACE = SearchSpace(first_layer_size=Range(10, 300), second_layer_size=Range(10, 100))
-"""What the README recommends for ensembles: the file grows with the square of the sizes."""
+"""Small heads, because the file of an ensemble grows with the square of the sizes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Program:
 
 
 def fixed_space() -> SearchSpace:
-    """Return the space in which nothing is left to search: the default configuration alone."""
+    """Return the space that contains only the default configuration."""
     ranges = {name: Range(getattr(FIRST_TRIAL, name), getattr(FIRST_TRIAL, name)) for name in vars(SearchSpace())}
     return replace(SearchSpace(), **ranges)
 
@@ -81,7 +80,7 @@ PROGRAMS = {
 }
 QUICK = ("one default head", RECOMMENDED)
 LONG = {TEN_TIMES: Program(200, ensemble=4, folds=4, space=SMALL_SPACE)}
-"""What shows whether more trials bring more."""
+"""Shows whether more trials help."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What one method reached on one split, and the processor time it took."""
+    """The figures of one method on one split, and the processor time it took."""
 
     taste: str
     seed: int
@@ -148,7 +147,7 @@ def run_task(task: Task) -> list[Result]:
 
 
 def run_program(program: Program, table: ScoreTable, task: Task) -> Array:
-    """Return the program's predictions (n_images,), as its model file would give them."""
+    """Return the program's predictions (n_images,), as its model file gives them."""
     objective = ObjectiveSettings(metric_for_scoring="spearman")
     head_input = HeadInput(task.rich.values, ("join",))
     problem = make_problem(table, task.rich, head_input, objective, SplitSettings(folds=program.folds), CPU)
@@ -193,7 +192,7 @@ def summarise(results: Sequence[Result]) -> str:
         f"{'to SVR (95 %)':>24} {'seconds':>8}",
     ]
     for method in methods:
-        own = [by_key[method, taste, seed] for taste in tastes for seed in seeds]
+        all_of = [by_key[method, taste, seed] for taste in tastes for seed in seeds]
         each = [np.mean([by_key[method, taste, seed].spearman for seed in seeds]) for taste in tastes]
         differences = [
             float(np.mean([by_key[method, t, seed].spearman - by_key[REFERENCE, t, seed].spearman for t in tastes]))
@@ -201,8 +200,8 @@ def summarise(results: Sequence[Result]) -> str:
         ]
         lines.append(
             f"{method:46} {np.mean(each):8.4f} {each[0]:8.4f} {each[1]:8.4f} "
-            f"{np.mean([result.pearson for result in own]):8.4f} {100 * np.mean([r.ab for r in own]):6.2f}% "
-            f"{interval(differences):>24} {np.mean([result.seconds for result in own]):8.1f}"
+            f"{np.mean([result.pearson for result in all_of]):8.4f} {100 * np.mean([r.ab for r in all_of]):6.2f}% "
+            f"{interval(differences):>24} {np.mean([result.seconds for result in all_of]):8.1f}"
         )
     if TEN_TIMES in methods:
         for taste in tastes:
@@ -231,7 +230,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if not options.directory.is_dir():
-        raise SystemExit(f"no photographs in {options.directory}: name their folder by --directory")
+        raise SystemExit(f"no photographs in {options.directory}; give their folder by --directory")
     names = QUICK if options.quick else tuple(PROGRAMS | LONG if options.long else PROGRAMS)
     tasks = make_tasks(options.directory, 2 if options.quick else options.splits, names)
     start = time.perf_counter()

@@ -1,10 +1,10 @@
-"""How long the folder scorer takes for many pictures whose features are cached.
+"""Time that the folder scorer takes for many pictures whose features are cached.
 
     python -m benchmarks.bench_scorer --pictures 100000
 
-The pictures are links to one small file and the extractor is a stand-in of the packaged one's width (1280 features),
-so that filling the cache is quick; what is timed afterwards is the whole script's work: finding the pictures, reading
-their features, scoring, flagging, writing the CSV.
+The pictures are links to small files, and the extractor is a fake with as many features as the packaged one (1280), so
+that filling the cache is quick. Then the whole work of the script is timed: finding the pictures, reading their
+features, scoring, flagging, and writing the CSV.
 """
 
 import argparse
@@ -32,7 +32,7 @@ N_FEATURES = 1280
 
 
 class StandIn:
-    """Gives any picture features of the packaged extractor's width, without a network."""
+    """A fake extractor with random features of the packaged extractor's width."""
 
     name, fingerprint, default_mode = "stand-in", "stand-in 1", "join"
     n_hidden_states, target_size = 1, 8
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def make_pictures(folder: Path, n_pictures: int) -> None:
-    """Make so many pictures, a thousand in each sub-directory, all links to one per sub-directory."""
+    """Make `n_pictures` pictures, a thousand in each sub-directory, where all are links to the first."""
     for start in range(0, n_pictures, 1000):
         first = folder / f"{start // 1000:04}" / "000.png"
         first.parent.mkdir(parents=True)

@@ -1,11 +1,11 @@
-"""Trial-steps a second of the search, beside a plain transformers Trainer and the bound of the machine.
+"""Training steps per second of the search, a plain transformers Trainer, and the bound of the machine.
 
 python -m benchmarks.bench_search [pictures]
 
-In one run, on the same features, the same 20 parameter sets: (a) a plain `Trainer`, one process; (b) this program with
-one worker; (c) with one worker a core; (d) the bound: the matrix products and the optimiser's memory traffic of those
-steps, timed alone on one core; on an accelerator (e) many heads at once. Then the wall time of whole searches until
-their best eval Spearman is the best of (a)'s 20, with each pruner.
+One run times the same 20 parameter sets on the same features: (a) a plain `Trainer` in one process; (b) this program
+with one worker; (c) with one worker per core; (d) the bound: the matrix products and the optimiser's memory traffic of
+these steps alone, on one core; (e) on an accelerator, many heads at once. Then it times whole searches, with each
+pruner, until their best eval Spearman reaches the best of the 20 in (a).
 """
 
 import argparse
@@ -50,9 +50,9 @@ SEED = 1
 
 
 def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Tensor]:
-    """Return the problem of the packaged extractor's features, scored by Spearman on the eval set, and the features.
+    """Return the problem with the packaged extractor's features, judged by Spearman on the eval set, and the features.
 
-    The features (n_images, n_features) are standardised; the problem's own are those along their principal axes.
+    The returned features (n_images, n_features) are standardised; the problem has them along their principal axes.
     """
     with tempfile.TemporaryDirectory() as aside:
         images = ImageSettings(str(folder), split=str(Path(aside) / "split.json"))
@@ -65,7 +65,7 @@ def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Ten
 
 
 def parameter_sets(n_sets: int) -> list[HeadParameters]:
-    """Return parameter sets drawn as a search draws them first: the default configuration, then random ones."""
+    """Return parameter sets as a search begins: the default configuration, then random ones."""
     study = optuna.create_study(sampler=make_sampler("random", SEED))
     study.enqueue_trial(first_parameters(SearchSpace(), weighs_states=False))
     return [suggest(study.ask(), SearchSpace(), weighs_states=False) for _ in range(n_sets)]
@@ -77,7 +77,7 @@ def n_steps(parameters: HeadParameters, n_train: int) -> int:
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall seconds, the steps done in them, and after which seconds each score was there."""
+    """Wall time in seconds, the number of steps done, and the (seconds, score) at which each trial ended."""
 
     seconds: float
     n_steps: int
@@ -89,7 +89,7 @@ class Timing:
 
 
 def time_trainer(problem: Problem, features: torch.Tensor, sets: Sequence[HeadParameters]) -> Timing:
-    """Time (a): a plain Trainer with the same model, data and settings, evaluated every epoch, its defaults else."""
+    """Time (a): a plain Trainer with the same model, data and settings, evaluated every epoch, else its defaults."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -143,7 +143,7 @@ def total_steps(problem: Problem, sets: Sequence[HeadParameters]) -> int:
 
 
 class PlainHead(nn.Module):
-    """The predictor as a user of Trainer would write it."""
+    """The predictor as a user of Trainer writes it."""
 
     def __init__(self, n_features: int, parameters: HeadParameters) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def time_one_worker(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
 
 
 def time_workers(problem: Problem, sets: Sequence[HeadParameters], n_workers: int) -> Timing:
-    """Time (c): the search itself with these parameter sets queued in an SQLite study, processes already started."""
+    """Time (c): worker processes, already started, that take the parameter sets from a queue."""
     import multiprocessing
 
     from custom_aesthetic.search.shared_data import share
@@ -223,26 +223,27 @@ def _train_queued(shared, jobs, ready, done) -> None:  # type: ignore[no-untyped
 
 def time_population(problem: Problem, sets: Sequence[HeadParameters], n_at_once: int) -> Timing:
     """Time (e): many heads at once in one process, as stacked matrices."""
-    largest = (max(own.first_layer_size for own in sets), max(own.second_layer_size for own in sets))
+    first, second = max(each.first_layer_size for each in sets), max(each.second_layer_size for each in sets)
     jobs = [Job(parameters, SEED + index) for index, parameters in enumerate(sets)]
     start = time.perf_counter()
-    for _, outcome in train_jobs(problem.data, jobs, problem.goal, n_at_once=n_at_once, layers=largest):
+    for _, outcome in train_jobs(problem.data, jobs, problem.goal, n_at_once=n_at_once, layers=(first, second)):
         assert not isinstance(outcome, Exception)
     return Timing(time.perf_counter() - start, total_steps(problem, sets))
 
 
 def time_bound(problem: Problem, n_inputs: int, sets: Sequence[HeadParameters]) -> Timing:
-    """Time (d): of every set the matrix products and the memory traffic of one step, times its steps."""
+    """Time (d): the matrix products and memory traffic of one step of every set, times its number of steps."""
     seconds = 0.0
     n_train = len(problem.data.train_rows)
-    for own in sets:
-        sizes = (min(own.batch_size, n_train), n_inputs, own.first_layer_size, own.second_layer_size)
-        seconds += n_steps(own, n_train) * (_products_seconds(*sizes) + _traffic_seconds(*sizes[1:]))
+    for parameters in sets:
+        batch_size = min(parameters.batch_size, n_train)
+        sizes = (n_inputs, parameters.first_layer_size, parameters.second_layer_size)
+        seconds += n_steps(parameters, n_train) * (_products_seconds(batch_size, *sizes) + _traffic_seconds(*sizes))
     return Timing(seconds, total_steps(problem, sets))
 
 
 def _products_seconds(n_rows: int, n_inputs: int, first: int, second: int) -> float:
-    """Return the time of the eight matrix products of a step, forward and backward, into buffers that are there."""
+    """Return the time of the eight matrix products of a step, forward and backward, into existing buffers."""
     inputs, hidden, last = torch.randn(n_rows, n_inputs), torch.randn(n_rows, first), torch.randn(n_rows, second)
     weights = torch.randn(first, n_inputs), torch.randn(second, first), torch.randn(1, second)
     outer = torch.randn(n_rows, 1)
@@ -265,7 +266,7 @@ def _products_seconds(n_rows: int, n_inputs: int, first: int, second: int) -> fl
 def _traffic_seconds(n_inputs: int, first: int, second: int) -> float:
     """Return the time to read weights, gradients and both moments and to write all but the gradients.
 
-    Timed as three additions, which move nine numbers a weight where AdamW need move seven.
+    It is timed as three additions, which move nine numbers per weight, while AdamW needs to move seven.
     """
     n_numbers = (n_inputs + 1) * first + (first + 1) * second + second + 1
     weights, gradients, mean, square = (torch.zeros(n_numbers) for _ in range(4))
@@ -279,7 +280,7 @@ def _traffic_seconds(n_inputs: int, first: int, second: int) -> float:
 
 
 def _seconds(step) -> float:  # type: ignore[no-untyped-def]
-    """Return the seconds of a call: the median of several rounds of a few milliseconds."""
+    """Return the seconds per call: the median of several rounds of a few milliseconds."""
     step()
     start = time.perf_counter()
     step()
@@ -294,11 +295,11 @@ def _seconds(step) -> float:  # type: ignore[no-untyped-def]
 
 
 class ReachedError(Exception):
-    """The wanted score is there."""
+    """The search has reached the wanted score."""
 
 
 def time_to_score(problem: Problem, wanted: float, pruner: str, n_workers: int, sampler: str = "CmaEs") -> float | None:
-    """Return the wall seconds of a search, its workers' start included, until its best score passes the wanted one."""
+    """Return the wall seconds of a search, with the start of its workers, until its best score reaches `wanted`."""
     with tempfile.TemporaryDirectory() as folder:
         database = f"sqlite:///{folder}/db.sqlite"
         reached: list[float] = []
@@ -322,7 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     default = PHOTOS if PHOTOS.is_dir() else ROOT / "demo" / "images"
     parser.add_argument("pictures", nargs="?", type=Path, default=default)
-    parser.add_argument("--repeats", type=int, default=9, help="searches for the time to score, of each pruner")
+    parser.add_argument("--repeats", type=int, default=9, help="searches with each pruner for the time to score")
     parser.add_argument("--sets", type=int, default=N_SETS)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -334,7 +335,7 @@ def main() -> None:
     print(f"{len(sets)} parameter sets, {total_steps(problem, sets):,} steps; load before: {os.getloadavg()[0]:.1f}")
     plain = time_trainer(problem, features, sets)
     torch.set_num_threads(1)
-    time_one_worker(problem, sets[:1])  # what is imported and set up once
+    time_one_worker(problem, sets[:1])  # imports and sets up what is needed once
     rows = [
         ("(a) plain Trainer, its default threads", plain),
         ("(b) one worker", time_one_worker(problem, sets)),
@@ -368,7 +369,7 @@ def report_time_to_score(problem: Problem, plain: Timing, n_cores: int, repeats:
     needed = next(seconds for seconds, score in plain.scores if score >= best)
     took = f"reached after {needed:.1f} s; all its trials take {plain.seconds:.1f} s"
     print(f"\nbest eval Spearman of (a): {best:.4f}, {took}")
-    time_to_score(problem, -math.inf, "none", n_cores)  # what is imported once, as transformers was for (a)
+    time_to_score(problem, -math.inf, "none", n_cores)  # imports what is needed once, as (a) has done
     pruners = ("none", "median", "hyperband")
     rounds = [[time_to_score(problem, best, pruner, n_cores) for pruner in pruners] for _ in range(repeats)]
     for pruner, times in zip(pruners, zip(*rounds, strict=True), strict=True):

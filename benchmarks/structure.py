@@ -1,11 +1,11 @@
-"""The shape of the code in numbers: modules, floors, imports, lengths of functions, and three walks through it.
+"""The structure of the code in numbers: modules, floors, imports, lengths of functions, and three walks through it.
 
     python -m benchmarks.structure [--source src]
 
-A floor is the length of the longest chain of imports below a module. A walk counts the modules and packages that one
-thing passes: the setting `--max_dropout` (modules that name `dropout`), one picture (modules whose functions run
-while one picture is opened and its features are computed, once the program has loaded), and one click (the same for
-one choice on the server side of the A/B page).
+The floor of a module is the length of the longest chain of imports below it. A walk counts the modules and packages
+that are involved in one thing: the setting `--max_dropout` (modules that contain `dropout`), one picture (modules
+whose functions run while a picture is opened and its features are computed, after everything is loaded), and one click
+(the same for one choice on the server side of the A/B page).
 """
 
 import argparse
@@ -32,7 +32,7 @@ load(folder, ["0.png"], extractors, hidden_states=None, views=("centre",), fp16=
 with watched():
     load(folder, ["1.png"], extractors, hidden_states=None, views=("centre",), fp16=False)
 """
-"""What one picture passes: the first has loaded the weights."""
+"""Program that computes the features of one picture; an earlier picture has loaded the weights."""
 
 CLICK = """
 import pathlib, tempfile, warnings
@@ -57,7 +57,7 @@ with watched():
     click("2.png", "3.png")
     session.update()
 """
-"""What one click passes, the fit that follows it included."""
+"""Program that logs one choice, including the fit that follows it."""
 
 WATCH = """
 import contextlib, importlib, json, sys, threading
@@ -119,9 +119,9 @@ def imports(file: Path, modules: set[str]) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.module:
             found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for full in found:
-            own = re.sub(r"^(custom_aesthetic|src)\.", "", full)
-            if own != full and own in modules:
-                yield own
+            module = re.sub(r"^(custom_aesthetic|src)\.", "", full)
+            if module != full and module in modules:
+                yield module
 
 
 def floors(arrows: dict[str, set[str]]) -> dict[str, int]:

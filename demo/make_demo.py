@@ -1,11 +1,11 @@
-"""Draw the demo's pictures and score them by simulated comparisons of a stated taste.
+"""Draw the demo's pictures and score them by simulated comparisons with a known taste.
 
     python demo/make_demo.py            # writes demo/images/*/*.jpg and demo/images/scores.json
 
-Every picture is drawn from six numbers (`Traits`) and its own random generator; the taste is a formula of
-these numbers (`taste`). A simulated person compares pairs of pictures by that taste, not always consistently,
-and the scores are what these answers alone tell (Bradley-Terry), so they are noisy, as a person's are.
-The same seed gives the same scores everywhere, and the same bytes on one version of Pillow.
+Each picture is drawn from six numbers (`Traits`) with a random generator of its own; the taste is a formula of
+these numbers (`taste`). A simulated person compares pairs of pictures by this taste, but not always consistently.
+The scores are estimated from these answers alone (Bradley-Terry), so they are as noisy as a person's scores.
+The same seed gives the same scores everywhere, and the same bytes with the same version of Pillow.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Traits:
-    """What a picture is made of; each in 0 ... 1."""
+    """The properties that a picture is drawn from; each is 0 ... 1."""
 
     warmth: float
     saturation: float
@@ -46,7 +46,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the demo, before it is drawn: which it is, of what, and how."""
+    """One picture of the demo before it is drawn."""
 
     relative_path: str
     index: int
@@ -54,7 +54,7 @@ class Picture:
 
 
 def taste(picture: Picture) -> float:
-    """How much the simulated person likes a picture: calm, clean, sharp, warm; rather a landscape than a pattern."""
+    """Return how much the simulated person likes a picture: calm, clean, sharp and warm; landscapes over patterns."""
     traits = picture.traits
     subject = SUBJECT_TASTE[Path(picture.relative_path).parent.name]
     clean = 1.5 * traits.sharpness - 2.5 * traits.noise
@@ -65,7 +65,7 @@ def taste(picture: Picture) -> float:
 
 
 def colour(generator: np.random.Generator, traits: Traits, value: float) -> Colour:
-    """A colour of the picture's palette: hue by warmth (0 blue ... 1 red), `value` 0 ... 1 its lightness."""
+    """Return a colour of the palette: its hue follows the warmth (0 blue ... 1 red), its lightness is `value`."""
     hue = float(np.interp(traits.warmth, *WARMTH_TO_HUE)) + generator.normal(0.0, 0.04)
     saturation = 0.15 + 0.75 * traits.saturation + generator.normal(0.0, 0.06)
     lightness = min(max(value * (0.55 + 0.45 * traits.brightness), 0.0), 1.0)
@@ -74,14 +74,14 @@ def colour(generator: np.random.Generator, traits: Traits, value: float) -> Colo
 
 
 def gradient(top: Colour, bottom: Colour) -> Image.Image:
-    """A canvas that fades from one colour to another."""
+    """Return a canvas that fades from one colour to another."""
     share = np.linspace(0.0, 1.0, SIZE * SCALE)[:, None, None]
     rows = np.array(top) * (1 - share) + np.array(bottom) * share
     return Image.fromarray(np.repeat(rows.round().astype(np.uint8), SIZE * SCALE, axis=1))
 
 
 def draw_landscape(generator: np.random.Generator, traits: Traits) -> Image.Image:
-    """Sky, sun, ridges one behind the other; trees and birds where it is not calm."""
+    """Draw sky, sun and ridges behind each other; more ridges and trees if it is not calm."""
     side = SIZE * SCALE
     image = gradient(colour(generator, traits, 0.6), colour(generator, traits, 1.0))
     draw = ImageDraw.Draw(image)
@@ -108,7 +108,7 @@ def draw_landscape(generator: np.random.Generator, traits: Traits) -> Image.Imag
 
 
 def draw_flowers(generator: np.random.Generator, traits: Traits) -> Image.Image:
-    """Flowers on a plain ground: one large bloom when calm, a crowd otherwise."""
+    """Draw flowers on a plain background: one large flower if it is calm, else many."""
     side = SIZE * SCALE
     image = gradient(colour(generator, traits, 0.35), colour(generator, traits, 0.55))
     draw = ImageDraw.Draw(image)
@@ -137,7 +137,7 @@ def draw_flowers(generator: np.random.Generator, traits: Traits) -> Image.Image:
 
 
 def draw_shapes(generator: np.random.Generator, traits: Traits) -> Image.Image:
-    """Circles, boxes and triangles: few and large when calm, many and small otherwise."""
+    """Draw circles, boxes and triangles: few and large ones if it is calm, else many small ones."""
     side = SIZE * SCALE
     image = gradient(colour(generator, traits, 0.9), colour(generator, traits, 0.7))
     draw = ImageDraw.Draw(image)
@@ -156,7 +156,7 @@ def draw_shapes(generator: np.random.Generator, traits: Traits) -> Image.Image:
 
 
 def draw_pattern(generator: np.random.Generator, traits: Traits) -> Image.Image:
-    """Stripes, rings, a weave or clouds that fill the frame: wide when calm, narrow otherwise."""
+    """Fill the frame with stripes, rings, a weave or clouds: wide ones if it is calm, else narrow ones."""
     side = SIZE * SCALE
     rows, columns = np.mgrid[0:side, 0:side] / side
     waves, kind, angle = 3 + 32 * (1 - traits.calm) ** 1.5, int(generator.integers(4)), generator.uniform(0, math.pi)
@@ -187,7 +187,7 @@ DRAWERS: dict[str, Callable[[np.random.Generator, Traits], Image.Image]] = {
 
 
 def draw_picture(picture: Picture, seed: int) -> Image.Image:
-    """Draw one picture, then take away sharpness and add noise as its traits say."""
+    """Draw one picture, then blur it and add noise according to its traits."""
     generator = np.random.default_rng([seed, 1, picture.index])
     traits = picture.traits
     image = DRAWERS[Path(picture.relative_path).parent.name](generator, traits)
@@ -200,14 +200,14 @@ def draw_picture(picture: Picture, seed: int) -> Image.Image:
 
 
 def plan_pictures(seed: int) -> list[Picture]:
-    """Every picture of the demo with its traits, folder by folder."""
+    """Return all pictures of the demo with their traits, folder by folder."""
     generator = np.random.default_rng([seed, 0])
     names = [f"{folder}/{folder[:-1]}_{k:02d}.jpg" for folder in DRAWERS for k in range(1, PICTURES_A_FOLDER + 1)]
     return [Picture(name, index, Traits(*generator.uniform(size=6).tolist())) for index, name in enumerate(names)]
 
 
 def compare(tastes: np.ndarray, seed: int) -> np.ndarray:
-    """Simulated answers, (n_comparisons, 2) of winner and loser: the better liked wins more often, not always."""
+    """Return simulated answers, (n_comparisons, 2) of winner and loser: the preferred picture usually wins."""
     generator = np.random.default_rng([seed, 2])
     n_pictures = len(tastes)
     rounds = [generator.permutation(n_pictures).reshape(-1, 2) for _ in range(COMPARISONS_A_PICTURE)]
@@ -219,7 +219,7 @@ def compare(tastes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def bradley_terry_scores(answers: np.ndarray, n_pictures: int) -> np.ndarray:
-    """Scores under which the answers are likeliest, (n_pictures,), pulled weakly to 0; plain gradient ascent."""
+    """Return the scores, (n_pictures,), that make the answers most likely, weakly pulled to 0; by gradient ascent."""
     scores = np.zeros(n_pictures)
     for _ in range(3000):
         surprise = 1 / (1 + np.exp(scores[answers[:, 0]] - scores[answers[:, 1]]))
@@ -229,7 +229,7 @@ def bradley_terry_scores(answers: np.ndarray, n_pictures: int) -> np.ndarray:
 
 
 def score_file(pictures: list[Picture], seed: int) -> str:
-    """The score file of these pictures as the AB scorer writes it."""
+    """Return the content of the score file of these pictures, as the A/B scorer writes it."""
     answers = compare(np.array([taste(picture) for picture in pictures]), seed)
     scores = bradley_terry_scores(answers, len(pictures))
     records = {
@@ -244,7 +244,7 @@ def score_file(pictures: list[Picture], seed: int) -> str:
 
 
 def write_demo(folder: Path, seed: int) -> None:
-    """Draw every picture under `folder` and write its `scores.json`."""
+    """Draw all pictures into `folder` and write its `scores.json`."""
     pictures = plan_pictures(seed)
     for picture in pictures:
         path = folder / picture.relative_path
@@ -255,8 +255,8 @@ def write_demo(folder: Path, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the demo's pictures and score them.", allow_abbrev=False)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images", help="where the pictures go")
-    parser.add_argument("--seed", type=int, default=SEED, help="another seed, other pictures and other scores")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images", help="folder for the pictures")
+    parser.add_argument("--seed", type=int, default=SEED, help="another seed gives other pictures and scores")
     arguments = parser.parse_args()
     write_demo(arguments.folder, arguments.seed)
 
