@@ -1,4 +1,4 @@
-"""What many tests share: the real photographs where they are at hand, and pictures small enough to check by eye."""
+"""Fixtures for many tests: the real photographs if available, and pictures small enough to check by eye."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 MUST_RUN = "AESTHETIC_TESTS_MUST_RUN" in os.environ
-"""Where this is set, as in CI, a test that is skipped has failed, unless only the photographs are missing."""
+"""If set, as in CI, a skipped test counts as failed, unless only the photographs are missing."""
 
 NO_DATA = "no test data"
 

@@ -59,14 +59,14 @@ class MeanColour:
 
 
 def expected(directory: Path, paths: Sequence[str], hidden_state: int = 0, view: str = "centre") -> Tensor:
-    """What MeanColour should give: (n_pictures, 3), computed one by one."""
+    """Return the expected features of MeanColour, (n_pictures, 3), computed one by one."""
     extractor = MeanColour()
     rows = [extractor.transform(open_image(directory / path), view)[:, 0, 0] * (hidden_state + 1) for path in paths]
     return torch.stack(rows)
 
 
 def make_pictures(directory: Path, n_pictures: int) -> list[str]:
-    """Write so many small pictures, each with colours of its own, and return their paths."""
+    """Write `n` small pictures of different colours and return their paths."""
     for i in range(n_pictures):
         file = directory / f"folder_{i % 3}" / f"{i:04d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -54,11 +54,11 @@ def find(
 ) -> Found:
     """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name."""
     where = {"database": f"sqlite:///{folder}/db.sqlite", "workers": "1"}
-    own = {name: options.pop(name) for name in ("name", "workers", "database") if name in options}
+    study = {name: options.pop(name) for name in ("name", "workers", "database") if name in options}
     return search(
         problem or small_problem(),
         space,
         SearchSettings(trials=trials, **{"sampler": "random", "ensemble": 1, **options}),
-        StudySettings(**{**where, **own}),
+        StudySettings(**{**where, **study}),
         Target(folder / "model.safetensors", make_files, ("--trials=3",), note),
     )

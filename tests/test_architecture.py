@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, and who owns which heavy library."""
+"""The rules of the architecture: which package imports which, and which modules import heavy libraries."""
 
 import ast
 from pathlib import Path
@@ -15,10 +15,10 @@ ORDER = (
     *("base", "settings", "pictures", "scores", "extractors", "features", "heads", "quality", "search", "report"),
     *("labelling", "integrations", "commands", "scripts"),
 )
-"""The packages, from the cellar up: each imports from those before it only."""
+"""The packages in order: each imports only from those before it."""
 
 MOST_MODULES = 14
-"""In one package: more than that a newcomer cannot see at once."""
+"""Maximum number of modules in a package, so that a newcomer can see them at once."""
 
 OWNERS = {
     "argparse": {"settings.arguments"},
@@ -37,7 +37,7 @@ OWNERS = {
     "tqdm": {"base.progress"},
     "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet"},
 }
-"""Heavy or delicate libraries, and the packages or modules that alone may import them."""
+"""Heavy or delicate libraries -> the only packages or modules that can import them."""
 
 
 def imported(file: Path) -> set[str]:
@@ -52,12 +52,12 @@ def imported(file: Path) -> set[str]:
 
 
 def place(file: Path) -> str:
-    """Return a module as its package and name, `heads.losses`."""
+    """Return the package and name of a module, such as `heads.losses`."""
     return ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def own_packages(file: Path) -> set[str]:
-    """Return the packages of this house that a file imports from, without its own."""
+    """Return the other packages of this library that a file imports from."""
     names = [name.split(".") for name in imported(file) if name.startswith("custom_aesthetic.")]
     return {parts[1] for parts in names} - {place(file).split(".")[0]}
 
@@ -86,7 +86,7 @@ def test_modules_of_a_package_never_import_each_other_in_a_circle(package: str) 
     settled: set[str] = set()
     while len(settled) < len(needs):
         ready = {name for name, wants in needs.items() if name not in settled and wants <= settled}
-        assert ready, f"a circle among {sorted(set(needs) - settled)}"
+        assert ready, f"circular imports among {sorted(set(needs) - settled)}"
         settled |= ready
 
 

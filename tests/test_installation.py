@@ -1,4 +1,4 @@
-"""What pyproject.toml says against requirements.txt, the scripts and the imports of the code."""
+"""pyproject.toml matches requirements.txt, the scripts and the imports of the code."""
 
 import ast
 import importlib
@@ -24,10 +24,10 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
     "renumics-spotlight": "renumics",
 }
-"""Distribution -> the name of its import, where hyphens for underscores do not give it."""
+"""Distribution -> import name, if it differs by more than hyphens and underscores."""
 
 WHOLE = set(OPTIONAL) - {"all", *extras.APART}
-"""The extras that `all` holds."""
+"""The extras in `all`."""
 
 ASKED_FOR_BY_NAME = {"threadpoolctl", "psycopg2", "pymysql", "grpc", "google", "huggingface_hub", "pyarrow"}
 """Imports that a message asks for where they are needed, or that one of the declared packages always brings."""
@@ -54,7 +54,7 @@ def test_requirements_txt_names_what_all_extras_need_in_the_same_ranges() -> Non
     assert ranges(lines_of("requirements.txt")) == declared
 
 
-def test_the_extra_all_holds_every_other_but_those_apart() -> None:
+def test_the_extra_all_contains_every_other_extra_except_separate_ones() -> None:
     (whole,) = (Requirement(line) for line in OPTIONAL["all"])
     assert whole.name == PROJECT["name"] == extras.DISTRIBUTION
     assert whole.extras == WHOLE
@@ -78,7 +78,7 @@ def test_every_range_starts_at_the_version_of_the_oldest_environment() -> None:
         assert f"{pinned.version}.0.0".startswith(f"{lowest}."), line
 
 
-def test_upper_bounds_stand_only_where_a_breakage_is_known() -> None:
+def test_upper_bounds_exist_only_for_known_breakages() -> None:
     bounded = [line for line in lines_of("requirements.txt") if re.search("<|==|~=", line)]
     assert [Requirement(line).name for line in bounded] == ["pandas"]
 
@@ -152,7 +152,7 @@ def test_a_missing_module_of_ours_is_a_crash_not_the_user_s_mistake(monkeypatch:
         run_script(run)
 
 
-def test_what_an_option_needs_is_asked_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_an_option_needs_are_checked_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for script, argv in (
         ("training", ["-d=nowhere", "--report=r.html"]),
@@ -163,7 +163,7 @@ def test_what_an_option_needs_is_asked_before_the_work(monkeypatch: pytest.Monke
             run(argv)
 
 
-def test_the_files_that_pages_are_made_of_lie_in_the_package() -> None:
+def test_the_assets_of_all_pages_are_in_the_package() -> None:
     assets = [file for file in (ROOT / "src" / "custom_aesthetic").rglob("assets/*") if file.is_file()]
     assert {file.parent.parent.name for file in assets} == {"labelling", "report", "integrations"}
     assert {file.suffix for file in map(Path, assets)} == {".css", ".html", ".js"}

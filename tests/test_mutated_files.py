@@ -1,4 +1,4 @@
-"""Score, split and arguments files after many small accidents: each gives a result or one line, never a traceback."""
+"""Score, split and arguments files with many small damages: each gives a result or one line, never a traceback."""
 
 import random
 from collections.abc import Callable
@@ -73,7 +73,7 @@ ACCIDENTS = (
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
-    """Return the content after one to four accidents: something put in, taken out, doubled or moved."""
+    """Return the content after one to four damages: bytes inserted, removed, doubled or replaced."""
     for _ in range(chance.randint(1, 4)):
         first, second = sorted(chance.choices(range(len(content) + 1), k=2))
         second = min(second, first + chance.choice((1, 1, 2, 8, 40)))

@@ -54,7 +54,7 @@ KINDS = (
 
 
 def make_model(kind: str) -> Any:
-    """A transformers model of the kind with weights drawn at random, far from zero so that every part counts."""
+    """Return a transformers model of the kind with random weights, far from zero so that every part has an effect."""
     import transformers as t
 
     torch.manual_seed(len(kind))
@@ -82,7 +82,7 @@ def make_model(kind: str) -> Any:
 
 
 def processor_settings(kind: str) -> dict[str, Any]:
-    """What `preprocessor_config.json` of the kind says, at the tiny size."""
+    """Return the content of `preprocessor_config.json` for the kind, at the tiny size."""
     if kind.startswith("siglip2"):
         return SIGLIP2_PROCESSOR
     if kind.startswith("siglip"):
@@ -101,7 +101,7 @@ def processor_settings(kind: str) -> dict[str, Any]:
 
 
 def save_checkpoint(kind: str, folder: Path) -> Path:
-    """Save a tiny checkpoint of the kind, its image processor's file with it, and return the folder."""
+    """Save a tiny checkpoint of the kind with the file of its image processor, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "aim":
         return save_aim(folder)
@@ -133,7 +133,7 @@ def save_aim(folder: Path, weights: str = "model.safetensors") -> Path:
 
 
 def make_picture(width: int = 70, height: int = 45, seed: int = 0) -> Image.Image:
-    """An RGB picture of smooth random colours, without any symmetry."""
+    """Return an RGB picture of smooth random colours, without any symmetry."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 

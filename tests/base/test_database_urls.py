@@ -1,4 +1,4 @@
-"""No part of a password is shown, wherever it stands in a URL and whatever it is made of."""
+"""No part of a password is shown, at any place in a URL and with any characters."""
 
 import importlib
 import logging
@@ -16,7 +16,7 @@ from custom_aesthetic.settings.arguments import parse_arguments, shown_argument,
 from custom_aesthetic.settings.training import TrainingArguments
 
 LETTERS = "QXZ"
-"""Of the passwords; nothing else in the URLs holds them."""
+"""Parts of the passwords; nothing else in the URLs contains them."""
 
 SHAPES = (
     *("postgresql://me:{}@host:5432/db", "postgresql+psycopg2://me:{}@host/db?application_name=p", "mysql://me:{}@h/d"),
@@ -37,7 +37,7 @@ def shows_part(text: str) -> bool:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_letter_of_a_password_is_shown(shape: str) -> None:
+def test_no_part_of_a_password_is_shown(shape: str) -> None:
     for password in passwords(300):
         for written in (password, quote(password, safe=""), quote_plus(password)):
             url = shape.format(written)
@@ -46,7 +46,7 @@ def test_no_letter_of_a_password_is_shown(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if not shape.startswith(("grpc", "sqlite"))])
-def test_no_letter_of_a_password_is_in_the_message_of_a_database_that_cannot_be_opened(
+def test_no_part_of_a_password_is_in_the_message_about_a_database_that_cannot_be_opened(
     shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(url: str, **_: object) -> None:
@@ -65,7 +65,7 @@ def test_no_letter_of_a_password_is_in_the_message_of_a_database_that_cannot_be_
             assert not shows_part(str(error.value)), shape.format(written)
 
 
-def test_what_is_no_secret_is_shown() -> None:
+def test_other_parts_of_a_url_are_shown() -> None:
     assert shown_url("") == ""
     assert shown_url("my journal@home: a=b?password=c") == "my journal@home: a=b?password=c"
     assert shown_url("sqlite:///db.sqlite") == "sqlite:///db.sqlite"
@@ -74,18 +74,18 @@ def test_what_is_no_secret_is_shown() -> None:
     assert shown_url("postgresql://host/db?user=me&password=pw") == "postgresql://host/db?user=me&password=***"
 
 
-def test_messages_of_drivers_lose_the_password_and_keep_the_rest() -> None:
+def test_passwords_are_removed_from_messages_of_drivers() -> None:
     url = "postgresql://me:hush%40hush@host/db"
     assert scrubbed("no user me with hush@hush on host", url) == "no user me with *** on host"
     assert "password" in scrubbed("connection refused", "postgresql://me:o@host/db")
     assert scrubbed("disk full", "sqlite:///db.sqlite") == "disk full"
 
 
-def test_the_lines_that_are_kept_with_a_study_hold_no_password() -> None:
+def test_the_arguments_stored_with_a_study_contain_no_password() -> None:
     assert not [line for line in shown_lines(parsed("--database=mysql://me:Q@Z/X@host/d")) if shows_part(line)]
 
 
-def test_arguments_that_are_not_known_are_named_without_a_password() -> None:
+def test_unknown_arguments_are_shown_without_passwords() -> None:
     with pytest.raises(UserError) as error:
         parsed("--databse=postgresql://me:QXZ@host/db")
     assert not shows_part(str(error.value))

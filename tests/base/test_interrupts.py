@@ -1,4 +1,4 @@
-"""Ctrl-C put off, and children that do not hear it."""
+"""Delayed Ctrl-C, and child processes that ignore it."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def press() -> None:
 
 
 @only_posix
-def test_ctrl_c_comes_at_the_end_of_what_is_not_to_be_torn_apart() -> None:
+def test_ctrl_c_waits_until_the_end_of_a_protected_block() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
         with uninterrupted():
@@ -33,7 +33,7 @@ def test_ctrl_c_comes_at_the_end_of_what_is_not_to_be_torn_apart() -> None:
 
 
 @only_posix
-def test_a_second_ctrl_c_is_obeyed_at_once() -> None:
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():
         press()
@@ -44,26 +44,26 @@ def test_a_second_ctrl_c_is_obeyed_at_once() -> None:
 
 
 @only_posix
-def test_waiting_ends_by_a_ctrl_c_that_was_put_off() -> None:
+def test_a_delayed_ctrl_c_ends_waiting() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():
         press()
         wait(3600)
         done.append(1)
     assert not done
-    wait(0.01)  # a former one is forgotten
+    wait(0.01)  # an earlier one is forgotten
 
 
 @only_posix
-def test_an_error_meanwhile_does_not_hide_ctrl_c() -> None:
+def test_an_error_in_a_protected_block_does_not_hide_ctrl_c() -> None:
     with pytest.raises(KeyboardInterrupt), uninterrupted():
         press()
         raise ValueError
 
 
-def test_errors_pass_and_other_threads_and_handlers_are_left_alone() -> None:
-    with pytest.raises(ValueError, match="own"), uninterrupted():
-        raise ValueError("own")
+def test_protected_blocks_pass_errors_and_leave_other_threads_and_handlers_alone() -> None:
+    with pytest.raises(ValueError, match="from the block"), uninterrupted():
+        raise ValueError("from the block")
     seen = []
 
     def look() -> None:
@@ -82,7 +82,7 @@ def test_errors_pass_and_other_threads_and_handlers_are_left_alone() -> None:
 
 
 @only_posix
-def test_a_ctrl_c_that_was_swallowed_is_obeyed_later() -> None:
+def test_a_swallowed_ctrl_c_is_raised_later() -> None:
     program = (
         "import os, signal\n"
         "from custom_aesthetic.base.interrupts import listen, obey_lost, uninterrupted\nlisten()\nobey_lost()\n"
@@ -95,7 +95,7 @@ def test_a_ctrl_c_that_was_swallowed_is_obeyed_later() -> None:
 
 
 @only_posix
-def test_children_do_not_hear_ctrl_c_and_this_process_does_afterwards() -> None:
+def test_children_ignore_ctrl_c_but_this_process_does_not() -> None:
     heard = False
     try:
         with deaf_children():

@@ -1,4 +1,4 @@
-"""A process group ends with the process that asked for it, whatever ends that one; tried with real processes."""
+"""A process group ends with the process that created it, however that ends; tested with real processes."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def is_gone(number: int) -> bool:
-    """Return whether a process has ended; one that nobody has waited for yet has."""
+    """Return whether a process has ended; a zombie has ended."""
     status = Path(f"/proc/{number}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -78,7 +78,7 @@ def test_no_process_outlives_the_script(start: Callable, number: signal.Signals)
 
 
 @pytest.mark.parametrize("n_signals", [1, 2])
-def test_a_child_that_does_not_listen_is_killed_and_the_status_is_that_of_the_first_signal(
+def test_a_child_that_ignores_signals_is_killed_and_the_status_is_that_of_the_first_signal(
     start: Callable, tmp_path: Path, n_signals: int
 ) -> None:
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); Path('deaf').touch(); time.sleep(300)"
@@ -91,7 +91,7 @@ def test_a_child_that_does_not_listen_is_killed_and_the_status_is_that_of_the_fi
 
 
 @pytest.mark.parametrize(("what", "status"), [("pass", 0), ("sys.exit(2)", 2), ("raise RuntimeError", 1)])
-def test_the_status_is_that_of_the_work_and_nothing_is_left(start: Callable, what: str, status: int) -> None:
+def test_the_exit_status_is_that_of_the_work_and_no_process_remains(start: Callable, what: str, status: int) -> None:
     script, started = start(what)
     assert script.wait(PATIENCE_SECONDS) == status
     wait_until(lambda: all(is_gone(one) for one in started))

@@ -11,7 +11,7 @@ from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.processes import LEFTOVER_SECONDS, aside_name, is_running, start_of, sweep
 
 
-def test_this_process_runs_and_one_that_has_ended_does_not():
+def test_a_process_is_running_until_it_ends():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert is_running(os.getpid(), start_of(os.getpid()))
@@ -19,13 +19,13 @@ def test_this_process_runs_and_one_that_has_ended_does_not():
 
 
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="this system does not say when a process began")
-def test_a_number_that_another_process_uses_again_does_not_count():
+def test_a_reused_process_number_is_not_the_same_process():
     start = start_of(os.getpid())
     assert start is not None
     assert not is_running(os.getpid(), start - 1)
 
 
-def test_only_half_written_files_without_a_process_are_removed(tmp_path):
+def test_half_written_files_of_running_processes_are_kept(tmp_path):
     mine = aside_name("a.csv")
     ended = mine.replace(f"-{os.getpid()}-", "-999999999-")
     elsewhere = ".a.csv.00000000-999999999-1-00000000.part"
@@ -37,14 +37,14 @@ def test_only_half_written_files_without_a_process_are_removed(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {mine, elsewhere, "mine.part", "a.csv"}
 
 
-def test_writing_a_file_removes_what_a_killed_run_left_beside_it(tmp_path):
+def test_writing_a_file_removes_half_written_files_of_killed_runs(tmp_path):
     left = tmp_path / aside_name("a.csv").replace(f"-{os.getpid()}-", "-999999999-")
     left.touch()
     write_atomically(tmp_path / "a.csv", b"1")
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_names_of_any_length_and_bytes_can_be_written(tmp_path):
+def test_files_with_long_or_non_utf8_names_can_be_written(tmp_path):
     for name in ("x" * 255, "\u00fc" * 127, "\udcff.csv"):
         write_atomically(tmp_path / name, b"1")
         assert (tmp_path / name).read_bytes() == b"1"

@@ -16,14 +16,14 @@ class Terminal(io.StringIO):
 
 
 def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Return what both output streams write to from now on; within a test, as pytest sets them anew for each."""
+    """Redirect both output streams and return the buffer; call it within a test, because pytest resets them."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(sys, "stdout", screen)
     return screen
 
 
-def test_without_a_terminal_there_are_whole_lines_now_and_then_and_no_carriage_return(
+def test_without_a_terminal_progress_is_logged_in_whole_lines(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
@@ -39,11 +39,11 @@ def test_without_a_terminal_there_are_whole_lines_now_and_then_and_no_carriage_r
     counted = [text for text in caplog.messages if text.startswith("features")]
     assert counted[0] == "features: 10 pictures"
     assert counted[1] == "features: 3 of 10 pictures done"
-    assert 3 <= len(counted) <= 5, "not a line a picture"
+    assert 3 <= len(counted) <= 5, "not one line per picture"
     assert [text for text in caplog.messages if text.startswith("trial")] == [f"trial {number}" for number in range(10)]
 
 
-def test_on_a_terminal_one_line_is_updated_and_messages_stand_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_one_line_is_updated_below_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     handler = logging.StreamHandler(sys.stdout)
     logger = logging.getLogger("custom_aesthetic")
@@ -62,7 +62,7 @@ def test_on_a_terminal_one_line_is_updated_and_messages_stand_above_it(monkeypat
     assert shown.count("\n") == 2, "the message, and the end of the line"
 
 
-def test_on_a_terminal_work_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     with progress_of(10, "features", "pictures") as done:
         done.update(10)
@@ -70,9 +70,7 @@ def test_on_a_terminal_work_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "10/10" in terminal.getvalue()
 
 
-def test_work_that_is_not_to_be_shown_is_not(
-    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_hidden_progress_prints_nothing(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
     with progress_of(10, "features", "pictures", is_shown=False) as done:
         done.update(10)

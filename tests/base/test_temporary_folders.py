@@ -19,7 +19,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say whether a process runs")
-def test_the_folder_of_a_killed_process_is_removed_and_no_other(tmp_path: Path) -> None:
+def test_only_folders_of_ended_processes_are_removed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LEAVE, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False)
     left = Path(done.stdout.strip())
     (left / "features_0").write_bytes(b"a copy of all features")
@@ -35,7 +35,7 @@ def test_the_folder_of_a_killed_process_is_removed_and_no_other(tmp_path: Path) 
 
 
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="the system does not say when a process began")
-def test_a_process_with_a_reused_number_keeps_no_folder(tmp_path: Path) -> None:
+def test_a_reused_process_number_does_not_protect_a_folder(tmp_path: Path) -> None:
     prefix = folder_prefix().removesuffix(f"-{start_of(os.getpid())}-")
     folder = tmp_path / f"{prefix}-1-abcd_efg"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""The fused step of AdamW, and the public one that stands in for it, against `torch.optim.AdamW`."""
+"""The fused step of AdamW and its public fallback, compared with `torch.optim.AdamW`."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from custom_aesthetic.base.torch_private import AdamWState, adamw_step
 
 @pytest.fixture(params=["fused", "without the kernel", "on another device"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each way to do a step; those without the kernel fail if it is called."""
+    """Each implementation of a step; the fallback fails if the kernel is called."""
     if request.param == "fused":
         assert hasattr(torch, "_fused_adamw_")
     elif request.param == "without the kernel":
@@ -21,7 +21,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_steps_are_those_of_the_optimiser_of_torch(way: str, weight_decay: float) -> None:
+def test_steps_equal_those_of_the_torch_optimiser(way: str, weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     numbers = torch.randn(50, generator=generator)
     expected = torch.nn.Parameter(numbers.clone())

@@ -1,4 +1,4 @@
-"""The simulation behind the choice of Bradley-Terry and adaptive pairs: judges, curves, and what they need."""
+"""The simulation behind the choice of Bradley-Terry and adaptive pairs: judges, curves, comparisons needed."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from benchmarks.bench_ab import CHECKPOINTS, Pictures, comparisons_needed, make_
 
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("consistency", [0.65, 0.8, 0.95])
-def test_a_judge_is_as_consistent_as_said(consistency, constant):
+def test_a_judge_is_as_consistent_as_requested(consistency, constant):
     generator = np.random.default_rng(0)
     truth = generator.normal(size=60)
     judge = make_judge(truth, consistency, generator, constant=constant)
@@ -37,7 +37,7 @@ def test_every_method_orders_the_pictures_better_with_more_answers_and_bradley_t
     assert mean["features"][0] > mean["adaptive"][0] + 0.1
 
 
-def test_what_a_curve_needs_is_read_between_checkpoints():
+def test_the_comparisons_needed_are_interpolated_between_checkpoints():
     curve = np.linspace(0.1, 0.8, len(CHECKPOINTS))
     assert comparisons_needed(curve, 0.05) == CHECKPOINTS[0]
     assert comparisons_needed(curve, curve[3]) == pytest.approx(CHECKPOINTS[3])

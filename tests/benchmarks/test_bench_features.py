@@ -1,4 +1,4 @@
-"""The benchmark of features runs on any machine, and says which side binds."""
+"""The benchmark of features runs on any machine and names the bound."""
 
 import re
 import subprocess

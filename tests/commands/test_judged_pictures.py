@@ -1,4 +1,4 @@
-"""A model is judged by what it has not learnt from, or by out-of-fold scores: everywhere, by the same pictures."""
+"""A model is judged by pictures that it has not learnt from, or by out-of-fold scores, and everywhere by the same."""
 
 import csv
 import json
@@ -161,7 +161,7 @@ def test_other_pictures_under_the_same_paths_are_not_taken_for_those_that_were_l
         Image.new("RGB", (9, 9), (20, 250, 3 * int(Path(path).stem))).save(other / path)
     lines = analyse("-d=other", f"-m={pictures / 'model.safetensors'}")
     assert lines["All"].startswith("All :    24 images")
-    assert "model score  0.200 +/- 0.00" in lines["All"], "by the model, not by the paths' out-of-fold scores"
+    assert "model score  0.200 +/- 0.00" in lines["All"], "not by the out-of-fold scores of the same paths"
 
 
 @pytest.mark.parametrize("name", ["model_scores.json", "scores of the model.csv"])
@@ -214,11 +214,11 @@ def test_baselines_are_judged_on_the_same_pictures_by_fits_that_never_saw_them(
     assert set(found) >= {"All, ridge", "All, SVR", "All, kernel ridge"}
     assert all(" 24 images" in line for line in found.values())
     shares = [float(line.rpartition("AB")[2].strip(" %")) for line in found.values()]
-    assert max(shares) < 75, "scores at random cannot be learnt"
+    assert max(shares) < 75, "random scores cannot be learnt"
 
 
 @pytest.mark.parametrize("n_images", [1, 2, 24])
-def test_few_pictures_and_equal_scores_are_said_in_words(
+def test_few_pictures_and_equal_scores_are_reported_in_words(
     pictures: Path, analyse: Callable[..., Lines], caplog: pytest.LogCaptureFixture, n_images: int
 ) -> None:
     rows = [f"{path},5" for path in paths_in(pictures)[-n_images:]]

@@ -1,4 +1,4 @@
-"""From files to what the search works on."""
+"""The preparation of a search, from its files."""
 
 import json
 import logging
@@ -42,9 +42,9 @@ def test_a_new_split_is_written_and_then_kept(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     first = load(colour_pictures)
     assert list(first.table.columns["split"]).count("eval") == 6
-    assert not (colour_pictures / "split.json").exists(), "it is settled by the features"
+    assert not (colour_pictures / "split.json").exists(), "the features settle the split"
     settled, _, _ = load_head_input(first, FeatureSettings(), ALONE, CPU)
-    assert not (colour_pictures / "split.json").exists(), "other checks may still refuse"
+    assert not (colour_pictures / "split.json").exists(), "later checks can still fail"
     settled.record_split()
     split = first.table.columns["split"]
     assert list(read_split_file(colour_pictures / "split.json").values()) == list(split)
@@ -61,7 +61,7 @@ def test_near_duplicates_stay_on_one_side_of_a_new_split(colour_pictures: Path) 
     before = load(colour_pictures)
     alike = [path for path in before.table.paths if "copy" in path or path == "cold/00.png"]
     by_path = dict(zip(before.table.paths, before.table.columns["split"], strict=True))
-    assert len({by_path[path] for path in alike}) == 2, "a split by path alone cuts them"
+    assert len({by_path[path] for path in alike}) == 2, "a split by path alone separates them"
     scored, _, _ = load_head_input(before, FeatureSettings(), settings, CPU)
     by_group = dict(zip(scored.table.paths, scored.table.columns["split"], strict=True))
     assert len({by_group[path] for path in alike}) == 1
@@ -69,7 +69,7 @@ def test_near_duplicates_stay_on_one_side_of_a_new_split(colour_pictures: Path) 
     assert read_split_file(colour_pictures / "split.json") == by_group
 
 
-def test_near_duplicates_that_an_existing_split_parts_are_told_and_left(
+def test_near_duplicates_that_an_existing_split_separates_are_reported_and_left(
     colour_pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (colour_pictures / "cold" / "copy.png").write_bytes((colour_pictures / "cold" / "00.png").read_bytes())
@@ -90,7 +90,7 @@ def test_the_split_column_goes_before_the_split_file(colour_pictures: Path) -> N
     assert list(load(colour_pictures).table.columns["split"]) == ["eval"] * 3 + ["train"] * 21
 
 
-def test_scored_images_that_are_not_there_are_left_out_and_named(
+def test_scored_images_that_do_not_exist_are_left_out_and_named(
     colour_pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_scores(colour_pictures)
@@ -100,7 +100,7 @@ def test_scored_images_that_are_not_there_are_left_out_and_named(
     assert "left out 1 scored images that do not exist: cold/00.png" in caplog.text
 
 
-def test_a_path_too_long_for_the_disk_is_one_of_an_image_that_is_not_there(colour_pictures: Path) -> None:
+def test_a_path_too_long_for_the_disk_counts_as_a_missing_image(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     with (colour_pictures / "scores.csv").open("a") as file:
         file.write(f"\n{'a' * 5000}.png,1\n")
@@ -157,7 +157,7 @@ def test_the_problem_has_the_training_images_standardised(colour_pictures: Path)
     assert sorted([*problem.judge.rows["train"], *problem.judge.rows["eval"]]) == list(range(24))
 
 
-def test_weights_are_scaled_to_mean_one_where_asked(colour_pictures: Path) -> None:
+def test_weights_are_scaled_to_mean_one_on_request(colour_pictures: Path) -> None:
     write_scores(colour_pictures, "relative_path,score,weight", ",4")
     table = load(colour_pictures).table
     judge = make_judge(table, ObjectiveSettings(loss_model="wmse"))
@@ -175,7 +175,7 @@ def test_a_missing_or_negative_weight_is_named(colour_pictures: Path, weight: st
         make_judge(table, ObjectiveSettings(loss_model="wmse"))
 
 
-def test_a_test_set_is_kept_apart_from_all_that_chooses(colour_pictures: Path) -> None:
+def test_the_test_set_is_not_used_for_any_choice(colour_pictures: Path) -> None:
     write_scores(colour_pictures)
     scored = load(colour_pictures, fraction_for_test=0.25)
     split = list(scored.table.columns["split"])
@@ -224,7 +224,7 @@ def test_near_duplicates_are_left_out_together_by_the_folds(
     scored, features, head_input = load_head_input(load(colour_pictures), FeatureSettings(), split, CPU)
     problem = make_problem(scored.table, features, head_input, ObjectiveSettings(), split, CPU)
     assert len(problem.folds) == 4
-    assert "near-duplicates are not kept together" in caplog.text, "neighbours in colour are all alike"
+    assert "near-duplicates are not kept together" in caplog.text, "pictures with similar colours are near-duplicates"
 
     alike = dict.fromkeys(scored.table.paths[:5], scored.table.paths[0])
     monkeypatch.setattr(preparation, "near_duplicates", lambda *_: alike)
@@ -232,7 +232,7 @@ def test_near_duplicates_are_left_out_together_by_the_folds(
     assert sorted(len(set(range(5)) & set(fold.left_out.tolist())) for fold in problem.folds) == [0, 0, 0, 5]
 
 
-def test_what_is_not_used_is_counted_once(colour_pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_pictures_are_counted_once(colour_pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
     write_scores(colour_pictures)
     for name in ("new.png", "film.mp4", "warm/film.MP4", "notes.txt"):

@@ -1,4 +1,4 @@
-"""What the shortest call decides, keeps and says: folds, out-of-fold predictions, the verdict first."""
+"""The results of the shortest call: folds, out-of-fold predictions, the verdict first."""
 
 import csv
 import logging
@@ -56,12 +56,12 @@ def test_the_shortest_call_keeps_the_mean_of_its_members_out_of_fold_outputs(sco
     scores = np.array([float(row["score"]) for row in rows])
     best = sorted(trials, key=lambda trial: trial.value or 0.0)[:4]
     outputs = [unpack_outputs(trial.system_attrs[OUTPUTS], scores) for trial in best]
-    expected = np.mean([own[:, 0] for own in outputs if own is not None], axis=0)
+    expected = np.mean([member[:, 0] for member in outputs if member is not None], axis=0)
     np.testing.assert_allclose(list(kept.values()), expected, atol=3e-3)
     assert any(abs(kept[row["relative_path"]] - float(row["model_score"])) > 1e-3 for row in rows)
 
 
-def test_the_verdict_comes_first_and_nothing_learnt_from_is_one(
+def test_the_verdict_comes_first_and_no_figure_is_in_sample(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train()
@@ -82,7 +82,7 @@ def test_only_what_differs_from_the_defaults_is_printed_unless_verbose(
     assert any("--ensemble=4" in line for line in caplog.messages)
 
 
-def test_the_same_command_again_trains_nothing_and_says_the_same(
+def test_the_same_command_again_trains_nothing_and_prints_the_same(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train()
@@ -94,7 +94,7 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(
     assert [line for line in caplog.messages if "Of two new" in line or "optimism" in line] == first
 
 
-def test_lost_out_of_fold_predictions_are_made_again(scored_pictures: Path) -> None:
+def test_lost_out_of_fold_predictions_are_written_again(scored_pictures: Path) -> None:
     train()
     file = scored_pictures / "model.out_of_fold.csv"
     content = file.read_bytes()
@@ -115,7 +115,7 @@ def test_lost_out_of_fold_predictions_are_made_again(scored_pictures: Path) -> N
         (("--folds=auto", "--fraction_for_eval=0.5"), "", "--folds=auto is 1 here, because a split is asked for"),
     ],
 )
-def test_auto_folds_where_nothing_is_said_of_a_split(
+def test_auto_folds_are_used_unless_a_split_is_asked_for(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture, more: tuple[str, ...], split: str, words: str
 ) -> None:
     if split:
@@ -126,7 +126,7 @@ def test_auto_folds_where_nothing_is_said_of_a_split(
     assert words in caplog.text
 
 
-def test_more_pictures_than_folds_are_for_are_judged_by_a_part(
+def test_many_pictures_are_judged_by_the_eval_set_instead_of_folds(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "MOST_FOR_AUTO_FOLDS", 23)
@@ -144,7 +144,7 @@ def test_equal_scores_are_refused_before_any_work(scored_pictures: Path) -> None
 
 @pytest.mark.parametrize("loss_model", ["ab", "nll"])
 @pytest.mark.parametrize("mode", ["weight", "join"])
-def test_folds_by_default_go_with_every_loss_and_mode(scored_pictures: Path, loss_model: str, mode: str) -> None:
+def test_the_default_folds_work_with_every_loss_and_mode(scored_pictures: Path, loss_model: str, mode: str) -> None:
     train(f"--loss_model={loss_model}", "--hidden_states_used=0,2", f"--hidden_states_mode={mode}", "--trials=1")
     assert len(read_out_of_fold(scored_pictures / "model.safetensors")) == 24
 
@@ -152,5 +152,5 @@ def test_folds_by_default_go_with_every_loss_and_mode(scored_pictures: Path, los
 def test_the_recommended_arguments_are_known_and_add_what_the_defaults_leave_out() -> None:
     arguments, _ = parse_arguments(TrainingArguments, [f"@{ROOT / 'arguments-recommended.txt'}"], description="")
     assert len(arguments.features.views) == 4
-    assert arguments.study.name != "aesthetic", "its features would be refused after the shortest call"
+    assert arguments.study.name != "aesthetic", "the study of the shortest call has other features"
     assert arguments.split.folds == "auto", "it must not undo the folds"

@@ -1,4 +1,4 @@
-"""What a training leaves to look at: its report, and in the study the metric's name and where the model is."""
+"""The report of a training, and the notes in its study."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ def notes(study: optuna.Study) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("database", ["sqlite:///db.sqlite", ""])
-def test_a_training_leaves_a_report_and_a_study_that_says_where_the_model_is(
+def test_a_training_writes_a_report_and_notes_in_the_study_where_the_model_is(
     colour_pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, database: str
 ) -> None:
     monkeypatch.setattr(preparation, "build_extractors", lambda names, *_: [MeanColour()])
@@ -56,4 +56,4 @@ def test_a_training_leaves_a_report_and_a_study_that_says_where_the_model_is(
             assert written.pop(best) == f"In the model file `{colour_pictures / 'model.safetensors'}`"
             expected = f"No longer in the model file, which now holds trial {best}"
             assert all(note == expected for note in written.values())
-    assert written, "another trial was the best before"
+    assert written, "another trial was the best earlier"

@@ -1,4 +1,4 @@
-"""The table, the layout and the suspect scores that Spotlight is given."""
+"""The table, the layout and the suspect scores for Spotlight."""
 
 import csv
 import math
@@ -41,7 +41,7 @@ def feature_table(paths: tuple[str, ...], values: np.ndarray) -> FeatureTable:
 
 
 def planted(n_images: int, n_wrong: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features and scores that follow them, but for the first few, whose signs are wrong and large."""
+    """Return features and scores that follow them, except for the first few, which have the wrong sign."""
     generator = np.random.default_rng(0)
     features = generator.normal(size=(n_images, 8))
     scores = features[:, 0] + 0.1 * generator.normal(size=n_images)
@@ -89,7 +89,7 @@ def test_scores_that_contradict_the_features_are_suspect(n_images: int) -> None:
     assert (np.diff(contradiction) <= 1e-9).all()
 
 
-def test_a_score_never_excuses_itself() -> None:
+def test_the_expected_score_of_a_picture_does_not_depend_on_its_own_score() -> None:
     features, scores = planted(60, n_wrong=0)
     before = find_suspects(features, scores)
     scores[7] += 50
@@ -101,7 +101,7 @@ def test_a_score_never_excuses_itself() -> None:
 
 
 @pytest.mark.parametrize(("n_images", "spread"), [(10, 1.0), (30, 0.0)])
-def test_too_few_or_constant_scores_suspect_nobody(n_images: int, spread: float) -> None:
+def test_too_few_or_constant_scores_give_no_suspects(n_images: int, spread: float) -> None:
     features, scores = planted(n_images, n_wrong=0)
     assert find_suspects(features, scores * spread) is None
 
@@ -134,7 +134,7 @@ def widgets(node: object) -> list[str]:
     return [node.type] if children is None else [name for child in children for name in widgets(child)]  # type: ignore[attr-defined]
 
 
-def test_the_layout_shows_what_the_table_can_feed() -> None:
+def test_the_layout_shows_only_what_the_table_contains() -> None:
     everything = widgets(make_layout([*COLUMNS, EXPECTED], 10))
     assert everything == [
         "table",
@@ -148,12 +148,12 @@ def test_the_layout_shows_what_the_table_can_feed() -> None:
     assert "similaritymap" not in widgets(make_layout(COLUMNS[:-1], 10))
 
 
-def test_a_map_of_many_pictures_does_not_take_minutes() -> None:
+def test_the_similarity_map_of_many_pictures_uses_the_faster_method() -> None:
     assert '"pca"' in make_layout(COLUMNS, 10_000).model_dump_json()
     assert '"umap"' in make_layout(COLUMNS, 200).model_dump_json()
 
 
-def test_a_port_that_is_taken_is_the_users_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(98, "Address already in use")
 
@@ -162,7 +162,7 @@ def test_a_port_that_is_taken_is_the_users_to_mend(tmp_path: Path, monkeypatch: 
         show(make_frame(three_pictures(tmp_path), None), [], no_browser=True, port=80)
 
 
-def test_without_a_model_the_features_are_those_of_the_extractor_named(
+def test_without_a_model_the_features_come_from_the_given_extractor(
     colour_pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (colour_pictures / "out.csv").write_text(

@@ -1,4 +1,4 @@
-"""A finished trial in words."""
+"""A finished trial as text."""
 
 import optuna
 from optuna.distributions import IntDistribution
@@ -6,7 +6,7 @@ from optuna.distributions import IntDistribution
 from custom_aesthetic.commands.trial_description import describe_trial
 
 
-def test_parameters_metrics_and_what_is_undefined_are_told() -> None:
+def test_parameters_metrics_and_undefined_metrics_are_described() -> None:
     fixed = {"second_layer_size": 12, "train_epochs": 5, "warmup_ratio": 0.1, "log_lr": -2.8, "batch_size": 8}
     fixed |= {"input_dropout": 0.25, "dropout": 0.0, "output_dropout": 0.0, "log_weight_lr": -3.0}
     measured = {"train_ab": 0.75, "eval_ab": 0.5, "full_ab": 0.625, "full_spearman": 0.123456}

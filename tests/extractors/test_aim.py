@@ -1,4 +1,4 @@
-"""AIM v1 against the features that the reference implementation gives, and against its definition."""
+"""AIM v1 compared with the features of the reference implementation, and with its definition."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_without_probe_layers_the_last_block_is_used(tmp_path):
     assert build_extractor(str(tmp_path), CPU).default_hidden_states == (0,)
 
 
-def test_blocks_after_the_last_one_wanted_are_not_computed(tmp_path, monkeypatch):
+def test_blocks_after_the_last_requested_one_are_not_computed(tmp_path, monkeypatch):
     extractor = build_extractor(str(save_aim(tmp_path)), CPU)
     pixels = torch.randn(2, 3, 28, 28)
     expected = extractor.features(pixels, [0, 2, 3])
@@ -86,7 +86,7 @@ def test_weights_that_do_not_fit_the_configuration_are_an_error(tmp_path, change
     [{"embed_dim": "wide"}, {"num_blocks": 0}, {"probe_layers": 7}, {"patch_size": None}, {"embed_dim": 10**9}],
     ids=str,
 )
-def test_sizes_that_are_no_positive_integers_are_an_error(tmp_path, change):
+def test_sizes_that_are_not_positive_integers_are_an_error(tmp_path, change):
     (save_aim(tmp_path) / "config.json").write_text(json.dumps({**AIM, **change}))
     with pytest.raises(UserError, match=r"config\.json has"):
         build_extractor(str(tmp_path), CPU)

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: folders, the hub and its cache, damaged files, fingerprints."""
+"""Sources of checkpoints: folders, the hub and its cache, damaged files, fingerprints."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """An empty cache of the hub, in a folder of its own."""
+    """An empty cache of the hub in a temporary folder."""
     from huggingface_hub import constants
 
     folder = tmp_path / "hub"
@@ -40,7 +40,7 @@ def point_hub_at(monkeypatch, address):
 
 
 def put_in_cache(hub_cache, name, commit=COMMIT):
-    """Lay a tiny AIM checkpoint into the cache the way the hub's own downloads lie there."""
+    """Put a tiny AIM checkpoint into the cache, laid out like a download of the hub."""
     folder = hub_cache / f"models--{name.replace('/', '--')}"
     snapshot = folder / "snapshots" / commit
     snapshot.mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_a_hub_that_refuses_is_an_error(hub_cache, monkeypatch):
         build_extractor("openai/clip-vit-large-patch14", CPU)
 
 
-def test_a_hub_that_takes_the_call_and_never_answers_is_an_error_after_one_wait(hub_cache, monkeypatch):
+def test_a_hub_that_never_answers_is_an_error_after_one_wait(hub_cache, monkeypatch):
     monkeypatch.setattr(checkpoint, "HUB_ANSWER_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -90,7 +90,7 @@ def test_offline_mode_is_an_error_that_names_the_choices(hub_cache, monkeypatch)
         build_extractor("ChrisGoringe/vitH16", CPU)
 
 
-def test_what_was_downloaded_before_is_used_when_the_hub_is_out_of_reach(hub_cache, monkeypatch, caplog):
+def test_earlier_downloads_are_used_when_the_hub_is_out_of_reach(hub_cache, monkeypatch, caplog):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -105,7 +105,7 @@ def test_what_was_downloaded_before_is_used_when_the_hub_is_out_of_reach(hub_cac
 
 
 def test_a_hub_name_is_kept_by_its_commit(hub_cache, monkeypatch):
-    """The hub answers with a commit whose files are all in the cache: nothing more is asked of it."""
+    """The hub answers with a commit whose files are all in the cache, so nothing else is requested."""
     put_in_cache(hub_cache, "somebody/aim")
     monkeypatch.setattr(checkpoint, "_hub_commit", lambda _name: COMMIT)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_a, **_o: pytest.fail("a file was downloaded again"))
@@ -128,8 +128,8 @@ def test_weights_that_cannot_be_downloaded_are_an_error(hub_cache, monkeypatch):
         extractor.features(torch.randn(1, 3, 28, 28), [0])
 
 
-def test_a_small_file_that_never_comes_is_an_error_at_the_deadline(hub_cache, monkeypatch):
-    """Guessing the image processor instead would change the features without a word."""
+def test_a_small_file_that_never_arrives_is_an_error_at_the_deadline(hub_cache, monkeypatch):
+    """A guessed image processor would change the features silently."""
     snapshot = put_in_cache(hub_cache, "somebody/clip")
     (snapshot / "config.json").write_text('{"model_type": "clip_vision_model"}')
     released = threading.Event()
@@ -159,7 +159,7 @@ def test_every_file_is_of_the_commit_the_hub_named(hub_cache, monkeypatch):
     assert not torch.allclose(found[0], found[1])
 
 
-def test_the_processor_of_the_original_is_taken_where_the_copy_has_none(hub_cache, monkeypatch):
+def test_the_processor_of_the_original_is_used_if_the_copy_has_none(hub_cache, monkeypatch):
     from huggingface_hub.errors import EntryNotFoundError
 
     copy, original = "ChrisGoringe/vitH16", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -178,7 +178,7 @@ def test_the_processor_of_the_original_is_taken_where_the_copy_has_none(hub_cach
     assert build_extractor(copy, CPU).target_size == 40
 
 
-def test_a_call_with_a_deadline_hands_over_its_result_or_its_error_or_gives_up():
+def test_a_call_with_a_deadline_returns_its_result_raises_its_error_or_times_out():
     assert within(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 // 0)
@@ -208,7 +208,7 @@ def test_a_damaged_tower_checkpoint_is_an_error_too(tmp_path):
 
 
 class Trap:
-    """Unpickling this makes a folder: what a hostile file could do."""
+    """Unpickling this creates a folder, as a hostile file could."""
 
     def __reduce__(self):
         return os.mkdir, ("sprung",)

@@ -1,4 +1,4 @@
-"""What every extractor must do, whatever network it wraps."""
+"""The contract of all extractors."""
 
 import sys
 
@@ -65,7 +65,7 @@ def test_all_hidden_states_come_as_finite_float32_rows(extractor, batch):
 
 
 def test_features_tell_pictures_apart(extractor, batch):
-    """The embedding, which is the last, may not: a class token meets the picture in the first block."""
+    """Except the embedding, the last one: a class token first sees the picture in the first block."""
     for features in extractor.features(batch, range(extractor.n_hidden_states - 1)).values():
         assert features.std(dim=0).max() > 1e-3
 
@@ -76,7 +76,7 @@ def test_hidden_states_differ_from_each_other(extractor, batch):
     assert not any(torch.allclose(a, b, atol=1e-3) for a, b in same_width)
 
 
-def test_one_pass_gives_what_each_hidden_state_alone_gives_in_the_order_asked(extractor, batch):
+def test_one_pass_gives_each_hidden_state_in_the_requested_order(extractor, batch):
     wanted = [extractor.n_hidden_states - 1, 0, 1]
     together = extractor.features(batch, wanted)
     assert list(together) == wanted
@@ -92,7 +92,7 @@ def test_features_of_a_picture_do_not_depend_on_its_batch(extractor, batch):
             torch.testing.assert_close(alone[k][0], together[k][i], rtol=1e-4, atol=1e-4)
 
 
-def test_an_empty_batch_gives_no_rows_for_nothing(extractor, batch):
+def test_an_empty_batch_gives_no_rows(extractor, batch):
     assert extractor.features(batch[:1], []) == {}
 
 
@@ -102,7 +102,7 @@ def test_a_hidden_state_out_of_range_is_an_error_that_names_the_range(extractor,
         extractor.features(batch, [0, k])
 
 
-def test_what_is_promised_about_itself_holds(extractor, name):
+def test_the_attributes_match_the_features(extractor, name):
     assert extractor.name == name
     assert extractor.default_mode in ("join", "average")
     assert all(0 <= k < extractor.n_hidden_states for k in extractor.default_hidden_states)
@@ -158,14 +158,14 @@ def test_a_name_with_backslashes_and_a_drive_is_a_local_folder_if_it_exists(tmp_
     assert folder.is_dir()
 
 
-def test_a_model_type_that_is_unknown_is_an_error_that_names_the_known(tmp_path):
+def test_an_unknown_model_type_is_an_error_that_names_the_known_ones(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match=r"'bert'.*clip.*dinov3_vit.*efficientnet-lite2"):
         build_extractor(str(tmp_path), CPU)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
-def test_a_config_that_is_no_json_object_is_an_error(tmp_path, content):
+def test_a_config_that_is_not_a_json_object_is_an_error(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json"):
         build_extractor(str(tmp_path), CPU)
@@ -184,7 +184,7 @@ def test_building_the_packaged_extractor_imports_no_transformers():
 
 
 def test_the_half_precision_of_an_accelerator_gives_nearly_the_same_features(extractor, name, batch, monkeypatch):
-    """Carried out on the CPU, by telling the extractors that half precision is right."""
+    """Runs on the CPU, with half precision forced."""
     if name == "efficientnet-lite0":  # computes in float32 everywhere
         assert build_extractor(name, torch.device("cuda")).fingerprint == extractor.fingerprint
         return
@@ -197,7 +197,7 @@ def test_the_half_precision_of_an_accelerator_gives_nearly_the_same_features(ext
         assert (found - expected).norm() / expected.norm() < 0.02
 
 
-def test_weights_decide_the_precision_where_config_is_silent(tmp_path):
+def test_the_weights_decide_the_precision_if_config_has_none(tmp_path):
     from safetensors.torch import load_file, save_file
 
     from custom_aesthetic.extractors.checkpoint import open_checkpoint
@@ -215,6 +215,6 @@ def test_weights_decide_the_precision_where_config_is_silent(tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"), [("efficientnet-lite0,efficientnet-lite0", "twice"), ("my__clip", "separates the names")]
 )
-def test_a_list_that_no_model_file_could_name_again_is_an_error(names, words):
+def test_names_that_a_model_file_cannot_store_are_an_error(names, words):
     with pytest.raises(UserError, match=words):
         build_extractors(names, CPU)

@@ -24,7 +24,7 @@ WIDTHS = {
     "efficientnet-lite1": [1280, 320, 192],
     "efficientnet-lite2": [1280, 352, 208],
 }
-"""How many numbers the hidden states 0, 1 and 2 have."""
+"""Number of features of the hidden states 0, 1 and 2."""
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -62,7 +62,7 @@ def test_hidden_states_are_the_averages_of_the_feature_maps_of_a_plain_forward_p
 
 
 def test_feature_0_feeds_the_classifier_of_the_network(extractor):
-    """What it would say about a picture follows from feature 0 alone, so this is the network's own pooled output."""
+    """The classifier's output follows from feature 0 alone, so it is the network's pooled output."""
     model, pixels = NETWORKS[extractor.name].load(), extractor.transform(make_picture(300, 260))[None]
     with torch.inference_mode():
         expected = model(pixels)
@@ -86,7 +86,7 @@ def test_a_model_trained_on_these_features_elsewhere_gives_its_scores(lite0, dat
 
 
 def test_files_written_for_the_first_packaged_network_stay_valid(lite0):
-    """Features that were cached, and models that were trained, before there were others."""
+    """Cached features and models from before there were other packaged networks."""
     assert lite0.fingerprint.startswith("efficientnet-lite0 57934424; crop=(224, 224),resize=256,mean=(127.0, 127.0")
     assert lite0.fingerprint.endswith("; float32")
 

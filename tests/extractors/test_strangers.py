@@ -1,4 +1,4 @@
-"""Checkpoints from strangers: nothing outside their folder is opened, nothing large is made, no hub is asked."""
+"""Untrusted checkpoints: nothing outside their folder is opened, nothing large is built, no hub is asked."""
 
 import json
 import os
@@ -143,7 +143,7 @@ def test_a_configuration_cannot_make_transformers_load_other_code(clip):
 @pytest.mark.parametrize(
     "content", ["[]", "3", "{", "", "\0", "[" * 99_999, '{"a":' * 99_999, '{"a": ' + "9" * 5000 + "}"]
 )
-def test_a_config_that_is_no_object_is_refused(folder, content):
+def test_a_config_that_is_not_an_object_is_refused(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json"):
         open_checkpoint(str(folder))
@@ -191,7 +191,7 @@ def test_a_tensor_that_repeats_one_number_without_end_is_refused(folder):
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "a\0b", "~nobody-of-that-name/x", "a\nb"])
-def test_names_that_no_system_could_hold_are_refused_in_one_line(name):
+def test_impossible_names_are_refused_in_one_line(name):
     with pytest.raises(UserError) as caught:
         open_checkpoint(name, offline=True)
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)

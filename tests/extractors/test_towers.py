@@ -1,4 +1,4 @@
-"""CLIP and the other transformers towers against the same computed step by step from the whole model."""
+"""CLIP and the other transformers towers, compared with a step-by-step computation from the whole model."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def processor_of(kind):
 
 
 def block_outputs(blocks, call):
-    """What each block puts out while `call` runs, seen by hooks: an independent look at the hidden states."""
+    """Return the output of each block while `call` runs, recorded by hooks: independent of `hidden_states`."""
     outputs = []
 
     def keep(_module, _inputs, output):
@@ -64,7 +64,7 @@ def test_clip_features_are_the_projected_class_tokens_of_each_block(kind, tmp_pa
         if kind == "clip_vision_model":
             return model(pixels).image_embeds
         found = model.get_image_features(pixels)
-        return found if isinstance(found, torch.Tensor) else found.pooler_output  # transformers 4, 5
+        return found if isinstance(found, torch.Tensor) else found.pooler_output  # transformers 4 and 5
 
     image_embeds, outputs = block_outputs(tower.encoder.layers, own_output)
     found = features_of(folder)
@@ -83,9 +83,9 @@ def test_siglip_features_are_the_attention_pooled_block_outputs(kind, tmp_path):
     folder, model = save_checkpoint(kind, tmp_path / kind), make_model(kind)
     tower = getattr(model, "vision_model", model)
     pixels = processor_of(kind)(images=pictures(), return_tensors="pt")["pixel_values"]
-    own, outputs = block_outputs(tower.encoder.layers, lambda: tower(pixels).pooler_output)
+    pooled, outputs = block_outputs(tower.encoder.layers, lambda: tower(pixels).pooler_output)
     found = features_of(folder)
-    torch.testing.assert_close(found[0], own, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0], pooled, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         for k in range(3):
             expected = tower.head(tower.post_layernorm(outputs[-1 - k]))
@@ -98,9 +98,9 @@ def test_siglip2_features_of_pictures_of_different_shapes_are_what_its_own_proce
     inputs = processor_of("siglip2")(images=pictures(), return_tensors="pt")
     given = [inputs[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")]
     assert len({tuple(shape) for shape in inputs["spatial_shapes"].tolist()}) == 3
-    own, outputs = block_outputs(tower.encoder.layers, lambda: tower(*given).pooler_output)
+    pooled, outputs = block_outputs(tower.encoder.layers, lambda: tower(*given).pooler_output)
     found = features_of(folder)
-    torch.testing.assert_close(found[0], own, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[0], pooled, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
         for k in range(3):
             expected = tower.head(tower.post_layernorm(outputs[-1 - k]), inputs["pixel_attention_mask"])
@@ -111,9 +111,9 @@ def test_siglip2_features_of_pictures_of_different_shapes_are_what_its_own_proce
 def test_dinov2_features_are_the_normalised_class_tokens_of_each_block(kind, tmp_path):
     folder, model = save_checkpoint(kind, tmp_path / kind), make_model(kind)
     pixels = processor_of(kind)(images=pictures(), return_tensors="pt")["pixel_values"]
-    own, outputs = block_outputs(model.encoder.layer, lambda: model(pixels).pooler_output)
+    pooled, outputs = block_outputs(model.encoder.layer, lambda: model(pixels).pooler_output)
     found = features_of(folder)
-    torch.testing.assert_close(found[0], own, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0], pooled, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         for k in range(3):
             expected = model.layernorm(outputs[-1 - k])[:, 0]
@@ -126,9 +126,9 @@ def test_dinov3_features_are_the_normalised_class_tokens_of_each_block(tmp_path)
     extractor = build_extractor(str(folder), CPU)
     pixels = torch.stack([extractor.transform(p) for p in pictures()])
     layers = getattr(model, "model", model).layer  # transformers 5, 4
-    own, outputs = block_outputs(layers, lambda: model(pixels).pooler_output)
+    pooled, outputs = block_outputs(layers, lambda: model(pixels).pooler_output)
     found = extractor.features(pixels, range(3))
-    torch.testing.assert_close(found[0], own, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0], pooled, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         for k in range(3):
             torch.testing.assert_close(found[k], model.norm(outputs[-1 - k])[:, 0], rtol=1e-5, atol=1e-5)
@@ -138,9 +138,9 @@ def test_aimv2_features_are_the_attention_pooled_block_outputs(tmp_path):
     folder, model = save_checkpoint("aimv2", tmp_path / "aimv2"), make_model("aimv2")
     tower = model.vision_model
     pixels = processor_of("aimv2")(images=pictures(), return_tensors="pt")["pixel_values"]
-    own, outputs = block_outputs(tower.encoder.layers, lambda: tower(pixels).pooler_output)
+    pooled, outputs = block_outputs(tower.encoder.layers, lambda: tower(pixels).pooler_output)
     found = features_of(folder)
-    torch.testing.assert_close(found[0], own, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0], pooled, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         for k in range(3):
             torch.testing.assert_close(found[k], tower.head(tower.rms_norm(outputs[-1 - k])), rtol=1e-5, atol=1e-5)
@@ -203,8 +203,8 @@ def test_half_precision_weights_compute_in_float32_on_a_cpu(tmp_path):
     assert build_extractor(str(folder), torch.device("cuda")).fingerprint.endswith("float32")
 
 
-def test_the_length_of_the_projection_is_read_off_the_weights(tmp_path):
-    """Published configurations of full models keep a wrong one in the image part."""
+def test_the_size_of_the_projection_is_taken_from_the_weights(tmp_path):
+    """Published configurations of full models have a wrong size in the image part."""
     folder = save_checkpoint("clip", tmp_path / "clip")
     config = json.loads((folder / "config.json").read_text())
     assert config["vision_config"]["projection_dim"] == 512
@@ -228,7 +228,7 @@ def test_weights_of_another_size_than_the_configuration_are_an_error(tmp_path):
         features_of(folder)
 
 
-def test_a_configuration_silent_about_its_depth_has_that_of_its_class():
+def test_a_configuration_without_a_depth_has_that_of_its_class():
     import transformers as t
 
     from custom_aesthetic.extractors.build import KINDS
@@ -248,7 +248,7 @@ def test_a_configuration_silent_about_its_depth_has_that_of_its_class():
 
 
 @pytest.mark.parametrize("value", ["'many'", 0, -1, None, 2.5])
-def test_a_depth_that_is_no_positive_integer_is_an_error(value, tmp_path):
+def test_a_depth_that_is_not_a_positive_integer_is_an_error(value, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2", "num_hidden_layers": value}))
     with pytest.raises(UserError, match="num_hidden_layers"):
         build_extractor(str(tmp_path), CPU)
@@ -265,7 +265,7 @@ def test_loading_leaves_the_logging_of_transformers_as_it_was(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_processor_file_the_standard_transform_is_used_and_said(tmp_path, caplog):
+def test_without_a_processor_file_the_standard_transform_is_used_and_logged(tmp_path, caplog):
     folder = save_checkpoint("clip_vision_model", tmp_path / "clip")
     with_file = build_extractor(str(folder), CPU)
     (folder / "preprocessor_config.json").unlink()

@@ -1,4 +1,4 @@
-"""The transform against the transformers processors that it stands for, and its views against plain Pillow."""
+"""The transform compared with the transformers processors, and its views with plain Pillow."""
 
 import numpy as np
 import pytest
@@ -64,8 +64,8 @@ def test_the_whole_picture_is_what_the_processor_gives_when_told_to_squeeze(name
 
 
 @pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1), (3, 20_000)], ids=str)
-def test_a_line_of_a_picture_takes_no_more_than_a_moment(shape):
-    """Whole, it would be 256 x 5,120,000 pixels after the resize."""
+def test_a_very_narrow_picture_is_transformed_quickly(shape):
+    """The whole picture would have 256 x 5,120,000 pixels after the resize."""
     colour = Image.new("RGB", shape, (10, 200, 90))
     transform = our_transform(SETTINGS["bit"])
     for view in VIEWS:
@@ -117,7 +117,7 @@ def test_the_transform_is_the_same_from_many_threads():
 
 
 def test_dinov3_resizes_the_scaled_floats_with_a_triangle_as_wide_as_the_shrinking():
-    """Against a slow bilinear resize with antialiasing, written out; its processor itself needs torchvision."""
+    """Compared with a slow bilinear resize with antialiasing, because its processor needs torchvision."""
     picture = make_picture(40, 30)
     transform = processor_transform(
         {
@@ -134,7 +134,7 @@ def test_dinov3_resizes_the_scaled_floats_with_a_triangle_as_wide_as_the_shrinki
 
 
 def triangle_weights(n_in, n_out):
-    """(n_out, n_in): how much each input counts for each output."""
+    """Return the weight of each input for each output, (n_out, n_in)."""
     shrink = n_in / n_out
     centres = (np.arange(n_out)[:, None] + 0.5) * shrink
     weights = np.clip(1 - np.abs(np.arange(n_in) + 0.5 - centres) / max(shrink, 1), 0, None)

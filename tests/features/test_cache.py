@@ -1,4 +1,4 @@
-"""The shards on the disk: what goes in comes out, whatever happens to the files."""
+"""The shards on the disk: features are read back as written, even if files are damaged or removed."""
 
 import errno
 import logging
@@ -50,7 +50,7 @@ def add(feature_set: FeatureSet, pictures: Pictures, rows: range, n_times: int =
 
 
 def cached(feature_set: FeatureSet, pictures: Pictures) -> tuple[list[int], NDArray[np.float32]]:
-    """Which rows are in the cache, and their features."""
+    """Return the rows that are in the cache, and their features."""
     located = feature_set.locate(pictures)
     values = np.full((len(pictures.keys), WIDTH), -1, np.float32)
     assert feature_set.read_into(located, values)
@@ -68,7 +68,7 @@ def shards(directory: Path) -> list[Path]:
     st.sampled_from(["float16", "float32"]),
     st.integers(1, 4),
 )
-def test_a_shard_gives_back_what_was_written(tmp_path: Path, paths: list[str], precision: str, width: int) -> None:
+def test_a_shard_returns_the_written_features(tmp_path: Path, paths: list[str], precision: str, width: int) -> None:
     numbers = np.arange(len(paths), dtype=np.int64) * 10**12
     features = np.random.default_rng(0).normal(size=(len(paths), width)).astype(precision)
 
@@ -81,7 +81,7 @@ def test_a_shard_gives_back_what_was_written(tmp_path: Path, paths: list[str], p
     assert read_features(shard, KEY).dtype == features.dtype
 
 
-def test_anyone_can_read_a_shard_with_safetensors_alone(tmp_path: Path) -> None:
+def test_a_shard_can_be_read_with_safetensors_alone(tmp_path: Path) -> None:
     write_shard(tmp_path, KEY, PictureKeys(["a/ü.png", "b"], np.array([1, 2]), np.array([3, 4])), features_of(range(2)))
 
     with safe_open(next(tmp_path.iterdir()), framework="numpy") as file:
@@ -145,7 +145,7 @@ def test_full_shards_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cached(feature_set, pictures)[0] == list(range(3000))
 
 
-def test_compaction_forgets_removed_and_changed_pictures_and_keeps_those_not_asked_for(tmp_path: Path) -> None:
+def test_compaction_drops_removed_and_changed_pictures_and_keeps_all_others(tmp_path: Path) -> None:
     names = make_files(tmp_path, 40)
     for row in range(40):
         add(a_set(tmp_path), Pictures(tmp_path, names), range(row, row + 1))
@@ -160,7 +160,7 @@ def test_compaction_forgets_removed_and_changed_pictures_and_keeps_those_not_ask
     assert cached(a_set(tmp_path), Pictures(tmp_path, names))[0] == list(range(2, 40))
 
 
-def test_compaction_keeps_one_of_what_two_processes_have_computed(tmp_path: Path) -> None:
+def test_compaction_removes_duplicates_that_two_processes_have_computed(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 20))
     for _ in range(2):
         one_of_two = a_set(tmp_path)
@@ -243,7 +243,7 @@ def test_a_shard_that_another_process_has_merged_is_noticed_and_found_again(tmp_
     assert cached(reader, pictures)[0] == list(range(20))
 
 
-def test_locating_looks_again_when_shards_vanish_under_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locating_is_repeated_if_shards_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 20))
     for row in range(20):
         add(a_set(tmp_path), pictures, range(row, row + 1))
@@ -284,7 +284,7 @@ def test_a_kill_between_writing_and_removing_leaves_everything_readable(
     assert np.array_equal(cached(a_set(tmp_path), pictures)[1], features_of(range(20)))
 
 
-def test_what_a_killed_writer_left_half_written_is_ignored_and_removed_once_it_has_ended(tmp_path: Path) -> None:
+def test_half_written_shards_are_ignored_and_removed_once_their_writer_has_ended(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 2))
     add(a_set(tmp_path), pictures, range(2))
     folder = shards(tmp_path)[0].parent
@@ -300,7 +300,7 @@ def test_what_a_killed_writer_left_half_written_is_ignored_and_removed_once_it_h
     assert young.exists() and not old.exists() and not ended.exists()
 
 
-def test_a_full_disk_is_reported_and_what_was_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_existing_shards_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 4))
     feature_set = a_set(tmp_path)
     add(feature_set, pictures, range(2))
@@ -338,7 +338,7 @@ def test_the_same_set_is_found_under_another_name_never_by_another_key(tmp_path:
 
 @pytest.fixture
 def without_privileges(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Run the test as a user whom permissions bind, who owns the temporary folder."""
+    """Run the test as a user with limited permissions, who owns the temporary folder."""
     if not hasattr(os, "geteuid"):
         pytest.skip("needs POSIX permissions")
     if os.geteuid() != 0:
@@ -383,11 +383,11 @@ def test_a_read_only_folder_sends_the_cache_to_the_users_cache_folder_and_says_s
     assert cached(open_a_set(directory), pictures)[0] == [0, 1, 2, 3]
     for folder in folders:
         folder.chmod(0o755)
-    assert cached(open_a_set(directory), pictures)[0] == [0, 1, 2, 3], "both places are read when both are there"
+    assert cached(open_a_set(directory), pictures)[0] == [0, 1, 2, 3], "both places are read if both exist"
 
 
 @pytest.mark.usefixtures("without_privileges")
-def test_nowhere_to_write_is_the_users_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_writable_place_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("pictures", "home"):
@@ -401,7 +401,7 @@ def test_nowhere_to_write_is_the_users_to_mend(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("without_privileges")
-def test_a_home_that_may_not_be_entered_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inaccessible_home_folder_is_tolerated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("pictures", "home"):
@@ -412,7 +412,7 @@ def test_a_home_that_may_not_be_entered_does_no_harm(tmp_path: Path, monkeypatch
     (tmp_path / "home").chmod(0o755)
 
 
-def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_directory_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the directory .*nowhere does not exist.*--directory"):
         cache_folders(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
@@ -425,7 +425,7 @@ def open_a_set(directory: Path) -> FeatureSet:
 
 
 def rewritten(shard: Path, *, key: str = KEY, lacking: tuple[str, ...] = (), **tensors: NDArray[np.generic]) -> None:
-    """Put a shard together anew with some tensors changed, and all its metadata but these."""
+    """Write a shard again with some tensors and metadata changed."""
     with safe_open(shard, framework="numpy") as file:
         metadata = {name: text for name, text in file.metadata().items() if name not in lacking}
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -484,7 +484,7 @@ def test_a_shard_that_names_pictures_outside_the_directory_is_damaged(tmp_path: 
         read_index(shard, KEY)
 
 
-def test_what_is_no_file_or_a_link_is_no_shard(tmp_path: Path) -> None:
+def test_directories_and_links_are_not_read_as_shards(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 2))
     add(a_set(tmp_path), pictures, range(1))
     folder = shards(tmp_path)[0].parent
@@ -496,7 +496,7 @@ def test_what_is_no_file_or_a_link_is_no_shard(tmp_path: Path) -> None:
     assert cached(a_set(tmp_path), pictures)[0] == [0]
 
 
-def test_a_damaged_or_hostile_shard_is_read_rightly_or_refused(tmp_path: Path) -> None:
+def test_a_damaged_or_hostile_shard_is_read_correctly_or_refused(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, make_files(tmp_path, 4))
     shard = write_shard(tmp_path / "set", KEY, pictures.keys, features_of(range(4)))
     whole = shard.read_bytes()

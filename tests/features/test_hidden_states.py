@@ -61,7 +61,7 @@ def test_states_of_different_widths_can_only_be_joined(mode: str) -> None:
         make_head_input(table(2, 3), settings(hidden_states_mode=mode), ["join"])
 
 
-def test_a_missing_bias_among_the_fixed_weights_is_told() -> None:
+def test_a_missing_bias_among_the_fixed_weights_is_an_error() -> None:
     with pytest.raises(UserError, match="2 hidden states need 2 weights, then the bias"):
         make_head_input(table(2, 2), settings(fixed_hidden_state_weights=(0.5, 0.5)), ["join"])
 
@@ -98,7 +98,7 @@ def test_each_extractor_has_its_own_mode() -> None:
     assert (found.mode, found.mixtures) == ("average__join", ())
 
 
-def test_one_extractor_is_weighed_beside_others_that_are_not() -> None:
+def test_one_extractor_can_be_weighted_beside_others_that_are_not() -> None:
     features = table(2, 2, extractors=("a", "b", "c"))
     found = make_head_input(features, settings(hidden_states_mode="average__weight__join"), ["join"] * 3)
     assert found.mode == "average__join__join"

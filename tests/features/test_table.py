@@ -74,7 +74,7 @@ def test_a_second_run_computes_nothing_and_is_silent(
     caplog.set_level(logging.INFO, logger="custom_aesthetic")
     paths = make_pictures(tmp_path, 10)
     first = load_features(tmp_path, paths, [MeanColour()])
-    assert capfd.readouterr().err == "", "nothing but lines of the log where there is no terminal"
+    assert capfd.readouterr().err == "", "without a terminal there are only log lines"
     assert "features of mean-colour: 10 pictures" in caplog.messages
     caplog.clear()
 
@@ -101,7 +101,7 @@ def test_another_hidden_state_or_view_computes_only_that_and_all_from_one_pass(t
     assert torch.allclose(table.values[:, 6:9], expected(tmp_path, paths, 0, "mirror"))
 
 
-def test_changed_and_new_pictures_are_computed_and_removed_ones_are_gone(tmp_path: Path) -> None:
+def test_changed_and_new_pictures_are_computed_and_removed_ones_left_out(tmp_path: Path) -> None:
     paths = make_pictures(tmp_path, 6)
     load(tmp_path, paths, MeanColour())
     changed = tmp_path / paths[0]
@@ -120,7 +120,7 @@ def test_changed_and_new_pictures_are_computed_and_removed_ones_are_gone(tmp_pat
     assert torch.allclose(table.values, expected(tmp_path, now))
 
 
-def test_another_fingerprint_or_precision_is_computed_anew_and_both_are_kept(tmp_path: Path) -> None:
+def test_another_fingerprint_or_precision_is_computed_again_and_both_are_kept(tmp_path: Path) -> None:
     paths = make_pictures(tmp_path, 3)
     load(tmp_path, paths, MeanColour())
     other, half, again = MeanColour(fingerprint="2"), MeanColour(), MeanColour()
@@ -205,7 +205,7 @@ def test_a_picture_that_the_extractor_cannot_transform_is_named_and_left_out(tmp
     assert table.failures == {"thin.png": reason}
 
 
-def test_nothing_to_work_on_is_the_users_mistake(tmp_path: Path) -> None:
+def test_no_readable_picture_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "bad.png").touch()
     with pytest.raises(UserError, match=r"none of the 1 pictures.*bad\.png: empty file"):
         load(tmp_path, ["bad.png"], MeanColour())
@@ -213,7 +213,7 @@ def test_nothing_to_work_on_is_the_users_mistake(tmp_path: Path) -> None:
         load(tmp_path, [], MeanColour())
 
 
-def test_a_hidden_state_that_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_hidden_state_that_does_not_exist_is_refused_before_any_work(tmp_path: Path) -> None:
     extractor = MeanColour()
     with pytest.raises(UserError, match=r"mean-colour has no hidden state 4; choose from 0 .* to 3"):
         load(tmp_path, make_pictures(tmp_path, 2), extractor, hidden_states=[(0, 4)])
@@ -251,7 +251,7 @@ def test_torch_threads_are_left_as_found(tmp_path: Path) -> None:
 
 
 class ThreadSafe(MeanColour):
-    """Notes how many batches are under way at once."""
+    """Records how many batches run at once."""
 
     features_thread_safe = True
     device = torch.device("cpu")
@@ -289,7 +289,7 @@ def test_only_an_extractor_that_says_so_runs_in_several_threads_at_once(tmp_path
 
 
 @pytest.mark.parametrize("seconds_alone", [0.03, 0.3])
-def test_of_one_lane_and_several_the_faster_is_taken(tmp_path: Path, seconds_alone: float) -> None:
+def test_the_faster_of_one_and_several_lanes_is_used(tmp_path: Path, seconds_alone: float) -> None:
     """A batch takes 0.1 s in a lane of one thread; with all threads it takes a third or three times as much."""
 
     class Timed(ThreadSafe):
@@ -319,7 +319,7 @@ def test_an_accelerator_gets_one_lane_and_larger_batches() -> None:
 
 
 @pytest.mark.parametrize("best", [2, 4, 16])
-def test_the_best_batch_size_is_found_by_timing_and_what_was_timed_is_kept(tmp_path: Path, best: int) -> None:
+def test_the_best_batch_size_is_found_by_timing_and_timed_batches_are_kept(tmp_path: Path, best: int) -> None:
     def seconds(n_pictures: int) -> float:
         return 0.02 * (1 if n_pictures <= best else (n_pictures / best) ** 2)
 
@@ -378,7 +378,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tmp_path: Path) -> None:
         load(tmp_path, paths, nothing_fits)
 
 
-def test_an_error_in_the_model_comes_through_and_finished_batches_are_kept(tmp_path: Path) -> None:
+def test_an_error_in_the_model_is_raised_and_finished_batches_are_kept(tmp_path: Path) -> None:
     class Breaking(MeanColour):
         def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
             if self.n_computed >= 20:
@@ -424,7 +424,7 @@ def start(directory: Path, log_file: Path, seconds_a_picture: float) -> subproce
 def wait_for_batches(log_file: Path, n_batches: int) -> None:
     deadline = time.monotonic() + 60
     while not log_file.exists() or len(log_file.read_text().split()) < n_batches:
-        assert time.monotonic() < deadline, "the process does not get on"
+        assert time.monotonic() < deadline, "the process makes no progress"
         time.sleep(0.005)
 
 
@@ -462,7 +462,7 @@ def test_ctrl_c_keeps_every_batch_that_the_model_has_begun(tmp_path: Path) -> No
     assert 0 < extractor.n_computed == 100 - json.loads(output)["computed"]
 
 
-def test_two_processes_on_one_folder_do_each_other_no_harm(tmp_path: Path) -> None:
+def test_two_processes_can_work_on_one_folder(tmp_path: Path) -> None:
     directory = tmp_path / "pictures"
     paths = make_pictures(directory, 120)
     processes = [start(directory, tmp_path / f"log_{i}", 0.002) for i in range(2)]

@@ -28,17 +28,17 @@ def test_the_views_of_each_hidden_state_are_averaged() -> None:
     assert (found.paths, found.failures) == (("x.png",), {"bad.png": "empty"})
 
 
-def test_one_view_stays_as_it_is() -> None:
+def test_a_single_view_is_not_changed() -> None:
     table = FeatureTable(("x",), torch.ones(1, 2).half(), (FeatureBlock("a", 0, "whole", 0, 2),), {})
     assert average_views(table) is table
 
 
-def test_half_precision_stays_so() -> None:
+def test_half_precision_is_kept() -> None:
     blocks = (FeatureBlock("a", 0, "centre", 0, 1), FeatureBlock("a", 0, "mirror", 1, 2))
     assert average_views(FeatureTable(("x",), torch.ones(1, 2).half(), blocks, {})).values.dtype == torch.float16
 
 
 @pytest.mark.parametrize(("views", "words"), [(["middle"], "middle is not a view"), (["whole", "whole"], "twice")])
-def test_a_view_that_is_unknown_or_named_twice_is_told(views: list[str], words: str) -> None:
+def test_an_unknown_or_repeated_view_is_an_error(views: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         check_views(views)

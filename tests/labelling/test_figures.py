@@ -1,4 +1,4 @@
-"""The figures of the A/B page against simulated judges, whose true scores and answers are known."""
+"""The figures of the A/B page for simulated judges, whose true scores and answers are known."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, flat_prior,
 from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group
 
 SPREAD = {0.65: 0.59, 0.8: 1.63, 0.95: 7.6}
-"""Standard deviation of true scores, logits, at which so many of random pairs are answered in the true order."""
+"""Standard deviation of true scores, in logits -> share of random pairs that are answered in the true order."""
 
 N_PICTURES = (60, 100, 60, 200, 60)
 
@@ -24,7 +24,7 @@ class World(NamedTuple):
 
 
 def judged(n_pictures: int, consistency: float, comparisons_a_picture: int, seed: int) -> World:
-    """A folder as the page would have it after so many adaptive choices."""
+    """Simulate a folder after this number of adaptive choices."""
     generator = np.random.default_rng([seed, round(100 * consistency)])
     truth, prior = SPREAD[consistency] * generator.normal(size=n_pictures), flat_prior(n_pictures)
     none = np.array([], dtype=int)
@@ -49,7 +49,7 @@ def holds(figure: Figure, truth: float) -> bool:
 
 
 def true_shares(world: World) -> tuple[float, float]:
-    """Share of all pairs in the true order, and of answers on them that the scores predict."""
+    """Return the share of all pairs in the true order, and of the answers on them that the scores predict."""
     first, second = np.triu_indices(len(world.truth), 1)
     says, lead = np.sign(world.scores[first] - world.scores[second]), world.truth[first] - world.truth[second]
     return float(np.mean(0.5 + 0.5 * says * np.sign(lead))), float(np.mean(expit(says * lead)))
@@ -116,7 +116,7 @@ def test_a_worthless_first_guess_does_not_make_the_order_look_right():
     assert holds(found.right, true_shares(world._replace(scores=scores))[0])
 
 
-def test_many_answers_of_a_consistent_judge_leave_no_doubt():
+def test_many_answers_of_a_consistent_judge_give_narrow_intervals():
     generator, n_pictures = np.random.default_rng(5), 40
     truth = 7.6 * generator.normal(size=n_pictures)
     first = generator.integers(n_pictures, size=4000)

@@ -1,4 +1,4 @@
-"""The A/B page in a real browser, served by the script: what is clicked is what is logged and scored."""
+"""The A/B page in a real browser, served by the script: clicks are logged and scored."""
 
 import math
 import re
@@ -64,7 +64,7 @@ def start(colour_pictures) -> Iterator:
 
 @pytest.fixture
 def open_page(browser) -> Iterator:
-    """Open a page; its console must be clean in the end, but for what a test expects."""
+    """Open a page; at the end, its console must contain only messages that the test expects."""
     contexts, heard = [], []
 
     def begin(address: str, context=None, **options):
@@ -103,7 +103,7 @@ def number_of(path: str) -> int:
 
 
 def choose_redder(page, how: str) -> list[tuple[str, str]]:
-    """Choose the picture of the highest number and wait for the next pair; return (winner, loser)."""
+    """Choose the picture with the highest number and wait for the next pair; return (winner, loser)."""
     pictures = shown(page)
     place = max(range(len(pictures)), key=lambda k: number_of(pictures[k]))
     if how == "digit":
@@ -154,7 +154,7 @@ def test_forty_pairs_by_keyboard_and_click_are_logged_and_scored_as_chosen(start
     assert "40 choices" in script.output
 
 
-def test_the_bar_counts_down_to_the_first_figures_and_the_end_says_what_is_missing(start, open_page):
+def test_the_page_counts_down_to_the_first_figures(start, open_page):
     page = open_page(start().address)
     for _ in range(3):
         choose_redder(page, "digit")
@@ -167,7 +167,7 @@ def test_the_bar_counts_down_to_the_first_figures_and_the_end_says_what_is_missi
     assert "right order" not in page.inner_text(".summary")
 
 
-def test_undo_takes_a_choice_back_and_shows_its_pair_again(start, open_page, colour_pictures):
+def test_undo_removes_a_choice_and_shows_its_pair_again(start, open_page, colour_pictures):
     page = open_page(start().address)
     kept = choose_redder(page, "digit")
     pair = shown(page)
@@ -211,7 +211,7 @@ def test_a_reload_in_the_middle_loses_nothing_and_undo_still_works(start, open_p
     assert logged(colour_pictures) == made[:4]
 
 
-def test_a_killed_server_loses_no_choice_and_the_page_goes_on_with_the_next(start, open_page, colour_pictures):
+def test_a_killed_server_loses_no_choice_and_the_page_continues_with_the_next_server(start, open_page, colour_pictures):
     script = start()
     page = open_page(script.address)
     made = [pair for _ in range(3) for pair in choose_redder(page, "digit")]
@@ -222,7 +222,7 @@ def test_a_killed_server_loses_no_choice_and_the_page_goes_on_with_the_next(star
     page.wait_for_selector("#message:not([hidden])")
     assert "does not answer" in page.inner_text("#message")
     assert "This page keeps 1 unsaved choice" in page.inner_text("#message")
-    with page.expect_navigation(timeout=30_000):  # the new server has a new token: the page is loaded again
+    with page.expect_navigation(timeout=30_000):  # the new server has a new token, so the page is reloaded
         start(port=script.port)
     page.wait_for_selector(".choice img")
     all_saved(page)
@@ -235,7 +235,7 @@ def test_a_killed_server_loses_no_choice_and_the_page_goes_on_with_the_next(star
     open_page.heard.clear()
 
 
-def test_two_tabs_at_once_do_no_harm(start, open_page, colour_pictures):
+def test_two_tabs_can_be_open_at_once(start, open_page, colour_pictures):
     script = start()
     left = open_page(script.address)
     right = open_page(script.address, context=left.context)
@@ -283,7 +283,7 @@ def test_four_pictures_are_shown_in_a_square_and_one_choice_beats_three(start, o
     assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"] == boxes[3]["y"]
 
 
-def test_the_keyboard_alone_reaches_everything_and_focus_is_seen(start, open_page, colour_pictures):
+def test_everything_can_be_reached_by_keyboard_and_focus_is_visible(start, open_page, colour_pictures):
     page = open_page(start().address)
     pictures = shown(page)
     page.keyboard.press("Tab")
@@ -314,7 +314,7 @@ def test_with_reduced_motion_nothing_moves_and_dark_mode_is_dark(start, open_pag
     assert max(red, green, blue) < 60
 
 
-def test_the_page_asks_nothing_of_the_network(start, browser):
+def test_the_page_needs_no_network(start, browser):
     script = start()
     context = browser.new_context()
     page = context.new_page()
@@ -363,7 +363,7 @@ def test_the_next_pair_is_on_screen_as_soon_as_the_choice_is_made(start, open_pa
         return taken.sort((a, b) => a - b);
     }"""
     taken = page.evaluate(measure)
-    assert max(taken) < math.inf, "a pair was not there when the choice was made"
+    assert max(taken) < math.inf, "the next pair was not ready when the choice was made"
 
 
 def test_ctrl_c_ends_with_the_scores_written(start, open_page, colour_pictures):
@@ -377,7 +377,7 @@ def test_ctrl_c_ends_with_the_scores_written(start, open_page, colour_pictures):
     assert "Traceback" not in script.output
 
 
-def test_a_port_that_is_taken_is_a_plain_error(start, colour_pictures):
+def test_a_port_in_use_is_a_user_error(start, colour_pictures):
     taken = start()
     command = [sys.executable, str(ROOT / "aesthetic_ab_scorer.py"), "-d", str(colour_pictures), f"--port={taken.port}"]
     second = subprocess.run([*command, "--no_browser"], capture_output=True, text=True, cwd=ROOT, timeout=60)

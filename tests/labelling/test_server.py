@@ -1,4 +1,4 @@
-"""The page's server refuses other hosts, other origins, other paths, and choices without the token."""
+"""The server of the page refuses other hosts, other origins, other paths, and choices without the token."""
 
 import io
 import json
@@ -137,7 +137,7 @@ def test_a_malformed_choice_is_refused_and_not_logged(client, colour_pictures, b
 
 
 @pytest.mark.parametrize("seconds, logged", [(-1, 0.0), ("x", 0.0), (None, 0.0), (1e9, 3600.0), (True, 0.0)])
-def test_odd_times_taken_do_not_spoil_a_choice(client, colour_pictures, seconds, logged):
+def test_invalid_seconds_do_not_prevent_a_choice(client, colour_pictures, seconds, logged):
     assert post(client, "choice", {**CHOICE, "seconds": seconds}).status_code == 200
     assert ComparisonLog(colour_pictures / "comparisons.csv").choices()[0].seconds == logged
 
@@ -151,12 +151,12 @@ def test_odd_times_taken_do_not_spoil_a_choice(client, colour_pictures, seconds,
         (b"x" * 70_000, "application/json", 413),
     ],
 )
-def test_what_is_no_small_json_object_is_refused(client, content, kind, status):
+def test_requests_other_than_small_json_objects_are_refused(client, content, kind, status):
     headers = {"X-Token": "secret", "Content-Type": kind}
     assert client.post("/api/choice", content=content, headers=headers).status_code == status
 
 
-def test_a_disk_that_is_full_is_told_to_the_page_which_tries_again(client, server, monkeypatch):
+def test_a_full_disk_is_reported_to_the_page_which_tries_again(client, server, monkeypatch):
     def full(rows):
         raise UserError("comparisons.csv cannot be written: the disk is full; free space")
 
@@ -204,13 +204,13 @@ def decoded(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
 
-def test_large_pictures_are_sent_no_larger_than_asked(tmp_path):
+def test_large_pictures_are_sent_no_larger_than_requested(tmp_path):
     Image.new("RGB", (3000, 1500), (200, 30, 30)).save(tmp_path / "large.png")
     content, kind = PictureCache(tmp_path).get("large.png", 900)
     assert (kind, decoded(content).size) == ("image/jpeg", (1024, 512))
 
 
-def test_small_jpegs_are_sent_as_they_are_and_turned_ones_upright(tmp_path):
+def test_small_jpegs_are_sent_unchanged_and_rotated_ones_upright(tmp_path):
     image = Image.new("RGB", (200, 100), (10, 200, 30))
     image.save(tmp_path / "plain.jpg")
     exif = Image.Exif()
@@ -224,14 +224,14 @@ def test_small_jpegs_are_sent_as_they_are_and_turned_ones_upright(tmp_path):
 @pytest.mark.parametrize(
     "mode, suffix", [("RGBA", "png"), ("P", "png"), ("CMYK", "jpg"), ("L", "tiff"), ("I;16", "png"), ("1", "bmp")]
 )
-def test_every_kind_of_picture_becomes_what_browsers_show(tmp_path, mode, suffix):
+def test_every_kind_of_picture_is_sent_in_a_format_that_browsers_show(tmp_path, mode, suffix):
     Image.new(mode, (60, 40)).save(tmp_path / f"odd.{suffix}")
     content, kind = PictureCache(tmp_path).get(f"odd.{suffix}", 320)
     assert kind == "image/jpeg"
     assert decoded(content).size == (60, 40)
 
 
-def test_a_picture_that_changes_is_sent_anew_and_the_cache_stays_bounded(tmp_path, monkeypatch):
+def test_a_changed_picture_is_sent_again_and_the_cache_stays_bounded(tmp_path, monkeypatch):
 
     cache = PictureCache(tmp_path)
     Image.new("RGB", (50, 50), "red").save(tmp_path / "a.png")
@@ -257,13 +257,13 @@ TIME = "2026-01-02T03:04:05.123456+00:00"
         *("0001-01-01T00:00:00+23:59", "9" * 400, "x", "", 5, 1e300, True, [TIME], {"a": TIME}),
     ],
 )
-def test_a_time_of_another_form_is_refused_and_writes_nothing(client, server, time):
+def test_a_time_in_another_format_is_refused_and_nothing_is_written(client, server, time):
     assert post(client, "choice", {**CHOICE, "time": time}).status_code == 400
     assert post(client, "undo", {"time": time}).status_code == 400
     assert not server.session.files.log.exists() or len(server.session.files.log.read_bytes().splitlines()) <= 1
 
 
-def test_any_number_of_seconds_is_taken_as_a_time_that_a_choice_can_take(client):
+def test_any_number_of_seconds_is_converted_to_a_valid_time(client):
     for seconds in ("9" * 4000, "1e999", "NaN", "-1", "true", "[]", '"x"', "-Infinity"):
         body = (
             '{"window": "w", "pictures": ["cold/00.png", "warm/01.png"], "winner": "cold/00.png", "drawn": "random", '
@@ -299,7 +299,7 @@ def test_a_huge_body_is_refused(client):
     assert client.post("/api/choice", content=b" " * 10_000_000, headers=headers).status_code == 413
 
 
-def test_a_name_that_is_not_utf_8_goes_to_the_page_and_comes_back(client, server, monkeypatch):
+def test_a_name_that_is_not_utf_8_survives_the_way_to_the_page_and_back(client, server, monkeypatch):
     odd = "cold/\udcff.png"
     monkeypatch.setattr(server.session, "holds", lambda path: path == odd)
     monkeypatch.setattr(server.pictures, "get", lambda path, _size: (repr(path).encode(), "image/png"))

@@ -39,7 +39,7 @@ def number_of(path: str) -> int:
 
 
 def choose_redder(session: Session, n_choices: int) -> list[tuple[str, str]]:
-    """Always prefer the higher number; return (winner, loser)."""
+    """Choose the picture with the higher number; return (winner, loser)."""
     made = []
     for _ in range(n_choices):
         group = session.group()
@@ -49,7 +49,7 @@ def choose_redder(session: Session, n_choices: int) -> list[tuple[str, str]]:
     return made
 
 
-def test_the_log_holds_what_was_chosen_and_the_scores_follow(colour_pictures):
+def test_the_log_contains_the_choices_and_the_scores_follow_them(colour_pictures):
     session = session_of(colour_pictures)
     made = choose_redder(session, 200)
     session.update()
@@ -82,7 +82,7 @@ def test_a_choice_among_four_is_three_comparisons(colour_pictures):
     assert len(ComparisonLog(colour_pictures / "comparisons.csv").rows) == 15
 
 
-def test_undo_takes_back_the_choice_named_or_else_the_last(colour_pictures):
+def test_undo_removes_the_given_choice_or_the_last(colour_pictures):
     session = session_of(colour_pictures)
     group = session.group()["pictures"]
     first = session.choose(group, group[0], seconds=1, drawn="random", time=None)
@@ -124,7 +124,7 @@ def test_two_sessions_at_once_share_one_log(colour_pictures):
         (["warm/01.png"], "warm/01.png"),
     ],
 )
-def test_a_choice_that_makes_no_sense_is_refused_and_not_logged(colour_pictures, pictures, winner):
+def test_an_invalid_choice_is_refused_and_not_logged(colour_pictures, pictures, winner):
     session = session_of(colour_pictures)
     with pytest.raises(BadRequest):
         session.choose(pictures, winner, seconds=1, drawn="random", time=None)
@@ -132,7 +132,7 @@ def test_a_choice_that_makes_no_sense_is_refused_and_not_logged(colour_pictures,
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_on_screen_never_comes_next_again_also_after_a_broken_picture(colour_pictures, seed):
+def test_the_group_on_screen_is_never_drawn_again_next_even_after_a_broken_picture(colour_pictures, seed):
     for path in sorted(colour_pictures.rglob("*.png"))[4:]:
         path.unlink()
     session = session_of(colour_pictures, "--strategy=random")
@@ -147,7 +147,7 @@ def test_what_is_on_screen_never_comes_next_again_also_after_a_broken_picture(co
     assert all(now != before for before, now in itertools.pairwise(on_screen))
 
 
-def test_a_picture_that_cannot_be_read_is_shown_no_more(colour_pictures):
+def test_a_picture_that_cannot_be_read_is_not_shown_again(colour_pictures):
     session = session_of(colour_pictures, "--strategy=random")
     session.leave_out("cold/00.png", "truncated")
     shown = {path for _ in range(200) for path in session.group()["pictures"]}
@@ -155,7 +155,7 @@ def test_a_picture_that_cannot_be_read_is_shown_no_more(colour_pictures):
     assert "cold/00.png" not in shown
 
 
-def test_the_same_pair_never_comes_twice_in_a_row(colour_pictures):
+def test_the_same_pair_is_never_drawn_twice_in_a_row(colour_pictures):
     for path in sorted(colour_pictures.rglob("*.png"))[3:]:
         path.unlink()
     session = session_of(colour_pictures)
@@ -163,7 +163,7 @@ def test_the_same_pair_never_comes_twice_in_a_row(colour_pictures):
     assert all(one != following for one, following in itertools.pairwise(groups))
 
 
-def test_pictures_that_wait_for_an_answer_are_seldom_drawn_again(colour_pictures):
+def test_pictures_without_an_answer_yet_are_rarely_drawn_again(colour_pictures):
     session = session_of(colour_pictures)
     adaptive = [
         set(group["pictures"]) for group in (session.group() for _ in range(150)) if group["drawn"] == "adaptive"
@@ -216,7 +216,7 @@ def test_scores_that_another_program_wrote_later_become_the_new_start(colour_pic
     assert (colour_pictures / "scores.start2.csv").exists()
 
 
-def test_comparisons_with_pictures_that_are_gone_still_count_for_the_others(colour_pictures):
+def test_comparisons_with_deleted_pictures_still_count_for_the_others(colour_pictures):
     session = session_of(colour_pictures)
     for number in range(2, 12, 2):
         session.choose([f"cold/{number:02}.png", "cold/00.png"], "cold/00.png", seconds=1, drawn="random", time=None)
@@ -242,7 +242,7 @@ def test_stars_are_a_starting_point(colour_pictures):
     assert (session_of(colour_pictures).plan.prior.mean == 0).all()
 
 
-def test_features_let_pictures_never_shown_start_with_a_guess(colour_pictures, monkeypatch):
+def test_features_give_pictures_that_were_never_shown_a_first_guess(colour_pictures, monkeypatch):
     monkeypatch.setattr("custom_aesthetic.extractors.build_extractors", lambda *_: [MeanColour()])
     session = session_of(colour_pictures, "--feature_extractor_model=mean-colour")
     rows = {path: row for row, path in enumerate(session.plan.paths)}
@@ -258,7 +258,7 @@ def test_features_let_pictures_never_shown_start_with_a_guess(colour_pictures, m
     assert set(read_scores(colour_pictures / "scores.csv").paths) == set(shown)
 
 
-def test_coin_tosses_are_not_called_a_good_order(colour_pictures):
+def test_random_choices_are_not_called_a_good_order(colour_pictures):
     session, generator = seeded(session_of(colour_pictures)), np.random.default_rng(0)
     for _ in range(200):
         group = session.group()
@@ -269,7 +269,7 @@ def test_coin_tosses_are_not_called_a_good_order(colour_pictures):
     assert found["predicted"][0] < 0.65
 
 
-def test_nothing_is_claimed_before_twenty_choices_or_without_an_update(colour_pictures):
+def test_no_figures_are_shown_before_twenty_choices_or_without_an_update(colour_pictures):
     session = session_of(colour_pictures)
     choose_redder(session, 19)
     early = session.summary()
@@ -298,7 +298,7 @@ def test_a_model_gives_the_first_guess(colour_pictures, tmp_path, monkeypatch):
     assert session.plan.prior.basis is not None
 
 
-def test_the_order_gets_better_every_few_choices(colour_pictures):
+def test_the_order_improves_with_every_few_choices(colour_pictures):
     session, found = seeded(session_of(colour_pictures)), []
     for _ in range(6):
         choose_redder(session, 20)
@@ -355,7 +355,7 @@ def test_recompute_writes_the_scores_of_the_choices_and_opens_no_page(colour_pic
     np.testing.assert_allclose(read_scores(colour_pictures / "scores.json").scores, alone.scores, atol=2e-4)
 
 
-def test_another_log_is_merged_in(colour_pictures, tmp_path):
+def test_another_log_can_be_merged(colour_pictures, tmp_path):
     session = session_of(colour_pictures)
     choose_redder(session, 5)
     other = tmp_path / "other.csv"
@@ -376,7 +376,7 @@ def test_another_log_is_merged_in(colour_pictures, tmp_path):
         (["--model=none.safetensors"], "does not exist"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_the_page_opens(colour_pictures, options, message):
+def test_invalid_options_are_refused_before_the_page_opens(colour_pictures, options, message):
     with pytest.raises(UserError, match=message):
         session_of(colour_pictures, *options)
 
@@ -386,7 +386,7 @@ def test_a_directory_with_fewer_than_two_pictures_is_refused(tmp_path):
         session_of(tmp_path)
 
 
-def test_weights_are_larger_where_scores_are_surer_and_one_on_average(colour_pictures):
+def test_weights_are_larger_for_more_certain_scores_and_one_on_average(colour_pictures):
     session = session_of(colour_pictures)
     for _ in range(20):
         session.choose(["cold/00.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)

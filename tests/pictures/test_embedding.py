@@ -1,4 +1,4 @@
-"""Ratings inside pictures: nothing but the rating changes, and it can be taken back."""
+"""Ratings inside pictures: only the rating changes, and it can be undone."""
 
 import errno
 import os

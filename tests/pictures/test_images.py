@@ -51,7 +51,7 @@ def quarters() -> Image.Image:
 
 
 def corners(image: Image.Image) -> list[object]:
-    """Top left, top right, bottom left, bottom right pixel."""
+    """Return the top left, top right, bottom left and bottom right pixels."""
     right, bottom = image.width - 1, image.height - 1
     return [image.getpixel(place) for place in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
 
@@ -87,7 +87,7 @@ def test_tif_gif_and_avif_are_pictures_and_of_a_gif_the_first_frame_counts(tmp_p
     assert corners(open_image(tmp_path / "b.gif")) == [RED] * 4
 
 
-def test_what_is_no_picture_is_counted_by_kind_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_files_are_counted_by_kind_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = ["a.mp4", "sub/b.MP4", "c.txt", "README", "odd.\udcff", ".hidden", "x.png", f"{CACHE_FOLDER_NAME}/y.txt"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -130,7 +130,7 @@ def test_a_picture_directory_that_is_a_link_is_read(tmp_path: Path) -> None:
     assert find_images(tmp_path / "link") == ["1.png"]
 
 
-def test_a_missing_directory_is_the_users_mistake(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere.*--directory"):
         find_images(tmp_path / "nowhere")
 
@@ -159,14 +159,14 @@ def test_every_exif_orientation_comes_out_upright(tmp_path: Path, orientation: i
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_exif_data_do_not_lose_the_picture(tmp_path: Path) -> None:
+def test_a_picture_with_broken_exif_data_is_read(tmp_path: Path) -> None:
     quarters().save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95)
 
     assert open_image(tmp_path / "x.jpg").size == (40, 20)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_broken_exif_data_turn_a_picture_as_a_plain_reading_of_the_tag_does(tmp_path: Path) -> None:
+def test_broken_exif_data_rotate_a_picture_only_by_a_readable_tag(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x8769] = 6, "maker", {0x9003: "2020:01:01 00:00:00"}
     for damaged in mutations(exif.tobytes(), first=6):
@@ -200,7 +200,7 @@ def test_a_damaged_picture_is_read_or_refused_with_a_reason_in_one_line(tmp_path
 
 
 @pytest.mark.parametrize("error", [RuntimeError("decoder"), AttributeError(), ZeroDivisionError(), MemoryError()])
-def test_whatever_a_decoder_raises_is_that_pictures(
+def test_any_error_of_a_decoder_becomes_a_bad_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     quarters().save(tmp_path / "x.png")
@@ -433,7 +433,7 @@ def features(extractor: FeatureExtractor, batch: torch.Tensor) -> torch.Tensor:
 
 
 def png_bytes(*, width: int, height: int, bits: int, colour_type: int, rows: bytes) -> bytes:
-    """A PNG file put together by hand; `rows` are a filter byte and the pixels of each row."""
+    """Return a PNG file; `rows` are a filter byte and the pixels of each row."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -1,4 +1,4 @@
-"""Copies, links and moves: nothing is overwritten, and moves can be taken back."""
+"""Copies, links and moves: nothing is overwritten, and moves can be undone."""
 
 import os
 from datetime import datetime
@@ -14,7 +14,7 @@ from custom_aesthetic.pictures.transfers import copy, link, move, plan_transfers
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Pictures a/1.png, b/1.png and c.png, and a sidecar of the first; what they hold is their path."""
+    """Pictures a/1.png, b/1.png and c.png, and a sidecar of the first; the content of each file is its path."""
     for name in ("a/1.png", "b/1.png", "c.png", "a/1.png.xmp"):
         file = tmp_path / "photos" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,13 @@ def test_copies_keep_their_sub_directories_times_and_sidecars(folder, tmp_path):
     assert (tmp_path / "best" / "c.png").stat().st_mtime == 1000
 
 
-def test_links_lead_to_the_pictures(folder, tmp_path):
+def test_links_point_to_the_pictures(folder, tmp_path):
     link(plan_transfers(folder, PATHS, tmp_path / "best", kind="link")[0])
     assert (tmp_path / "best" / "a" / "1.png").is_symlink()
     assert (tmp_path / "best" / "a" / "1.png").read_text() == "a/1.png"
 
 
-def test_moves_can_be_taken_back(folder, tmp_path):
+def test_moves_can_be_undone(folder, tmp_path):
     before = contents(folder)
     undo_file = undo_file_in(tmp_path / "best", datetime(2026, 1, 2, 3, 4, 5))
     move(plan_transfers(folder, PATHS, tmp_path / "best")[0], undo_file)
@@ -87,7 +87,7 @@ def test_an_undo_overwrites_nothing_either(folder, tmp_path):
 
 
 def full_disk_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let the disk be full as soon as a file of that name is to be put anywhere outside `photos`."""
+    """Simulate a full disk once a file with this name is written outside `photos`."""
     real = transfers._take_name
 
     def take_name(file: Path, target: Path) -> None:
@@ -98,7 +98,7 @@ def full_disk_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(transfers, "_take_name", take_name)
 
 
-def test_a_failed_move_names_its_undo_file_and_can_be_taken_back(folder, tmp_path, monkeypatch):
+def test_a_failed_move_names_its_undo_file_and_can_be_undone(folder, tmp_path, monkeypatch):
     before = contents(folder)
     with monkeypatch.context() as patched:
         full_disk_at(patched, "c.png")
@@ -143,7 +143,7 @@ def test_an_old_name_that_cannot_be_removed_leaves_picture_and_sidecar_at_their_
 
 
 @pytest.mark.parametrize("n_done", range(5))
-def test_a_kill_at_any_step_of_a_move_can_be_taken_back(folder, tmp_path, monkeypatch, n_done):
+def test_a_move_that_is_killed_at_any_step_can_be_undone(folder, tmp_path, monkeypatch, n_done):
     before, steps = contents(folder), []
 
     class Killed(BaseException):
@@ -172,7 +172,7 @@ def test_a_kill_at_any_step_of_a_move_can_be_taken_back(folder, tmp_path, monkey
     assert contents(tmp_path / "best") == {}
 
 
-def test_lightrooms_sidecar_moves_along_unless_what_shares_it_stays(folder, tmp_path):
+def test_a_shared_sidecar_moves_only_with_all_files_that_share_it(folder, tmp_path):
     for name in ("a/1.xmp", "c.xmp", "c.CR2", "d.jpg", "d.png", "d.xmp"):
         (folder / name).write_text(name)
     planned, _ = plan_transfers(folder, [*PATHS, "d.jpg", "d.png"], tmp_path / "best", kind="move")
@@ -234,7 +234,7 @@ def test_a_target_that_is_a_file_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["hello\n", '{"a": 1}\n', "[1]\n"])
-def test_what_is_no_undo_file_is_refused(tmp_path, content):
+def test_a_file_that_is_not_an_undo_file_is_refused(tmp_path, content):
     (tmp_path / "undo.jsonl").write_text(content)
     with pytest.raises(UserError, match="--undo"):
         undo(tmp_path / "undo.jsonl")

@@ -35,7 +35,7 @@ def test_both_ways_of_writing_a_rating_are_read(packet, written, read):
     assert stars_in(packet % written) == read
 
 
-def test_no_rating_is_none():
+def test_a_missing_rating_is_none():
     assert stars_in(ATTRIBUTE.replace(b'xmp:Rating="%d"', b"")) is None
     assert stars_in(b"") is None
 
@@ -128,7 +128,7 @@ def test_a_rating_is_put_into_a_sidecar_without_one_and_it_stays_xml(tmp_path):
     assert b'dc:title="A"' in (tmp_path / "old.jpg.xmp").read_bytes()
 
 
-def test_a_sidecar_that_is_no_xmp_is_left_alone_and_said(tmp_path):
+def test_a_sidecar_that_is_not_xmp_is_reported_and_not_changed(tmp_path):
     (tmp_path / "photo.jpg.xmp").write_bytes(b"not xmp")
     with pytest.raises(UserError, match="not XMP"):
         write_stars(tmp_path / "photo.jpg", 2)

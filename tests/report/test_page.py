@@ -18,7 +18,7 @@ SIX = ("cold/00.png", "cold/02.png", "cold/04.png", "warm/01.png", "warm/03.png"
 
 
 class Page(HTMLParser):
-    """The elements of a page, by tag, and its text."""
+    """Collects the elements of a page, by tag, and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def small_study(n_trials: int) -> optuna.Study:
     return study
 
 
-def test_the_page_asks_nothing_of_the_network_and_everything_seen_has_words(colour_pictures: Path) -> None:
+def test_the_page_needs_no_network_and_all_images_have_a_text(colour_pictures: Path) -> None:
     text = report_page(six_pictures(colour_pictures, sigmas=np.ones(6)), study=small_study(6))
     page = Page(text)
     links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")]
@@ -95,7 +95,7 @@ def test_the_table_holds_the_statistics_of_each_split_and_group(colour_pictures:
     assert re.findall(r"<td>([\d.]+) %", shares[1]) == ["86.7", "66.7", "66.7", "66.7"]
 
 
-def test_no_figure_counts_a_picture_that_was_learnt_from(colour_pictures: Path) -> None:
+def test_no_figure_includes_pictures_that_the_model_has_learnt_from(colour_pictures: Path) -> None:
     flattered = np.array([1.0, 2.0, 3.0, 4.5, 4.0, 9.0])
     text = report_page(six_pictures(colour_pictures, model_scores=flattered, groups={"cold": [0, 1, 2]}))
     page = Page(text)
@@ -112,13 +112,13 @@ def test_no_figure_counts_a_picture_that_was_learnt_from(colour_pictures: Path) 
     assert "Most over-rated" not in every.text
 
 
-def test_a_sigma_of_a_picture_that_was_learnt_from_is_not_judged(colour_pictures: Path) -> None:
+def test_sigmas_of_pictures_that_the_model_has_learnt_from_are_not_judged(colour_pictures: Path) -> None:
     folds = report_page(six_pictures(colour_pictures, kinds=("out_of_fold",) * 6, sigmas=np.ones(6)))
     assert "Calibration" not in folds
     assert "Calibration" in report_page(six_pictures(colour_pictures, sigmas=np.ones(6)))
 
 
-def test_out_of_fold_scores_are_named_so(colour_pictures: Path) -> None:
+def test_out_of_fold_scores_are_labelled(colour_pictures: Path) -> None:
     page = Page(report_page(six_pictures(colour_pictures, kinds=("out_of_fold",) * 5 + ("test",))))
     assert "judged on 6 pictures" in page.text
     assert "1 pictures that the model has not learnt from and 5 training pictures" in page.text
@@ -138,7 +138,7 @@ def test_out_of_fold_scores_are_named_so(colour_pictures: Path) -> None:
         ([math.nan] * 4 + [1.0, 2.0], "0 times in 100"),
     ],
 )
-def test_scores_that_say_nothing_still_give_a_page(colour_pictures: Path, scores: list[float], words: str) -> None:
+def test_constant_scores_give_a_page(colour_pictures: Path, scores: list[float], words: str) -> None:
     page = Page(report_page(six_pictures(colour_pictures, scores=np.array(scores), sigmas=np.ones(6))))
     assert words in page.text
     assert "nan" not in page.text
@@ -175,12 +175,12 @@ def test_a_hundred_thousand_rows_make_a_page_of_a_megabyte(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("n_trials", "n_plots"), [(0, 0), (1, 0), (5, 4)])
-def test_a_study_is_plotted_as_far_as_it_goes(colour_pictures: Path, n_trials: int, n_plots: int) -> None:
+def test_an_unfinished_study_is_plotted(colour_pictures: Path, n_trials: int, n_plots: int) -> None:
     page = Page(report_page(six_pictures(colour_pictures), study=small_study(n_trials)))
     assert len(page.all("svg")) == 4 + n_plots
     assert "The study <colours> has" in page.text
 
 
-def test_a_page_that_cannot_be_written_is_the_users_to_mend(colour_pictures: Path) -> None:
+def test_a_page_that_cannot_be_written_is_a_user_error(colour_pictures: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         write_report(colour_pictures / "cold" / "00.png" / "report.html", six_pictures(colour_pictures))

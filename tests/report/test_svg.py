@@ -1,4 +1,4 @@
-"""Charts: round ticks, points in their places, one picture for a crowd."""
+"""Charts: round ticks, points in their places, one image for many points."""
 
 import base64
 import io
@@ -42,7 +42,7 @@ def test_every_point_has_a_title_that_cannot_break_the_page() -> None:
     assert "b&amp;c" in svg
 
 
-def test_a_crowd_of_points_becomes_one_picture_with_each_point_in_its_place() -> None:
+def test_many_points_become_one_image_with_each_point_in_its_place() -> None:
     frame = Frame((0, 1), (0, 1), "x", "y")
     n_points = MOST_POINTS + 1
     corner = np.full(n_points, 0.01)

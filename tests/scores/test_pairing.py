@@ -52,7 +52,7 @@ def test_uncertain_and_close_partners_tell_more():
 
 
 @pytest.mark.parametrize("strategy", ["adaptive", "random"])
-def test_the_same_pair_never_comes_twice_in_a_row(strategy):
+def test_the_same_pair_is_never_drawn_twice_in_a_row(strategy):
     generator = np.random.default_rng(4)
     state, last = standing(3), frozenset[int]()
     for _ in range(200):

@@ -28,7 +28,7 @@ from tests.quality.test_statistics_line import FORM
 
 
 def redness_model(sigma: float | None = None) -> Predictor:
-    """Return a model whose score is a hundredth of the red of a mean colour, and its sigma, if wanted."""
+    """Return a model whose score is a hundredth of the mean red, with a constant sigma if given."""
     first = torch.tensor([[0.01, 0.0, 0.0]])
     one = torch.ones(1, 1)
     last = one if sigma is None else torch.tensor([[1.0], [0.0]])
@@ -137,15 +137,17 @@ def test_a_model_given_beats_a_file_of_model_scores(pictures: Path, analyse: Cal
     assert analyse("-m=model.safetensors", "--model_scores=nowhere.json") == direct
 
 
-def test_a_split_file_counts_where_no_column_says(pictures: Path, analyse: Callable[..., dict[str, str]]) -> None:
+def test_the_split_file_is_used_if_there_is_no_split_column(
+    pictures: Path, analyse: Callable[..., dict[str, str]]
+) -> None:
     (pictures / "scores.csv").write_text(
         "relative_path,score,model_score\n" + "".join(f"{i}.png,{i},{-i}\n" for i in range(5))
     )
     (pictures / "split.json").write_text(json.dumps({"0.png": "train", "1.png": "eval"}))
-    assert analyse()["All"].startswith("All :     4 images"), "new pictures are no training pictures"
+    assert analyse()["All"].startswith("All :     4 images"), "new pictures are not training pictures"
 
 
-def test_the_training_arguments_file_serves_and_what_is_ignored_is_listed(
+def test_a_training_arguments_file_works_and_ignored_arguments_are_listed(
     pictures: Path, analyse: Callable[..., dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     Path("arguments.txt").write_text("--model = model.safetensors\n# a comment\n--trials=5\n--calculate_ab\n")
@@ -177,14 +179,14 @@ def test_the_report_shows_calibration_and_the_study(pictures: Path, analyse: Cal
         (["-m=model.safetensors", "--report=r.html", "--name=mine"], "sqlite:///db.sqlite does not exist"),
     ],
 )
-def test_a_users_mistake_is_named(
+def test_a_mistake_of_the_user_is_named(
     pictures: Path, analyse: Callable[..., dict[str, str]], argv: list[str], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         analyse(*argv)
 
 
-def test_a_study_that_is_not_there_is_named_beside_those_that_are(
+def test_a_missing_study_is_named_with_the_existing_ones(
     pictures: Path, analyse: Callable[..., dict[str, str]]
 ) -> None:
     storage = open_storage("sqlite:///db.sqlite")
@@ -215,7 +217,7 @@ def test_a_million_images_are_analysed() -> None:
     assert FORM.match(statistics_line("All", scores, scores + noise))
 
 
-def test_older_models_give_the_scores_that_they_gave(data_folder: Path, tmp_path: Path) -> None:
+def test_older_models_give_the_same_scores_as_before(data_folder: Path, tmp_path: Path) -> None:
     photos, models = data_folder / "photos", data_folder / "older-models"
     expected = json.loads((models / "expected_scores.json").read_text())["older"]
     for name in list(expected)[:12]:

@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 
 PATIENCE_MILLISECONDS = 120_000
 SPOTLIGHTS_OWN_ERROR = "process is not defined"
-"""Spotlight 1.8.2 throws it in a worker that it ships (relevanceWorker), at every start, whatever it shows."""
+"""Spotlight 1.8.2 throws this in one of its workers (relevanceWorker) at every start."""
 
 DESKTOP, PHONE = {"width": 1600, "height": 1000}, {"width": 390, "height": 844}
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -36,7 +36,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 @dataclass
 class Watched:
-    """A page, and what must not happen on it."""
+    """A page, and the errors and requests seen on it."""
 
     page: Any
     screenshots: Path
@@ -52,7 +52,7 @@ Open = Callable[..., Watched]
 
 @pytest.fixture
 def open_page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
-    """Open an address; at the end of the test nothing may have gone wrong, or have been asked of another machine."""
+    """Open an address; at the end of the test, there must be no errors and no requests to other machines."""
     screenshots = tmp_path_factory.getbasetemp() / "screenshots"
     screenshots.mkdir(exist_ok=True)
     opened: list[Watched] = []
@@ -148,7 +148,7 @@ def n_coloured_pixels(element: Any) -> int:
         ("dark-phone", PHONE, "dark"),
     ],
 )
-def test_the_report_can_be_looked_at(
+def test_the_report_is_readable_in_a_browser(
     demo_run: Path, open_page: Open, name: str, size: dict[str, int], colours: str
 ) -> None:
     watched = open_page((demo_run / "report.html").as_uri(), size=size, colours=colours)
@@ -158,7 +158,7 @@ def test_the_report_can_be_looked_at(
     assert len(shown) > 30
     assert all(shown)
     judged = page.locator(".points.eval circle, .points.out_of_fold circle")
-    assert judged.count() in (2 * 38, 2 * 152), "the evaluation pictures; with folds all of them"
+    assert judged.count() in (2 * 38, 2 * 152), "the evaluation pictures, or all pictures with folds"
     assert page.locator(".study svg").count() >= 4
     assert all(n_coloured_pixels(page.locator("figure svg").nth(number)) > 500 for number in range(3))
     too_wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
@@ -170,7 +170,7 @@ def test_the_report_can_be_looked_at(
     )
     assert overflow == 0
     heights = page.eval_on_selector_all(".scores", "all => all.map(one => one.getBoundingClientRect().height)")
-    assert max(heights) < 30, "both scores stand in one line"
+    assert max(heights) < 30, "both scores are on one line"
     text, ground = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
@@ -216,16 +216,16 @@ def test_spotlight_opens_ready_to_use(
     assert (demo_run / "table.csv").read_text().count("\n") == 153
     page.close()
     started = descendants(process.pid)
-    assert len(started) > 2, "its child, Spotlight's server and at least one worker of that"
+    assert len(started) > 2, "its child, Spotlight's server and at least one worker"
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
     wait_until(lambda: all(is_gone(number) for number in started))
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", urlsplit(address).port)) != 0, "its server has ended with it"
+        assert probe.connect_ex(("127.0.0.1", urlsplit(address).port)) != 0, "the server has ended with the script"
 
 
 def descendants(number: int) -> list[int]:
-    """Return the processes that a process has started, those that they have started, and so on."""
+    """Return all descendants of a process."""
     parents = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -241,7 +241,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.3)
 
 
-def test_the_dashboard_tells_what_a_study_is(dashboard: str, open_page: Open) -> None:
+def test_the_dashboard_describes_the_study(dashboard: str, open_page: Open) -> None:
     watched = open_page(dashboard)
     page = watched.page
     page.get_by_text("aesthetic", exact=False).first.click()

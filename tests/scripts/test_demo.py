@@ -1,4 +1,4 @@
-"""The packaged demo: its pictures and scores are what its script makes, and the taste shows in the pictures."""
+"""The packaged demo: its pictures and scores are those of its script, and the scores follow the taste."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def test_the_same_seed_draws_the_same_bytes_and_the_committed_pictures(pictures)
         assert difference < 1.0, picture.relative_path
 
 
-def test_every_scored_picture_is_there_and_no_other():
+def test_the_scored_pictures_are_exactly_those_in_the_folder():
     scored = json.loads((DEMO / "images" / "scores.json").read_text(encoding="utf-8"))["ImageRecords"]
     there = {path.relative_to(DEMO / "images").as_posix() for path in (DEMO / "images").rglob("*.jpg")}
     assert set(scored) == there
@@ -51,7 +51,7 @@ def test_every_scored_picture_is_there_and_no_other():
     assert sum((DEMO / "images" / name).stat().st_size for name in there) < 2_500_000
 
 
-def test_the_scores_follow_the_stated_taste_but_not_perfectly(pictures):
+def test_the_scores_follow_the_known_taste_but_not_perfectly(pictures):
     scored = json.loads((DEMO / "images" / "scores.json").read_text(encoding="utf-8"))["ImageRecords"]
     tastes = [make_demo.taste(picture) for picture in pictures]
     agreement = spearmanr(tastes, [scored[picture.relative_path]["score"] for picture in pictures]).statistic

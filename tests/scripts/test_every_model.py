@@ -1,4 +1,4 @@
-"""Every kind of model that training writes opens in every script, with the scores that training gave."""
+"""Every kind of model that training writes works in every script, with the same scores."""
 
 import csv
 import json
@@ -105,7 +105,7 @@ def test_every_script_gives_the_scores_of_the_training(
 
     scorer = Scorer.load(model, device="cpu", offline=True)
     assert (scorer.card["hidden_states_used"], scorer.card["hidden_states_mode"]) == (states, modes)
-    # Features computed again in other batches differ in the last bits, which a head fitted to noise makes larger.
+    # Features computed in other batches differ in the last bits, and a head fitted to noise amplifies this.
     np.testing.assert_allclose(scorer.score([pictures / path for path in paths]), expected, atol=5e-5)
 
     aesthetic_scorer.run(["-d", str(pictures), "-m", str(model), "-o", "folder.csv", "--offline"])

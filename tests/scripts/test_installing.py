@@ -1,4 +1,4 @@
-"""The wheel, installed; the scripts without the packages that they need; an environment that holds older ones."""
+"""The installed wheel, scripts without the packages that they need, and an environment with older packages."""
 
 import json
 import os
@@ -23,7 +23,7 @@ COMFYUI = {
     "safetensors": "0.6.2",
     "tqdm": "4.67.1",
 }
-"""What an environment made for ComfyUI may hold."""
+"""Packages of a typical environment for ComfyUI."""
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def test_the_installed_commands_give_their_help_with_nothing_else_installed(whee
         shown = run(program(bare, name), "--help", cwd=bare)
         assert shown.returncode == 0, shown.stderr
         assert shown.stdout.startswith(f"usage: {name}")
-    (bare / "m.safetensors").touch()  # what is not there is refused before anything heavy is imported
+    (bare / "m.safetensors").touch()  # a missing file is refused before heavy imports
     refused = run(program(bare, "aesthetic_scorer"), "-d", ".", "-m", "m.safetensors", cwd=bare)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: the package ")
@@ -112,7 +112,7 @@ BLOCKED = [
 
 
 @pytest.mark.parametrize(("script", "module", "extra"), BLOCKED)
-def test_a_script_without_a_package_says_what_to_install(
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(
     colour_pictures: Path, script: str, module: str, extra: str
 ) -> None:
     rows = [f"{file.relative_to(colour_pictures).as_posix()},{file.stem}" for file in colour_pictures.rglob("*.png")]
@@ -132,7 +132,7 @@ def test_a_script_without_a_package_says_what_to_install(
 
 
 def hold(environment: Path, packages: dict[str, str]) -> None:
-    """Put the metadata of packages into the environment; to pip they are installed."""
+    """Put the metadata of packages into the environment, so that pip considers them installed."""
     code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
     site = Path(run(program(environment, "python"), "-c", code, cwd=environment).stdout.strip())
     for name, version in packages.items():
@@ -144,10 +144,10 @@ def hold(environment: Path, packages: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("numpy", "is_kept"), [(COMFYUI["numpy"], True), ("1.25.2", False)])
-def test_installing_replaces_nothing_that_an_environment_for_comfyui_holds(
+def test_installing_replaces_nothing_in_an_environment_for_comfyui(
     wheel: Path, tmp_path: Path, numpy: str, is_kept: bool
 ) -> None:
-    """pip's plan, without an index: it can keep what is there or fail, as it does where a range excludes that."""
+    """pip without an index must keep the installed packages, or fail if a range excludes them."""
     venv.create(tmp_path, with_pip=True, symlinks=os.name != "nt")
     hold(tmp_path, {**COMFYUI, "numpy": numpy})
     plan = tmp_path / "plan.json"

@@ -1,4 +1,4 @@
-"""Pictures whose names are not UTF-8 or hold newlines: trained on, analysed, scored and moved like all others."""
+"""Pictures whose names are not UTF-8 or contain newlines are trained on, analysed, scored and moved like others."""
 
 import json
 import logging

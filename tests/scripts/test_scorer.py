@@ -58,7 +58,7 @@ def score(colour_pictures, model, monkeypatch, capsys):
         given = ["-d", str(colour_pictures), "-m", str(model)] if with_model else []
         monkeypatch.setattr(sys, "argv", ["aesthetic_scorer.py", *given, *options])
         code = run_script(aesthetic_scorer.run)
-        logging.getLogger("custom_aesthetic").handlers.clear()  # each run adds its own, bound to the screen of its test
+        logging.getLogger("custom_aesthetic").handlers.clear()  # each run adds one for its captured output
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -78,7 +78,7 @@ def test_every_picture_is_scored_best_first(score, tmp_path, name):
     assert table.scores[0] == pytest.approx(10 * 230 / 255, abs=0.05)
 
 
-def test_without_anything_asked_the_scores_are_printed(score):
+def test_without_an_action_the_scores_are_printed(score):
     _, out, _ = score("--top=3")
     assert re.findall(r"\d\d\.png", out.split("flagged")[-1]) == ["23.png", "22.png", "21.png"]
 
@@ -86,7 +86,7 @@ def test_without_anything_asked_the_scores_are_printed(score):
 @pytest.mark.parametrize(
     "options, kept", [(["--top=4"], 4), (["--above=8"], 3), (["--percentile=75"], 6), (["--above=8", "--top=2"], 2)]
 )
-def test_a_selection_is_what_is_written(score, tmp_path, options, kept):
+def test_only_the_selected_pictures_are_written(score, tmp_path, options, kept):
     score("-o", str(tmp_path / "out.csv"), *options)
     assert numbers(read_scores(tmp_path / "out.csv").paths) == list(range(23, 23 - kept, -1))
 
@@ -111,7 +111,7 @@ def test_a_second_run_reads_the_cached_features(score, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["copy", "link", "move"])
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(score, colour_pictures, tmp_path, kind):
+def test_a_dry_run_prints_what_would_be_done_and_does_nothing(score, colour_pictures, tmp_path, kind):
     before = find_images(colour_pictures)
     code, out, _ = score("--top=2", f"--{kind}_to={tmp_path / 'best'}", "--dry_run", "--write_xmp")
     assert code == 0
@@ -130,7 +130,7 @@ def test_the_best_are_copied_linked_or_moved(score, colour_pictures, tmp_path, k
     assert len(find_images(colour_pictures)) == (21 if kind == "move" else 24)
 
 
-def test_a_move_is_taken_back_by_the_command_that_it_names(score, colour_pictures, tmp_path):
+def test_a_move_is_undone_by_the_command_that_it_prints(score, colour_pictures, tmp_path):
     before = find_images(colour_pictures)
     _, out, _ = score("--percentile=50", f"--move_to={tmp_path / 'best'}")
     command = re.search(r"--undo=\S+", out)[0]
@@ -140,7 +140,7 @@ def test_a_move_is_taken_back_by_the_command_that_it_names(score, colour_picture
     assert find_images(colour_pictures) == before
 
 
-def test_the_sheet_holds_the_pictures_best_first_and_asks_nothing_of_the_network(score, tmp_path):
+def test_the_sheet_shows_the_pictures_best_first_and_needs_no_network(score, tmp_path):
     score("--top=5", f"--sheet={tmp_path / 'sheet.html'}")
     page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
     assert re.findall(r"(\d\d)\.png</small>", page) == ["23", "22", "21", "20", "19"]
@@ -194,7 +194,7 @@ def test_pictures_far_from_the_training_are_flagged(score, colour_pictures, mode
         (["--undo=missing.jsonl"], "cannot be read"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_status_2(score, options, message):
+def test_invalid_options_give_one_line_and_status_2(score, options, message):
     code, _, err = score(*options)
     assert code == 2
     assert message in err

@@ -87,7 +87,7 @@ def colours(folder: Path, paths: list[str]) -> np.ndarray:
     return np.stack([10 * numbers, 128 - numbers, 255 - 10 * numbers], axis=1)
 
 
-def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
+def test_the_model_split_study_and_savefile_of_a_run_agree(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train("--savefile=out.csv", "--metric_for_scoring=spearman", "--calculate_ab", "--calculate_pearson")
@@ -113,7 +113,7 @@ def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
     assert "--trials=3" in str(study.user_attrs)
     with safetensors.safe_open(scored_pictures / "model.safetensors", "pt") as opened:
         assert opened.metadata()["seed"] == str(attributes["seed"])
-        assert not {"process", "seconds"} & set(opened.metadata()), "those who get the model need no machine's name"
+        assert not {"process", "seconds"} & set(opened.metadata()), "nothing about the machine is in the file"
     close_storage(storage)
 
     assert statistics_names(caplog) == [
@@ -123,7 +123,7 @@ def test_a_run_leaves_a_model_a_split_a_study_and_a_savefile_that_agree(
     assert any(line.startswith("Eval 95 % intervals: spearman ") for line in caplog.messages)
 
 
-def test_what_a_file_of_several_heads_says_of_itself_is_its_own(scored_pictures: Path) -> None:
+def test_the_metadata_of_an_ensemble_describe_the_ensemble(scored_pictures: Path) -> None:
     train("--metric_for_scoring=spearman", "--ensemble=3", "--savefile=out.csv", "--database=sqlite:///db.sqlite")
     rows = [row for row in savefile_rows() if row["split"] == "train"]
     scores, found = (np.array([float(row[name]) for row in rows]) for name in ("score", "model_score"))
@@ -138,7 +138,7 @@ def test_what_a_file_of_several_heads_says_of_itself_is_its_own(scored_pictures:
 
 
 @pytest.mark.parametrize("content", [None, "not,a,log\n1,2,3\n"])
-def test_choices_beside_the_pictures_tell_the_noise_ceiling(
+def test_the_choice_log_beside_the_pictures_gives_the_noise_ceiling(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture, content: str | None
 ) -> None:
     file = scored_pictures / "comparisons.csv"
@@ -305,11 +305,11 @@ def test_a_report_of_a_folded_model_judges_it_by_what_it_has_not_seen(scored_pic
     assert [f"{100 * share:.1f}" for share in expected] == told
 
 
-def test_training_report_and_analysis_give_one_verdict_less_what_choosing_flatters(
+def test_training_report_and_analysis_give_the_same_corrected_verdict(
     scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
-    monkeypatch.setattr(Model, "ab_flattery", 0.1)  # so much that no rounding hides it
+    monkeypatch.setattr(Model, "ab_flattery", 0.1)  # large enough to be visible after rounding
     train("--folds=3", "--report=report.html", "--group_duplicates=off")
     words = re.compile(r"\d+ times in 100 \(95 % interval \d+ to \d+")
     verdict = words.findall(caplog.text)
@@ -324,7 +324,7 @@ def test_training_report_and_analysis_give_one_verdict_less_what_choosing_flatte
     assert "adds about 10.0 % to AB" in caplog.text
 
 
-def test_a_model_file_says_how_much_its_choice_flatters_it(scored_pictures: Path) -> None:
+def test_a_model_file_records_how_much_the_choice_of_trials_flatters_it(scored_pictures: Path) -> None:
     for ensemble in ("1", "2"):
         train("--folds=3", "--group_duplicates=off", f"--ensemble={ensemble}", "--trials=4")
         model = load_model(scored_pictures / "model.safetensors")
@@ -351,7 +351,9 @@ def test_folds_and_another_set_for_scoring_contradict_each_other(scored_pictures
         ("--server=on", "--server=on shows a study that is kept"),
     ],
 )
-def test_a_place_that_cannot_be_is_told_before_any_work(scored_pictures: Path, argument: str, words: str) -> None:
+def test_an_invalid_place_for_a_result_is_refused_before_any_work(
+    scored_pictures: Path, argument: str, words: str
+) -> None:
     with pytest.raises(UserError, match=words):
         train(argument, "--database=")
     assert not (scored_pictures / ".aesthetic_features").exists()
@@ -411,7 +413,7 @@ PREDECESSOR = """\
 """
 
 
-def test_an_arguments_file_of_the_predecessor_runs_through(scored_pictures: Path) -> None:
+def test_an_arguments_file_of_the_predecessor_works(scored_pictures: Path) -> None:
     Path("arguments.txt").write_text(PREDECESSOR)
     script.run(["@arguments.txt", "--workers=1"])
     assert (scored_pictures / "model.safetensors").is_file()
@@ -421,7 +423,7 @@ SCRIPTS = ("predictor_training", "data_analysis", "spotlight", "ab_scorer", "sco
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_wrong_folder_is_told_before_anything_heavy_is_imported(name: str, tmp_path: Path) -> None:
+def test_a_wrong_folder_is_refused_before_heavy_imports(name: str, tmp_path: Path) -> None:
     code = (
         f"import sys, aesthetic_{name} as s\n"
         "from custom_aesthetic.base.errors import UserError\n"

@@ -18,14 +18,14 @@ def parse(*argv: str) -> TrainingArguments:
     return parse_arguments(TrainingArguments, argv, description="test")[0]
 
 
-def test_the_later_of_two_wins(tmp_path: Path) -> None:
+def test_the_later_of_two_arguments_wins(tmp_path: Path) -> None:
     file = tmp_path / "arguments.txt"
     file.write_text("-d=pictures\n--trials=7\n")
     assert parse(f"@{file}", "--trials=5").search.trials == 5
     assert parse("--trials=5", f"@{file}").search.trials == 7
 
 
-def test_a_file_may_hold_comments_blank_lines_and_spaces_round_the_first_equals_sign(tmp_path: Path) -> None:
+def test_a_file_can_contain_comments_blank_lines_and_spaces_around_the_first_equals_sign(tmp_path: Path) -> None:
     file = tmp_path / "arguments.txt"
     file.write_text(
         "\ufeff# taste\r\n\r\n  -d = my pictures\r\n--model = a = b.safetensors\r\n--fp16_features\r\n",
@@ -43,7 +43,7 @@ def test_a_windows_path_keeps_its_backslashes(tmp_path: Path) -> None:
     assert parse(f"@{file}").images.directory == "C:\\my pictures\\new"
 
 
-def test_an_option_and_its_value_may_be_parted_by_a_space_in_the_file(tmp_path: Path) -> None:
+def test_a_space_can_separate_an_option_from_its_value_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "arguments.txt"
     file.write_text("-d my pictures\n--min_log_lr -4\n")
     assert parse(f"@{file}").images.directory == "my pictures"
@@ -74,7 +74,7 @@ def test_settings_survive_being_written_to_an_arguments_file(
 ) -> None:
     options = [f"--directory={directory}", f"--trials={trials}", f"--min_dropout={low}", f"--max_dropout={high}"]
     options += [
-        f"--hidden_states_used={'__'.join(','.join(map(str, own)) for own in states)}",
+        f"--hidden_states_used={'__'.join(','.join(map(str, one_list)) for one_list in states)}",
         *(["--fp16_features"] if fp16 else []),
     ]
     settings = parse(*options)
@@ -127,7 +127,7 @@ def test_a_wrong_argument_is_named_with_what_to_do(argv: list[str], words: str) 
     assert words in str(raised.value)
 
 
-def test_unknown_arguments_can_be_ignored_and_told() -> None:
+def test_unknown_arguments_can_be_ignored_and_returned() -> None:
     settings, ignored = parse_arguments(
         TrainingArguments, ["-d=x", "--regex=a.*"], description="test", ignore_unknown=True
     )
@@ -141,7 +141,7 @@ def test_equal_bounds_fix_a_parameter() -> None:
     assert not space.dropout.is_fixed
 
 
-def test_the_example_file_is_what_the_declarations_say() -> None:
+def test_the_example_file_matches_the_declarations() -> None:
     text = (ROOT / "arguments-example.txt").read_text(encoding="utf-8")
     assert text == example_text(), "run: python -m custom_aesthetic.settings.example_arguments > arguments-example.txt"
 
@@ -161,7 +161,7 @@ def test_the_example_file_names_every_training_argument_with_its_default(tmp_pat
     assert parse(f"@{file}") == parse("--directory=images")
 
 
-def test_every_argument_has_a_meaning() -> None:
+def test_every_argument_has_a_help_text() -> None:
     for group in setting_groups(TrainingArguments).values():
         for field in dataclasses.fields(group):
             assert len(field.metadata["help"]) > 10, field.name
@@ -174,7 +174,7 @@ def test_a_database_password_is_not_shown() -> None:
         assert f"--database={plain}" in shown_lines(parse("-d=x", f"--database={plain}"))
 
 
-def test_quotes_and_comments_behind_an_argument_are_dropped(tmp_path: Path) -> None:
+def test_quotes_around_values_and_comments_after_them_are_removed(tmp_path: Path) -> None:
     file = tmp_path / "arguments.txt"
     file.write_text(
         "-d \"my pictures\"  # where they are\n--scores = 'a # b.csv' # quoted\n--trials = 7 # few\n"
@@ -198,7 +198,9 @@ def test_any_value_on_one_line_survives_an_arguments_file(tmp_path_factory: pyte
     assert parse(f"@{file}").study.name == f"n{value}"
 
 
-def test_a_file_may_name_further_ones_from_here_or_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_can_include_files_from_the_current_directory_or_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "first.txt").write_text("@second.txt\n@here.txt\n--trials=3\n")
@@ -208,7 +210,7 @@ def test_a_file_may_name_further_ones_from_here_or_beside_it(tmp_path: Path, mon
     assert (arguments.images.directory, arguments.search.trials, arguments.search.ensemble) == ("x", 3, 2)
 
 
-def test_a_file_that_names_itself_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_includes_itself_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("@b.txt\n@b.txt\n")
     (tmp_path / "b.txt").write_text("@a.txt\n")
     with pytest.raises(UserError, match=r"a\.txt names itself"):
@@ -220,7 +222,7 @@ def test_a_file_that_names_itself_is_an_error(tmp_path: Path) -> None:
         parse(f"@{tmp_path}/0.txt")
 
 
-def test_a_file_as_powershell_writes_it_is_read_and_one_that_is_no_text_refused(tmp_path: Path) -> None:
+def test_utf16_files_are_read_and_binary_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("-d=x\n--trials=4\n", encoding="utf-16")
     assert parse(f"@{tmp_path}/a.txt").search.trials == 4
     (tmp_path / "a.txt").write_bytes(b"\x89PNG\x00")
@@ -237,7 +239,7 @@ def test_older_spellings_are_accepted() -> None:
     assert arguments.features.views == ("centre",)
 
 
-def test_a_directory_without_its_option_is_told_where_others_are_ignored() -> None:
+def test_a_directory_without_its_option_is_an_error_even_where_others_are_ignored() -> None:
     with pytest.raises(UserError, match="did you mean -d images"):
         parse_arguments(TrainingArguments, ["images", "--regex=a"], description="test", ignore_unknown=True)
 

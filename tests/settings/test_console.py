@@ -1,4 +1,4 @@
-"""What every script does round its own work."""
+"""What every script does around its work."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ def _thawed() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("error", "code"), [(None, 0), (KeyboardInterrupt(), 130), (UserError("no pictures"), 2)], ids=str
 )
-def test_a_script_ends_without_a_last_search_for_garbage(error: BaseException | None, code: int) -> None:
+def test_a_script_ends_without_a_final_garbage_collection(error: BaseException | None, code: int) -> None:
     def run(argv: Sequence[str]) -> None:
         if error is not None:
             raise error
