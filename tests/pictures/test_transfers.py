@@ -240,3 +240,16 @@ def test_a_file_that_is_not_an_undo_file_is_refused(tmp_path, content):
         undo(tmp_path / "undo.jsonl")
     with pytest.raises(UserError, match="--undo"):
         undo(tmp_path / "missing.jsonl")
+
+
+def test_a_caption_goes_with_its_picture_and_stays_with_another_of_that_name(folder, tmp_path):
+    (folder / "c.txt").write_text("of c")
+    for name in ("d.jpg", "d.png", "d.txt"):
+        (folder / name).write_text(name)
+    undo_file = tmp_path / "undo.jsonl"
+    before = contents(folder)
+    groups, _ = plan_transfers(folder, ["c.png", "d.jpg"], tmp_path / "best", kind="move")
+    move(groups, undo_file)
+    assert sorted(contents(tmp_path / "best")) == ["c.png", "c.txt", "d.jpg"]
+    undo(undo_file)
+    assert contents(folder) == before

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.scores.selection import check_conditions, check_selected, select, stars
+from custom_aesthetic.scores.selection import check_conditions, check_selected, score_tags, select, stars
 
 SCORES = np.array([0.5, 3.0, -1.0, 2.0, 3.0])
 
@@ -122,7 +122,38 @@ def test_a_limit_parts_the_pictures_and_top_and_worst_meet_in_the_middle(picture
         assert (np.diff(sign * scores[order]) >= 0).all()
 
 
-def test_a_million_pictures_are_selected_in_one_pass():
-    scores = np.random.default_rng(0).normal(size=1_000_000)
-    rows = select(scores, per_group=1, groups=range(0, 1_000_000), worst=3)
+def test_many_pictures_are_selected_in_one_pass():
+    scores = np.random.default_rng(0).normal(size=100_000)
+    rows = select(scores, per_group=1, groups=range(100_000), worst=3)
     assert rows.tolist() == np.argsort(scores)[:3].tolist()
+
+
+def test_a_hundred_different_scores_give_ten_pictures_each_tag_and_forty_none():
+    scores = np.random.default_rng(0).permutation(100).astype(float)
+    tags = score_tags(scores)
+    assert [tags.count(f"score_{k}{'_up' * (k < 9)}") for k in range(9, 3, -1)] == [10] * 6
+    assert tags.count(None) == 40
+    assert tags[int(scores.argmax())] == "score_9"
+
+
+@pytest.mark.parametrize(
+    ("scores", "tags"),
+    [
+        ([], []),
+        ([7.0], ["score_5_up"]),
+        ([1.0, 2.0], [None, "score_7_up"]),
+        ([3.0, 3.0, 3.0], ["score_5_up"] * 3),
+        ([5.0, 4.0, 3.0, 2.0, 1.0], ["score_9", "score_7_up", "score_5_up", None, None]),
+    ],
+)
+def test_a_few_scores_have_tags_by_their_place(scores, tags):
+    assert score_tags(np.array(scores)) == tags
+
+
+@given(some.lists(some.integers(-5, 5), min_size=1, max_size=60))
+def test_tags_follow_the_scores_and_are_equal_for_equal_ones(scores):
+    rank = {None: 0} | {f"score_{k}{'_up' * (k < 9)}": k for k in range(4, 10)}
+    found = [rank[tag] for tag in score_tags(np.array(scores, dtype=float))]
+    for one, a in zip(scores, found, strict=True):
+        for other, b in zip(scores, found, strict=True):
+            assert (a <= b) if one < other else (a >= b) if one > other else (a == b)

@@ -396,3 +396,49 @@ def test_the_best_are_rated_in_immich_and_put_into_an_album(score, colour_pictur
         "Mine": 24,
     }
     assert score("--immich_album=Mine")[0] == 2
+
+
+def captions(folder: Path) -> dict[int, str]:
+    """The captions below a folder by the number of their picture."""
+    return {int(file.stem): file.read_text(encoding="utf-8") for file in folder.rglob("*.txt")}
+
+
+def test_captions_get_tags_by_tenths_and_are_taken_back_by_the_command_that_is_named(score, colour_pictures):
+    (colour_pictures / "warm" / "23.txt").write_bytes(b"\xef\xbb\xbfred, score_4_up\r\n")
+    (colour_pictures / "cold" / "00.txt").write_bytes(b"score_9, blue")
+    (colour_pictures / "warm" / "21.txt").write_bytes(b"r\xe9d")
+    code, out, _ = score("--captions")
+    assert code == 0
+    assert "1 captions left as they are" in out
+    assert "21.txt (not UTF-8)" in out
+    assert (colour_pictures / "warm" / "23.txt").read_bytes() == b"\xef\xbb\xbfred, score_9\r\n"
+    assert (colour_pictures / "cold" / "00.txt").read_bytes() == b"blue"
+    (colour_pictures / "warm" / "21.txt").unlink()
+    found = captions(colour_pictures)
+    assert sorted(found) == [0, *range(10, 21), 22, 23]
+    assert [found[number] for number in (22, 20, 18, 10)] == [
+        "score_9\n",
+        "score_8_up\n",
+        "score_7_up\n",
+        "score_4_up\n",
+    ]
+    undoing = re.search(r"--undo=\S+", out)[0]
+    assert "0 captions changed, of 20" in score("--captions", "--worst=20")[1]
+    assert score(undoing, with_model=False)[0] == 0
+    assert captions(colour_pictures) == {0: "score_9, blue", 23: "\ufeffred, score_4_up\n"}
+
+
+def test_a_dry_run_changes_no_caption(score, colour_pictures):
+    code, out, _ = score("--captions", "--top=2", "--dry_run")
+    assert code == 0
+    assert out.count("would write score_9 to ") == 2
+    assert captions(colour_pictures) == {}
+    assert not list(colour_pictures.glob("undo-*"))
+
+
+def test_pictures_that_share_a_caption_are_named(score, colour_pictures):
+    shutil.copy(colour_pictures / "cold" / "00.png", colour_pictures / "warm" / "23.jpg")
+    code, out, _ = score("--captions", "--top=1")
+    assert code == 0
+    assert "1 pictures without a tag because they share a caption with a picture of another tag: warm/23.png" in out
+    assert captions(colour_pictures) == {}

@@ -1,4 +1,4 @@
-"""What the folder scorer does with the selected pictures: write, print, show, rate, copy, link or move them."""
+"""What the folder scorer does with the selected pictures: write, show, rate, caption, copy, link or move them."""
 
 import logging
 from collections import Counter
@@ -15,13 +15,20 @@ from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.integrations.immich_job import make_client, rate_in_immich
 from custom_aesthetic.pictures import transfers
+from custom_aesthetic.pictures.captions import NotACaption, plan_captions, tagged, write_tag
 from custom_aesthetic.pictures.embedding import need_exiv2
-from custom_aesthetic.pictures.rating_undo import UndoFile, is_rating_undo, undo_file_of_ratings, undo_ratings
+from custom_aesthetic.pictures.rating_undo import (
+    UndoFile,
+    is_rating_undo,
+    undo_file_of_captions,
+    undo_file_of_ratings,
+    undo_ratings,
+)
 from custom_aesthetic.pictures.ratings import LIGHTROOM, Rating, RatingPlan, plan_ratings, write_rating
 from custom_aesthetic.pictures.transfers import Group
 from custom_aesthetic.report.contact_sheet import SheetPicture, write_sheet
 from custom_aesthetic.scores.score_files import ScoreTable, name_some, write_csv, write_json
-from custom_aesthetic.scores.selection import stars
+from custom_aesthetic.scores.selection import score_tags, stars
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)
@@ -60,6 +67,8 @@ def act(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> N
         rate_there(scored, rows, arguments)
     if action.write_xmp:
         rate(scored, rows, action)
+    if action.captions:
+        caption(scored, rows, action.dry_run)
     if output is None and action == ActionSettings():
         print_list(scored, rows)
     transfer_pictures([scored.paths[row] for row in rows], scored.directory, action)
@@ -220,6 +229,43 @@ def report_ratings(plan: RatingPlan) -> None:
         raise UserError("; ".join(plan.failures[:3]) + more)
 
 
+def caption(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
+    """Put tags, by tenths of all scores, into the caption files of the selected pictures."""
+    tags = dict(zip(scored.paths, score_tags(scored.scores), strict=True))
+    plan = plan_captions(scored.directory, tags, [scored.paths[row] for row in rows])
+    undo_file = UndoFile(undo_file_of_captions(scored.directory, datetime.now()))
+    left_alone, failures = [], []
+    for file, tag in plan.tags.items():
+        try:
+            if dry_run:
+                preview_caption(file, tag)
+            else:
+                write_tag(file, tag, undo_file)
+        except NotACaption as error:
+            left_alone.append(str(error))
+        except UserError as error:
+            failures.append(str(error))
+    if not dry_run:
+        undoing = f"; --undo={undo_file.file} restores them" if undo_file.n_changes else ""
+        log.info("%d captions changed, of %d%s", undo_file.n_changes, len(plan.tags), undoing)
+    if plan.shared:
+        log.warning(
+            "%d pictures without a tag because they share a caption with a picture of another tag: %s",
+            len(plan.shared),
+            name_some(plan.shared),
+        )
+    if left_alone:
+        log.warning("%d captions left as they are: %s", len(left_alone), name_some(left_alone))
+    if failures:
+        raise UserError(name_some(failures, 3))
+
+
+def preview_caption(file: Path, tag: str | None) -> None:
+    """Log what `write_tag` would do, if anything."""
+    if tagged(file, tag) is not None:
+        log.info("would write %s to %s", tag or "no tag", printable(str(file), LONGEST_NAME))
+
+
 def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
     """Copy, link or move the pictures; with `dry_run`, only log what would be done."""
     for kind in transfers.KINDS:
@@ -258,9 +304,9 @@ def transfer(kind: str, planned: Sequence[Group], target: Path) -> None:
 
 
 def take_back(undo_file: Path) -> None:
-    """Take back what an undo file lists, moves or stars; UserError if some of it cannot be taken back."""
+    """Take back what an undo file lists, moves, stars or captions; UserError if some of it cannot be taken back."""
     if is_rating_undo(undo_file):
-        take_stars_back(undo_file)
+        restore_files(undo_file)
         return
     back, in_the_way = transfers.undo(undo_file)
     log.info("%d files moved back", back)
@@ -270,11 +316,11 @@ def take_back(undo_file: Path) -> None:
         )
 
 
-def take_stars_back(undo_file: Path) -> None:
-    """Restore the ratings that an undo file lists; UserError if some files are left as they are."""
+def restore_files(undo_file: Path) -> None:
+    """Restore the files that an undo file lists; UserError if some are left as they are."""
     undone = undo_ratings(undo_file)
     log.info(
-        "the earlier ratings of %d files restored; %d of these files now equal the earlier ones in every byte, "
+        "the earlier content of %d files restored; %d of these files now equal the earlier ones in every byte, "
         "the others in pixels and metadata",
         undone.n_restored,
         undone.n_identical,

@@ -1,7 +1,7 @@
-"""The undo file of ratings: what a file held before stars were written to it, a line of JSON for each change.
+"""The undo file of ratings and captions: what a file held before it was changed, a line of JSON for each change.
 
-A line is on the disk before its change is made. Only what was there before is kept, not the picture: a sidecar, or the
-XMP packet inside a picture.
+A line is on the disk before its change is made. Only what was there before is kept, not the picture: a sidecar, a
+caption, or the XMP packet inside a picture.
 """
 
 import base64
@@ -28,7 +28,7 @@ class Change:
 
     file: Path
     inside: bool
-    """Whether the file is a picture, and `before` the XMP packet inside it; otherwise it is a sidecar."""
+    """Whether the file is a picture, and `before` the XMP packet inside it; otherwise it is a sidecar or caption."""
     before: bytes | None
     """None if there was none."""
     sha256_before: str | None
@@ -81,8 +81,13 @@ def undo_file_of_ratings(directory: Path, now: datetime) -> Path:
     return directory / f"undo-stars-{now:%Y%m%d-%H%M%S}.jsonl"
 
 
+def undo_file_of_captions(directory: Path, now: datetime) -> Path:
+    """Return the path of the undo file for captions that are changed from the time `now` on."""
+    return directory / f"undo-captions-{now:%Y%m%d-%H%M%S}.jsonl"
+
+
 def is_rating_undo(undo_file: Path) -> bool:
-    """Return whether this is an undo file of ratings; False if it cannot be read."""
+    """Return whether this is an undo file of ratings or captions; False if it cannot be read."""
     with suppress(OSError, ValueError, RecursionError), undo_file.open(encoding="utf-8") as stream:
         row = json.loads(stream.readline())
         return isinstance(row, dict) and _MARK in row

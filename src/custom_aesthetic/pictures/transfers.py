@@ -1,8 +1,8 @@
 """Copy, link or move pictures without overwriting any file; moves can be undone.
 
 A picture keeps its path relative to the directory, so pictures of the same name do not collide. Its sidecars
-(`photo.jpg.xmp`, and Lightroom's `photo.xmp`) go with it, all or none. A picture whose target exists is left out and
-reported.
+(`photo.jpg.xmp`, Lightroom's `photo.xmp`, and the caption `photo.txt`) go with it, all or none. A picture whose target
+exists is left out and reported.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.processes import aside_name, sweep
+from custom_aesthetic.pictures.captions import caption_of
 from custom_aesthetic.pictures.companions import Companions
 from custom_aesthetic.pictures.xmp import lightroom_sidecar_of, sidecar_of
 
@@ -46,8 +47,9 @@ def plan_transfers(
 ) -> tuple[list[Group], list[str]]:
     """Return the transfers to make, and the paths left out because their target exists.
 
-    `kind` is one of KINDS. Links are made to pictures only, not to sidecars. A sidecar `photo.xmp` is not moved while
-    another picture or raw file called `photo` stays behind, because it describes that file too.
+    `kind` is one of KINDS. Links are made to pictures only, not to sidecars. A sidecar `photo.xmp` or a
+    caption `photo.txt` is not moved while another picture or raw file called `photo` stays behind, because it describes
+    that file too.
     Raises UserError if the target is inside the directory or is not a directory.
     """
     source, destination = directory.resolve(), target.resolve()
@@ -72,8 +74,8 @@ def plan_transfers(
 
 
 def _sidecars(picture: Transfer, planned: set[Path], *, may_go: bool) -> list[Transfer]:
-    """Return the sidecars to transfer with a picture; `may_go` says whether a shared `photo.xmp` is one of them."""
-    places = [sidecar_of] + [lightroom_sidecar_of] * may_go
+    """Return the sidecars to transfer with a picture; `may_go` says whether those that it may share are among them."""
+    places = [sidecar_of, *([lightroom_sidecar_of, caption_of] if may_go else [])]
     found = [Transfer(place(picture.source), place(picture.target)) for place in places]
     return [one for one in found if one.source.exists() and one.target not in planned]
 

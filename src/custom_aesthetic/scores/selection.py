@@ -1,4 +1,4 @@
-"""Select pictures by their scores, and convert scores to stars."""
+"""Select pictures by their scores, and convert scores to stars and to tags."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -8,6 +8,9 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 
 N_STARS = 5
+
+TAGS = {9: "score_9", **{tenth: f"score_{tenth}_up" for tenth in range(8, 3, -1)}}
+"""Tenth of all scores, 9 for the best -> its tag: `score_8_up` says that 80 % of the pictures are worse."""
 
 
 def select(
@@ -65,6 +68,19 @@ def stars(scores: np.ndarray) -> np.ndarray:
         return np.zeros(0, dtype=int)
     below = np.searchsorted(np.sort(scores), scores, side="left") / len(scores)
     return np.minimum(1 + (below * N_STARS).astype(int), N_STARS)
+
+
+def score_tags(scores: np.ndarray) -> list[str | None]:
+    """Return a quality tag for each score, by tenths of all scores, in the vocabulary of Pony Diffusion V6.
+
+    `score_9` for the best tenth, then `score_8_up`, `score_7_up`, `score_6_up`, `score_5_up` and `score_4_up`, a tenth
+    each; None for the rest, four tenths. A score's place is in the middle of those equal to it, so that equal scores
+    have equal tags and a single picture is an average one.
+    """
+    in_order = np.sort(scores)
+    twice_the_place = np.searchsorted(in_order, scores, "left") + np.searchsorted(in_order, scores, "right")
+    tenths = 10 * twice_the_place // (2 * max(len(scores), 1))
+    return [TAGS.get(int(tenth)) for tenth in tenths]
 
 
 def check_selected(n_selected: int, n_images: int, options: str) -> None:

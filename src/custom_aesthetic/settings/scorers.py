@@ -137,6 +137,12 @@ class ActionSettings:
     write_xmp: bool = setting(
         False, "write stars beside the pictures, 1...5 by fifths of all scores; your stars are kept"
     )
+    captions: bool = setting(
+        False,
+        "put a tag by tenths of all scores into each picture's caption file photo.txt, for kohya's trainers: score_9 "
+        "for the best tenth, then score_8_up to score_4_up, none for the worst 40 %; other text is kept, and an undo "
+        "file is written to the directory",
+    )
     xmp_for: str | None = setting(
         None,
         "with --write_xmp, the program that reads the stars: lightroom = photo.xmp, of raw files only; digikam = "
