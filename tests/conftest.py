@@ -36,15 +36,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 SLOW = (
     *("benchmarks", "base/process_group"),
-    *("commands/results", "commands/run_report", "commands/spotlight"),
+    *("commands/records", "commands/results", "commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
-    *(
-        "heads/scorer",
-        "integrations/comfyui",
-        "integrations/http_service",
-        "integrations/immich",
-        "scripts/every_model",
-    ),
+    *("heads/scorer", "hub/hub", "integrations/comfyui", "integrations/http_service", "integrations/immich"),
+    "scripts/every_model",
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
     *("scripts/real_environment", "scripts/scorer", "scripts/tables", "scripts/training"),

@@ -12,8 +12,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("aesthetic_*.py"))
 
 ORDER = (
-    *("base", "settings", "pictures", "scores", "extractors", "features", "heads", "quality", "search", "report"),
-    *("labelling", "integrations", "commands", "scripts"),
+    *("base", "settings", "pictures", "scores", "extractors", "features", "hub", "heads", "quality", "search"),
+    *("report", "labelling", "integrations", "commands", "scripts"),
 )
 """The packages in order: each imports only from those before it."""
 
@@ -24,6 +24,7 @@ OWNERS = {
     "argparse": {"settings.arguments"},
     "csv": {"scores.csv_rows", "scores.choice_log"},
     "transformers": {"extractors"},
+    "huggingface_hub": {"extractors", "hub"},
     "efficientnet_lite_pytorch": {"extractors"},
     "renumics": {"commands.spotlight"},
     "matplotlib": {"report.study_plots"},

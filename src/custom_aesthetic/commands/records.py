@@ -1,5 +1,6 @@
 """Records of a training: the model file with its metadata, its out-of-fold predictions, and the note on the study."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,9 +10,14 @@ from custom_aesthetic.features.hidden_states import HeadInput, arrange
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.learnt_pictures import learnt_metadata
-from custom_aesthetic.heads.model_file import input_metadata, model_bytes
+from custom_aesthetic.heads.model_file import FLATTERY, input_metadata, model_bytes
 from custom_aesthetic.heads.predictor import fold_mixtures
+from custom_aesthetic.hub.figures import KEY as JUDGED
+from custom_aesthetic.hub.figures import TEST, Figures, figures_to_text
+from custom_aesthetic.quality.closing import Judged
+from custom_aesthetic.quality.confidence import ab_interval, spearman_interval
 from custom_aesthetic.scores.out_of_fold import FINGERPRINT, fingerprint, out_of_fold_bytes
+from custom_aesthetic.scores.score_files import ScoreTable
 from custom_aesthetic.search.best_models import BestModel, MakeFiles, ModelFiles
 from custom_aesthetic.search.study import PROCESS
 from custom_aesthetic.settings.arguments import shown_lines
@@ -37,10 +43,39 @@ def file_maker(
             paths, scores = [table.paths[row] for row in taught], np.asarray(table.scores)[taught]
             out_of_fold = out_of_fold_bytes(paths, scores, model.outputs[taught, 0].numpy())
             tie = {FINGERPRINT: fingerprint(out_of_fold)}
-        metadata = _metadata(arguments, features, head_input, model) | known | tie
+        judged = judged_metadata(table, model, folded=folded)
+        metadata = _metadata(arguments, features, head_input, model) | known | tie | judged
         return ModelFiles(model_bytes(fold_mixtures(model.predictor, head_input.fixed), metadata), out_of_fold)
 
     return make_files
+
+
+def judged_metadata(table: ScoreTable, model: BestModel, *, folded: bool) -> dict[str, str]:
+    """Return how good a model is on images that it has not learnt from, as metadata; nothing if that is not known.
+
+    Only the model at the end of a search has these figures: what choosing among trials adds is known only then.
+    """
+    flattery = model.origin.get(FLATTERY)
+    outputs = model.outputs[:, 0].double().numpy()
+    judged = Judged(table, outputs, np.empty((len(outputs), 0)), folded=folded, out_of_fold=outputs if folded else None)
+    believed = judged.believed
+    if flattery is None or believed is None:
+        return {}
+    scores, judged_on = judged.scores[believed.rows], believed.name.lower()
+    spearman = spearman_interval(scores, believed.predictions)
+    pairs = ab_interval(scores, believed.predictions)
+    if not (math.isfinite(spearman.value) and math.isfinite(pairs.value)):
+        return {}
+    less = 0.0 if judged_on == TEST else float(flattery)
+    figures = Figures(
+        judged_on,
+        len(scores),
+        right_pairs=pairs.value - less,
+        right_pairs_bounds=None if math.isnan(pairs.low) else (pairs.low - less, pairs.high - less),
+        spearman=spearman.value,
+        spearman_bounds=None if math.isnan(spearman.low) else (spearman.low, spearman.high),
+    )
+    return {JUDGED: figures_to_text(figures)}
 
 
 def study_note(arguments: TrainingArguments, scored: ScoredImages, identity: Mapping[str, str]) -> str:

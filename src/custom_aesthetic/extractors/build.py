@@ -60,6 +60,11 @@ def build_extractors(names: str, device: torch.device, offline: bool = False) ->
     return [build_extractor(part, device, offline=offline) for part in parts]
 
 
+def short_name(extractor: str) -> str:
+    """Return the last part of an extractor's hub name or folder, of whatever system the folder is."""
+    return extractor.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 def asks_a_hub(name: str) -> bool:
     """Return whether this extractor is looked up on a hub if the hub's cache does not have it."""
     return name not in NETWORKS and not named_folder(name).is_dir() and not is_path(name)

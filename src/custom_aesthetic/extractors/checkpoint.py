@@ -227,7 +227,7 @@ def _open_hub(name: str) -> Checkpoint:
     try:
         commit, path = within(HUB_DEADLINE_SECONDS, lambda: _hub_config(name))
     except Exception as error:
-        if not _is_hub_trouble(error):
+        if not is_hub_trouble(error):
             raise
         cached = _cached(name, "config.json", None)
         if cached is not None:
@@ -253,7 +253,9 @@ def _hub_config(name: str) -> tuple[str, Path]:
     cached = _cached(name, "config.json", commit)
     if cached is not None:
         return commit, cached
-    return commit, Path(hf_hub_download(name, "config.json", revision=commit, etag_timeout=HUB_ANSWER_SECONDS))
+    # Without a revision, so that the cache records the newest commit, by which it is found again without the hub.
+    path = Path(hf_hub_download(name, "config.json", etag_timeout=HUB_ANSWER_SECONDS))
+    return path.parent.name, path
 
 
 def _hub_commit(name: str) -> str:
@@ -291,7 +293,7 @@ def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
     except EntryNotFoundError:
         return None
     except Exception as error:
-        if not _is_hub_trouble(error):
+        if not is_hub_trouble(error):
             raise
         raise UserError(
             f"feature extractor {checkpoint.name}: the download of {filename} broke off ({error}); "
@@ -307,7 +309,7 @@ def _cached(name: str, filename: str, commit: str | None) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def _is_hub_trouble(error: Exception) -> bool:
+def is_hub_trouble(error: Exception) -> bool:
     """Return whether an error is caused by the network, the hub or the name, rather than by a bug."""
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.extractors.build import asks_a_hub, short_name
+from custom_aesthetic.extractors.packaged import NETWORKS
 from custom_aesthetic.extractors.protocol import VIEWS
 from custom_aesthetic.features.hidden_states import spell_modes, spell_states
 from custom_aesthetic.heads.predictor import LINEAR_LAYERS, Predictor, from_layers
@@ -37,6 +39,10 @@ MODES = ("join", "average")
 
 FLATTERY = "ab_flattery"
 """Metadata key: how much choosing the best trials raises AB on the images that they were chosen by, 0...1."""
+
+PRIVATE = ("learnt_pictures", "out_of_fold", "study")
+"""Metadata left out of a published file: marks of the training pictures, the mark of the file of their scores, the name
+and time of the study."""
 
 OLDER_LIST = re.compile(r"\s*[\[(]?\s*(\d+(?:\s*[,_\s]\s*\d+)*)\s*,?\s*[\])]?\s*")
 """`0,2,5`, `[0, 2, 5]` or `0_2_5`: the hidden states of one extractor."""
@@ -111,8 +117,27 @@ def model_bytes(predictor: Predictor, metadata: Mapping[str, str]) -> bytes:
         "layers": str(list(predictor.layers)),
         "output_channels": str(predictor.n_outputs),
     }
-    tensors = {name: value.detach().cpu().float().contiguous() for name, value in predictor.state_dict().items()}
-    return _in_order(safetensors.torch.save(tensors, {**metadata, **sizes}))
+    return _in_order(safetensors.torch.save(_tensors(predictor), {**metadata, **sizes}))
+
+
+def public_bytes(model: Model) -> bytes:
+    """Return the file of a model for others: without what belongs to its author's study, pictures and folders."""
+    metadata = {key: value for key, value in model.metadata.items() if key not in PRIVATE}
+    names = [name if name in NETWORKS or asks_a_hub(name) else short_name(name) for name in model.extractors]
+    if len(set(names)) < len(names):
+        raise UserError(f"model file {model.file} names two folders {names[0]}; rename one and train again")
+    if names:
+        metadata["feature_extractor_model"] = EXTRACTOR_SEPARATOR.join(names)
+    if isinstance(model.predictor, OlderWeightedPredictor):
+        mixing = {"weight.0.weight": model.predictor.weights[None], "weight.0.bias": model.predictor.bias[None]}
+        tensors = {**_tensors(model.predictor.stack), **{name: own.detach().cpu() for name, own in mixing.items()}}
+        return _in_order(safetensors.torch.save(tensors, metadata))
+    assert isinstance(model.predictor, Predictor)
+    return model_bytes(model.predictor, metadata)
+
+
+def _tensors(predictor: Predictor) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().float().contiguous() for name, value in predictor.state_dict().items()}
 
 
 def _in_order(content: bytes) -> bytes:

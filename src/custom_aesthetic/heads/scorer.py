@@ -1,6 +1,7 @@
 """`Scorer`: the Python interface to a trained model, which scores pictures from files or from memory."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import ImageError, UserError
+from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.machine import choose_device, n_cores
+from custom_aesthetic.base.processes import folder_prefix
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.features.extraction import model_features
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.heads.learnt_pictures import KEY as LEARNT_PICTURES
-from custom_aesthetic.heads.model_file import Model, load_model
+from custom_aesthetic.heads.model_file import Model, load_model, public_bytes
 from custom_aesthetic.heads.prediction import (
     PictureScores,
     Prediction,
@@ -30,13 +33,15 @@ from custom_aesthetic.heads.prediction import (
     score_pictures,
     states_of,
 )
+from custom_aesthetic.hub.card import FILE as USUAL_NAME
+from custom_aesthetic.hub.card import model_card
+from custom_aesthetic.hub.repositories import fetch_model, is_repository_name, publish_folder
 from custom_aesthetic.pictures.arrays import load_image, split_images
 
 IMAGES_AT_ONCE = 16
 """Images that are decoded and go through the extractor together; at most this many are in memory at once."""
 
 MODEL_SUFFIX = ".safetensors"
-USUAL_NAME = "model.safetensors"
 NOT_ON_CARDS = ("domain", LEARNT_PICTURES)
 """Metadata keys left out of `Scorer.card`: data for the program, not for readers."""
 
@@ -88,12 +93,13 @@ class Scorer:
         extractor_model: str | None = None,
         offline: bool = False,
     ) -> "Scorer":
-        """Return the scorer for a model file, or for a folder that holds one; UserError if there is none.
+        """Return the scorer for a model file, for a folder that holds one, or for a hub's `user/repo[@revision]`.
 
-        Reads the model file alone; the extractors are opened when the first image is scored. The options are those of
-        `__init__`.
+        A file or folder of that name comes first. Reads the model file alone; the extractors are opened when the first
+        image is scored. The options are those of `__init__`; `offline` holds for the model file too. UserError if there
+        is no such model.
         """
-        model = load_model(find_model_file(where))
+        model = load_model(find_model_file(where, offline=offline))
         return cls(model, device=device, extractor_model=extractor_model, offline=offline)
 
     @property
@@ -185,6 +191,42 @@ class Scorer:
             offline=self._offline,
         )
 
+    def save_folder(self, folder: str | os.PathLike[str], *, license: str | None = None) -> Path:
+        """Write the model and its card, `README.md`, to a new or empty folder; return the folder.
+
+        `license` is the hub's name of a licence, such as `mit`; by default the card names none. The folder contains no
+        picture, path or score of the training set.
+        """
+        path = Path(folder).expanduser()
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise UserError(f"{path} is not a new or empty folder, and nothing is overwritten; name another folder")
+        self._write_folder(path, None, license)
+        return path
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Publish the files of `save_folder` as `user/repo` on the hub, and return the address of the repository.
+
+        A missing repository is created, private or not as asked (None: the hub's default, which is public). In an
+        existing one, the older version stays in the history. `token` is by default that of `hf auth login`. Raises
+        UserError if the hub is out of reach or refuses.
+        """
+        with tempfile.TemporaryDirectory(prefix=folder_prefix()) as folder:
+            self._write_folder(Path(folder), repository, license)
+            return publish_folder(Path(folder), repository, private=private, token=token)
+
+    def _write_folder(self, folder: Path, repository: str | None, licence: str | None) -> None:
+        write_atomically(folder / USUAL_NAME, public_bytes(self.model))
+        metadata = load_model(folder / USUAL_NAME).metadata
+        card = model_card(metadata, repository=repository, licence=licence)
+        write_atomically(folder / "README.md", card.encode())
+
     def networks(self) -> list[nn.Module]:
         """Return the networks of the extractors, loaded: for programs that manage a device's memory.
 
@@ -250,13 +292,15 @@ Prepared = dict[tuple[int, str], Tensor]
 """(index of the extractor, view) -> (3, height, width): one image, prepared for the extractors."""
 
 
-def find_model_file(where: str | os.PathLike[str]) -> Path:
+def find_model_file(where: str | os.PathLike[str], *, offline: bool = False) -> Path:
     """Return the model file at a path: the file itself, or the model file in a folder.
 
     In a folder it is `model.safetensors`, or else the only file with that suffix; UserError if there is none or more
-    than one.
+    than one. Text that is no path here but has the form `user/repo[@revision]` is looked up on the hub.
     """
     path = Path(where).expanduser()
+    if isinstance(where, str) and is_repository_name(where) and not path.exists():
+        path = fetch_model(where, offline=offline)
     if not path.is_dir():
         return path
     found = sorted(path.glob(f"*{MODEL_SUFFIX}"))

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.extractors.build import asks_a_hub
+from custom_aesthetic.extractors.build import asks_a_hub, short_name
 from custom_aesthetic.extractors.checkpoint import CHOICES, named_folder
 from custom_aesthetic.extractors.packaged import NETWORKS
 from custom_aesthetic.heads.model_file import load_model
@@ -113,11 +113,6 @@ def _near(extractor: str) -> str | None:
         return None
     folders = (folder / short_name(extractor) for folder in model_folders())
     return next((str(folder) for folder in folders if (folder / "config.json").is_file()), None)
-
-
-def short_name(extractor: str) -> str:
-    """Return the last part of an extractor's hub name or folder, of whatever system it comes from."""
-    return extractor.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 @contextmanager
