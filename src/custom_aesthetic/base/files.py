@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.processes import aside_name, sweep
+from custom_aesthetic.base.text import printable
 
 
 def is_file(path: Path) -> bool:
@@ -20,8 +21,18 @@ def is_file(path: Path) -> bool:
 
 
 def in_folder_or_here(folder: Path | None, name: str) -> Path:
-    """Return the path of a file that is named relative to the folder, if it is there, or else as a path."""
+    """Return the path of a file; `name` is relative to the folder if it exists there, else a path."""
     return folder / name if folder is not None and is_file(folder / name) else Path(name)
+
+
+def existing_file(folder: Path, name: str, option: str) -> Path:
+    """Return the file that `in_folder_or_here` finds; UserError, which names the option, if there is no such file."""
+    file = in_folder_or_here(folder, name)
+    if not is_file(file):
+        raise UserError(
+            f"{option}={printable(name)} does not exist: looked in {folder} and {Path.cwd()}; check the path"
+        )
+    return file
 
 
 def write_atomically(file: Path, content: bytes, *, check: Callable[[Path], None] | None = None) -> None:

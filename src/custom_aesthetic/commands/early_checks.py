@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.files import is_file
-from custom_aesthetic.base.text import printable
+from custom_aesthetic.base.files import existing_file
 from custom_aesthetic.features.table_files import find_table
 from custom_aesthetic.scores.score_files import check_directory, find_score_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
@@ -34,14 +32,6 @@ def check_judged_images(images: ImageSettings, source: ModelScoreSettings, featu
     ):
         find_score_file(directory, images.scores)
     if source.model is not None:
-        check_file(directory, source.model, "--model")
+        existing_file(directory, source.model, "--model")
     elif source.model_scores is not None:
-        check_file(directory, source.model_scores, "--model_scores")
-
-
-def check_file(directory: Path, name: str, option: str) -> None:
-    """Raise UserError if `name` is neither a file in the directory nor the path of a file."""
-    if not is_file(directory / name) and not is_file(Path(name)):
-        raise UserError(
-            f"{option}={printable(name)} does not exist: looked in {directory} and {Path.cwd()}; check the path"
-        )
+        existing_file(directory, source.model_scores, "--model_scores")

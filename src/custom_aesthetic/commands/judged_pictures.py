@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.files import is_file
+from custom_aesthetic.base.files import existing_file, is_file
 from custom_aesthetic.features.precomputed import PrecomputedTable, given_scores, is_from_table, open_table
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.learnt_pictures import KEY, from_text, is_copy
@@ -191,14 +191,11 @@ def _read_judged(
 
 
 def find_file(directory: Path, name: str, option: str) -> Path:
-    """Return the file; `name` is relative to the directory, or a path. UserError if neither exists."""
-    if is_file(directory / name):
-        return directory / name
-    if is_file(Path(name)):
-        if not Path(name).is_absolute():
-            log.info("%s=%s is not in %s, so it is read from %s", option, name, directory, Path.cwd())
-        return Path(name)
-    raise UserError(f"{option}={name} does not exist: looked in {directory} and {Path.cwd()}; check the path")
+    """Return the file as `existing_file` does; log it if a relative path is not in the directory."""
+    file = existing_file(directory, name, option)
+    if file == Path(name) and not file.is_absolute():
+        log.info("%s=%s is not in %s, so it is read from %s", option, name, directory, Path.cwd())
+    return file
 
 
 def _given_scores(

@@ -1,23 +1,16 @@
 """Score pictures by comparing two (up to four) at a time, on a page in the browser."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.scorers import ABArguments
-
-log = logging.getLogger("custom_aesthetic.ab_script")
 
 
 def run(argv: Sequence[str]) -> None:
     """Run the A/B scorer; raise UserError for mistakes the user can correct."""
-    arguments, ignored = parse_arguments(
-        ABArguments, argv, description="Score pictures by comparisons.", ignore_unknown=True
-    )
-    if ignored:
-        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
+    arguments = parse_shared_arguments(ABArguments, argv, description="Score pictures by comparisons.")
     from custom_aesthetic.scores.score_files import check_directory
 
     check_directory(Path(arguments.images.directory))

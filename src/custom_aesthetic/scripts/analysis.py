@@ -1,23 +1,18 @@
 """Compare a model's scores with the scores given: lines of statistics, score files, a report."""
 
-import logging
 from collections.abc import Sequence
 
 from custom_aesthetic.base.extras import require
-from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import AnalysisArguments
-
-log = logging.getLogger("custom_aesthetic.analysis_script")
 
 
 def run(argv: Sequence[str]) -> None:
     """Run the analysis; raise UserError for mistakes the user can correct."""
-    arguments, ignored = parse_arguments(
-        AnalysisArguments, argv, description="Compare a model's scores with the scores given.", ignore_unknown=True
+    arguments = parse_shared_arguments(
+        AnalysisArguments, argv, description="Compare a model's scores with the scores given."
     )
-    if ignored:
-        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
     if arguments.analysis.report is not None and arguments.analysis.database is not None:
         require("matplotlib", "report", "--report with --database")
     from custom_aesthetic.commands.early_checks import check_judged_images

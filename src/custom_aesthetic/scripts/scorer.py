@@ -13,7 +13,7 @@ def run(argv: Sequence[str]) -> None:
     """Run the folder scorer; raise UserError for mistakes the user can correct."""
     arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures in a folder.")
     if arguments.action.undo is None and arguments.folder.directory is not None:
-        from custom_aesthetic.commands.early_checks import check_file
+        from custom_aesthetic.base.files import existing_file
         from custom_aesthetic.features.table_files import find_table
         from custom_aesthetic.scores.score_files import check_directory
 
@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
         if arguments.folder.features is not None:
             find_table(Path(arguments.folder.directory), arguments.folder.features)
         if arguments.folder.model is not None:
-            check_file(Path(arguments.folder.directory), arguments.folder.model, "--model")
+            existing_file(Path(arguments.folder.directory), arguments.folder.model, "--model")
     if arguments.service.serve:
         require("starlette", "serve", "--serve")
         from custom_aesthetic.integrations.http_service import serve_model

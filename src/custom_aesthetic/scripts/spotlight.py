@@ -1,22 +1,17 @@
 """Look at pictures, scores and errors in Renumics Spotlight."""
 
-import logging
 from collections.abc import Sequence
 
-from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import ViewerArguments
-
-log = logging.getLogger("custom_aesthetic.spotlight_script")
 
 
 def run(argv: Sequence[str]) -> None:
     """Show the pictures in Spotlight; raise UserError for mistakes the user can correct."""
-    arguments, ignored = parse_arguments(
-        ViewerArguments, argv, description="Look at pictures, scores and errors in Spotlight.", ignore_unknown=True
+    arguments = parse_shared_arguments(
+        ViewerArguments, argv, description="Look at pictures, scores and errors in Spotlight."
     )
-    if ignored:
-        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
     from custom_aesthetic.base.process_group import run_in_group
     from custom_aesthetic.commands.early_checks import check_judged_images
 

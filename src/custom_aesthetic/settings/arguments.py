@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import logging
 import math
 import re
 import types
@@ -15,6 +16,8 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.settings.arguments_file import as_line, expand_files
 from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR, INTEGER_PARAMETERS, HiddenStates, Range
+
+log = logging.getLogger(__name__)
 
 Arguments = TypeVar("Arguments")
 
@@ -52,6 +55,14 @@ def parse_arguments(
         raise UserError(_unknown_message(parser, unknown[0]))
     groups = {name: _build_group(group, given) for name, group in setting_groups(kind).items()}
     return kind(**groups), [shown_argument(argument) for argument in unknown]
+
+
+def parse_shared_arguments(kind: type[Arguments], argv: Sequence[str], *, description: str) -> Arguments:
+    """Return the settings; arguments that are unknown, as they belong to other scripts, are ignored and logged."""
+    arguments, ignored = parse_arguments(kind, argv, description=description, ignore_unknown=True)
+    if ignored:
+        log.info("ignored arguments, which this script does not use: %s", " ".join(ignored))
+    return arguments
 
 
 def _renamed(parser: argparse.ArgumentParser, argument: str) -> str:
