@@ -21,6 +21,8 @@ from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
 from tests.mean_colour import MeanColour
+from tests.pictures.test_judgements import with_properties
+from tests.pictures.test_xmp import ATTRIBUTE
 from tests.scripts.test_scorer import redness_model
 
 
@@ -230,16 +232,30 @@ def test_comparisons_with_deleted_pictures_still_count_for_the_others(colour_pic
 
 
 def test_stars_are_a_starting_point(colour_pictures):
-    from custom_aesthetic.pictures.xmp import sidecar_of, with_stars
-
     for number in range(12):
-        picture = colour_pictures / ("warm" if number % 2 else "cold") / f"{number:02}.png"
-        sidecar_of(picture).write_bytes(with_stars(None, number // 2) or b"")
+        sidecar = colour_pictures / ("warm" if number % 2 else "cold") / f"{number:02}.png.xmp"
+        sidecar.write_bytes(ATTRIBUTE % (1 + number // 3))
     plan = session_of(colour_pictures, "--from_xmp").plan
     mean = dict(zip(plan.paths, plan.prior.mean, strict=True))
     assert mean["cold/00.png"] < mean["cold/04.png"] < mean["warm/11.png"]
     assert mean["cold/20.png"] == 0
     assert (session_of(colour_pictures).plan.prior.mean == 0).all()
+
+
+def test_what_was_picked_starts_above_what_was_rejected_and_the_choices_have_the_last_word(colour_pictures, caplog):
+    caplog.set_level("INFO")
+    for name, flag in (("cold/00.png", "True"), ("warm/01.png", "False"), ("cold/02.png", "True")):
+        (colour_pictures / f"{name}.xmp").write_bytes(with_properties(**{"xmpDM:good": flag}))
+    session = session_of(colour_pictures, "--from_xmp")
+    assert "flags: 2 picked, 0 pending, 1 rejected" in caplog.text
+    mean = dict(zip(session.plan.paths, session.plan.prior.mean, strict=True))
+    assert mean["warm/01.png"] < mean["cold/04.png"] < mean["cold/00.png"] == mean["cold/02.png"]
+    assert session.progress()["choices"] == 0
+    for _ in range(12):
+        session.choose(["cold/00.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
+    session.update()
+    scores = dict(zip(session.plan.paths, session._standing.scores, strict=True))
+    assert scores["warm/01.png"] > scores["cold/00.png"]
 
 
 def test_features_give_pictures_that_were_never_shown_a_first_guess(colour_pictures, monkeypatch):

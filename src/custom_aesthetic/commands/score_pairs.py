@@ -2,6 +2,7 @@
 
 import logging
 import webbrowser
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,16 @@ from custom_aesthetic.base.files import in_folder_or_here
 from custom_aesthetic.labelling.score_files import ScoreFiles, find_log, open_score_files
 from custom_aesthetic.labelling.session import PairPlan, Session, with_names
 from custom_aesthetic.pictures.images import find_images
-from custom_aesthetic.pictures.xmp import read_stars
+from custom_aesthetic.pictures.judgements import (
+    LEAST_FOR_A_LABEL,
+    PENDING,
+    PICKED,
+    REJECTED,
+    Judgement,
+    Levels,
+    levels_of,
+    read_judgement,
+)
 from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
 from custom_aesthetic.scores.prior import standardised, starting_prior, to_units
 from custom_aesthetic.scores.score_files import name_some
@@ -164,18 +174,45 @@ def _aligned(paths: Sequence[str], known: Sequence[str], values: np.ndarray) -> 
 
 
 def _stars(directory: Path, paths: Sequence[str]) -> np.ndarray:
-    stars = [_stars_of(directory / path) for path in paths]
-    values = np.array([np.nan if value is None else float(value) for value in stars])
-    log.info("stars found for %d of %d pictures", int(np.isfinite(values).sum()), len(paths))
+    """Return the level of each picture by what people said of it in photo programs, 0 ... 5; nan for unknown."""
+    judgements = [_judgement_of(directory / path) for path in paths]
+    levels = levels_of(judgements)
+    values = np.array([np.nan if value is None else value for value in levels.values])
+    _report_judgements(judgements, levels)
     return values
 
 
-def _stars_of(picture: Path) -> int | None:
+def _judgement_of(picture: Path) -> Judgement:
     try:
-        return read_stars(picture)
+        return read_judgement(picture)
     except UserError as error:
         log.warning("%s", error)
-        return None
+        return Judgement()
+
+
+def _report_judgements(judgements: Sequence[Judgement], levels: Levels) -> None:
+    """Log what was found, what colour labels were taken to mean, and what was left out."""
+    flags = Counter(judgement.flag for judgement in judgements)
+    log.info(
+        "stars found for %d of %d pictures; flags: %d picked, %d pending, %d rejected; colour labels for %d",
+        sum(judgement.stars is not None for judgement in judgements),
+        len(judgements),
+        *(flags[flag] for flag in (PICKED, PENDING, REJECTED)),
+        sum(judgement.label is not None for judgement in judgements),
+    )
+    if levels.label_levels:
+        means = [f"{label} = {level:.1f}" for label, level in sorted(levels.label_levels.items())]
+        log.info("labels count as the mean stars of the pictures with both, 0 for rejected: %s", name_some(means))
+    if levels.silent_labels:
+        unused = [f"{label} ({n})" for label, n in levels.silent_labels.items()]
+        log.info(
+            "labels whose meaning is unknown, as fewer than %d of their pictures have stars or a flag: %s",
+            LEAST_FOR_A_LABEL,
+            name_some(unused),
+        )
+    n_ours = sum(judgement.has_our_stars for judgement in judgements)
+    if n_ours:
+        log.info("left out: stars of %d pictures that a model gave (--write_xmp)", n_ours)
 
 
 def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses: Guesses) -> PairPlan:

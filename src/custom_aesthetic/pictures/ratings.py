@@ -26,6 +26,7 @@ from custom_aesthetic.pictures.xmp import (
     embedded_packet,
     is_rated_by_user,
     lightroom_sidecar_of,
+    packets_of,
     read_sidecar,
     sidecar_of,
     with_stars,
@@ -68,7 +69,7 @@ def plan_ratings(
         sidecars = _sidecars_to_write(directory, path, companions.of(path), stars.keys(), program)
         inside = directory / path if embed and path.lower().endswith(EMBEDDABLE_SUFFIXES) else None
         try:
-            if any(map(is_rated_by_user, _packets(directory / path))):
+            if any(map(is_rated_by_user, packets_of(directory / path))):
                 plan.rated_by_user.append(path)
             elif not sidecars and inside is None:
                 plan.out_of_reach.append(path)
@@ -122,13 +123,6 @@ def _write_sidecar(sidecar: Path, before: bytes | None, packet: bytes, undo_file
         sha256_before = None if before is None else sha256_of(before)
         undo_file.add(Change(sidecar.absolute(), False, before, sha256_before, sha256_of(packet), None))
     write_atomically(sidecar, packet)
-
-
-def _packets(picture: Path) -> Iterable[bytes]:
-    """Yield every XMP packet of a picture, the quickest to read first."""
-    for sidecar in (sidecar_of(picture), lightroom_sidecar_of(picture)):
-        yield read_sidecar(sidecar) or b""
-    yield embedded_packet(picture)
 
 
 def _sidecars_to_write(

@@ -9,6 +9,7 @@ the user and is never replaced.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -47,11 +48,17 @@ def read_stars(picture: Path) -> int | None:
 
     Raises UserError if a sidecar cannot be read.
     """
-    for sidecar in (sidecar_of(picture), lightroom_sidecar_of(picture)):
-        stars = stars_in(read_sidecar(sidecar) or b"")
-        if stars is not None:
-            return stars
-    return stars_in(embedded_packet(picture))
+    return next((stars for packet in packets_of(picture) if (stars := stars_in(packet)) is not None), None)
+
+
+def packets_of(picture: Path) -> Iterator[bytes]:
+    """Yield the XMP packets of a picture, empty if there is none: of `photo.jpg.xmp`, of `photo.xmp`, of the picture.
+
+    Raises UserError if a sidecar cannot be read.
+    """
+    yield read_sidecar(sidecar_of(picture)) or b""
+    yield read_sidecar(lightroom_sidecar_of(picture)) or b""
+    yield embedded_packet(picture)
 
 
 def stars_in(packet: bytes) -> int | None:
@@ -92,15 +99,21 @@ def read_sidecar(sidecar: Path) -> bytes | None:
     return packet
 
 
+def is_ours(packet: bytes) -> bool:
+    """Return whether the rating of the packet is ours, and not changed since."""
+    mark = _OURS.search(packet)
+    return mark is not None and rating_in(packet) == int(mark["value"])
+
+
 def is_rated_by_user(packet: bytes) -> bool:
     """Return whether the packet has a rating that the user set: 1 ... 5 stars, rejected, or a change of ours.
 
     A rating of 0 means unrated, and many cameras write it into every picture, so on its own it is not the user's.
     """
-    rating, mark = rating_in(packet), _OURS.search(packet)
-    if rating is None:
+    rating = rating_in(packet)
+    if rating is None or is_ours(packet):
         return False
-    return rating != 0 if mark is None else rating != int(mark[1])
+    return rating != 0 or _OURS.search(packet) is not None
 
 
 def with_stars(packet: bytes | None, stars: int) -> bytes | None:

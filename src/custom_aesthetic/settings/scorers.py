@@ -35,7 +35,9 @@ class ComparisonSettings:
         choices=STRATEGIES,
     )
     from_xmp: bool = setting(
-        False, "start from the stars (0...5) that photo programs write as XMP, in the picture or beside it"
+        False,
+        "start from the stars, pick flags and colour labels that you gave in photo programs, where they are in XMP, in "
+        "the picture or beside it",
     )
     merge: tuple[str, ...] = setting((), "add the choices of another comparisons.csv first; can be given several times")
     recompute: bool = setting(False, "compute the scores from comparisons.csv, write them and stop, without a page")
