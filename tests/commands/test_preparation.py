@@ -79,7 +79,7 @@ def test_near_duplicates_that_an_existing_split_separates_are_reported_and_left(
     (colour_pictures / "split.json").write_text(json.dumps(parted))
     scored, _, _ = load_head_input(load(colour_pictures), FeatureSettings(), SplitSettings(), CPU)
     assert list(scored.table.columns["split"]) == list(parted.values())
-    assert "near-duplicate images lie in more than one set" in caplog.text
+    assert "near-duplicate images are divided between sets" in caplog.text
 
 
 def test_the_split_column_goes_before_the_split_file(colour_pictures: Path) -> None:

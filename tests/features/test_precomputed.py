@@ -189,7 +189,7 @@ WRONG_PARQUET: dict[str, tuple[dict[str, Any], str]] = {
     "numbers for lists": ({"features": [1.0] * 5}, "features is double; a list of floats"),
     "numbers for paths": ({"relative_path": [1, 2, 3, 4, 5]}, "relative_path is int64; texts"),
     "an empty path": ({"relative_path": [*PATHS[:4], None]}, "relative_path is empty in 1 rows, the first is row 5"),
-    "twice the same": ({"relative_path": [*PATHS[:4], "a\\\\1.jpg".replace("\\\\", "/")]}, "names twice: a/1.jpg"),
+    "twice the same": ({"relative_path": [*PATHS[:4], "a\\\\1.jpg".replace("\\\\", "/")]}, "has duplicates: a/1.jpg"),
     "outside": ({"relative_path": [*PATHS[:4], "../x.jpg"]}, "'../x.jpg' is not a path inside the image directory"),
     "absolute": ({"relative_path": [*PATHS[:4], "/etc/x.jpg"]}, "'/etc/x.jpg' is not a path inside"),
 }

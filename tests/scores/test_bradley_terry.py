@@ -1,4 +1,4 @@
-"""Scores and standard errors against slower, obvious or well-known code."""
+"""Bradley-Terry scores and standard errors, compared with slow, obvious code and with the library choix."""
 
 import choix
 import numpy as np
@@ -25,7 +25,7 @@ def answers(truth: np.ndarray, n_comparisons: int, seed: int = 0) -> tuple[np.nd
     return ordered[:, 0], ordered[:, 1]
 
 
-def test_scores_equal_those_of_choix():
+def test_scores_equal_those_of_the_library_choix():
     winners, losers = answers(np.linspace(-2, 2, 15), 80)
     precision = 0.5
     theirs = choix.opt_pairwise(
@@ -35,14 +35,14 @@ def test_scores_equal_those_of_choix():
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_without_answers_the_prior_stands():
+def test_without_comparisons_the_scores_are_those_of_the_prior():
     prior = Prior(np.array([1.0, -1.0, 0.5]), np.array([1.0, 4.0, 9.0]))
     none = np.array([], dtype=int)
     np.testing.assert_allclose(fit_scores(none, none, prior), prior.mean)
     np.testing.assert_allclose(standard_errors(prior.mean, none, none, prior), [1, 2, 3])
 
 
-def test_a_picture_that_always_wins_has_a_finite_score_on_top():
+def test_a_picture_that_always_wins_has_the_highest_score_and_it_is_finite():
     winners, losers = np.array([0] * 50 + [1]), np.array([1] * 25 + [2] * 25 + [2])
     scores = fit_scores(winners, losers, flat_prior(3))
     assert np.isfinite(scores).all()
@@ -50,7 +50,7 @@ def test_a_picture_that_always_wins_has_a_finite_score_on_top():
 
 
 @pytest.mark.parametrize("with_features", [False, True])
-def test_the_covariance_is_the_inverse_of_the_curvature_measured_by_differences(with_features):
+def test_the_covariance_is_the_inverse_of_the_numerical_hessian(with_features):
     generator = np.random.default_rng(1)
     basis = generator.normal(size=(6, 2)) if with_features else None
     prior = Prior(generator.normal(size=6), generator.uniform(0.5, 2, size=6), basis)
@@ -73,7 +73,7 @@ def test_the_covariance_is_the_inverse_of_the_curvature_measured_by_differences(
 
 @pytest.mark.parametrize("with_features", [False, True])
 @pytest.mark.parametrize("n_comparisons", [100, 1500])
-def test_the_way_for_many_pictures_agrees_with_the_exact_one(monkeypatch, with_features, n_comparisons):
+def test_the_method_for_many_pictures_agrees_with_the_exact_one(monkeypatch, with_features, n_comparisons):
     generator = np.random.default_rng(2)
     truth = generator.normal(size=300) * 1.5
     basis = feature_basis(np.outer(truth, [1.0, 0.5]) + generator.normal(size=(300, 2)), 2.0) if with_features else None
@@ -88,7 +88,7 @@ def test_the_way_for_many_pictures_agrees_with_the_exact_one(monkeypatch, with_f
     assert np.mean(sigmas <= exact_sigmas * 1.001) > 0.95
 
 
-def test_on_a_tree_the_way_for_many_pictures_is_exact(monkeypatch):
+def test_the_method_for_many_pictures_is_exact_on_a_tree(monkeypatch):
     winners, losers = np.array([0, 0, 1, 1, 4, 4]), np.array([1, 2, 3, 4, 1, 5])
     prior = Prior(np.zeros(6), np.linspace(0.5, 2, 6))
     scores = fit_scores(winners, losers, prior)
@@ -97,7 +97,7 @@ def test_on_a_tree_the_way_for_many_pictures_is_exact(monkeypatch):
     np.testing.assert_allclose(standard_errors(scores, winners, losers, prior), exact, rtol=1e-6)
 
 
-def test_standard_errors_say_how_far_scores_are_off():
+def test_standard_errors_match_the_actual_errors():
     truth = np.random.default_rng(3).normal(size=200) * 1.5
     winners, losers = answers(truth, 3000)
     prior = flat_prior(200)
@@ -106,7 +106,7 @@ def test_standard_errors_say_how_far_scores_are_off():
     assert 0.8 < off.std() < 1.2
 
 
-def test_features_order_pictures_that_were_never_shown():
+def test_features_order_pictures_without_comparisons():
     generator = np.random.default_rng(4)
     features = generator.normal(size=(200, 10))
     truth = features @ generator.normal(size=10) * 0.6
@@ -118,11 +118,11 @@ def test_features_order_pictures_that_were_never_shown():
     assert np.ptp(flat[150:]) == 0
 
 
-def test_a_basis_of_constant_features_says_nothing():
+def test_the_basis_of_constant_features_is_empty():
     assert feature_basis(np.ones((5, 3)), 1.0).shape == (5, 0)
 
 
-def test_ten_thousand_pictures_and_fifty_thousand_answers_are_fitted():
+def test_ten_thousand_pictures_with_fifty_thousand_comparisons_are_fitted():
     truth = np.random.default_rng(5).normal(size=10_000) * 1.5
     generator = np.random.default_rng(6)
     pairs = generator.integers(10_000, size=(50_000, 2))

@@ -1,4 +1,4 @@
-"""The raw log: durable, append-only, readable after any accident, mergeable."""
+"""The log of choices: rows are durable and only appended, damage stays local, and logs can be merged."""
 
 import multiprocessing
 from pathlib import Path
@@ -21,7 +21,7 @@ def a_choice(winner: str = "a.png", loser: str = "b.png", time: str = "2026-01-0
     return make_choice(winner, [loser], seconds=1.25, drawn="adaptive", time=time)
 
 
-def test_what_is_appended_is_on_the_disk_and_reads_back(tmp_path):
+def test_appended_rows_are_flushed_and_read_back(tmp_path):
     log = ComparisonLog(tmp_path / "comparisons.csv")
     rows = make_choice('sub/we "quote", and comma.png', ["b.png", "ünï.png"], seconds=2.5, drawn="random")
     log.append(rows)
@@ -33,7 +33,7 @@ def test_what_is_appended_is_on_the_disk_and_reads_back(tmp_path):
     assert log.last_choice() == rows
 
 
-def test_an_undo_is_a_row_more_and_takes_only_its_choice_back(tmp_path):
+def test_an_undo_adds_a_row_and_undoes_only_its_choice(tmp_path):
     log = ComparisonLog(tmp_path / "comparisons.csv")
     first, second = a_choice(time="1"), a_choice(time="2")
     log.append(first)
@@ -47,7 +47,7 @@ def test_an_undo_is_a_row_more_and_takes_only_its_choice_back(tmp_path):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_choice_among_four_is_taken_back_whole_in_whatever_order_the_rows_stand(tmp_path, order):
+def test_a_choice_among_four_is_undone_as_a_whole_in_any_order_of_rows(tmp_path, order):
     choice = make_choice("a", ["b", "c", "d"], seconds=1, drawn="adaptive")
     log = ComparisonLog(tmp_path / "comparisons.csv")
     log.append([*choice, *undo_rows(choice)][::order])
@@ -57,7 +57,7 @@ def test_a_choice_among_four_is_taken_back_whole_in_whatever_order_the_rows_stan
 
 
 @pytest.mark.parametrize("kept", range(1, 66))
-def test_a_row_torn_anywhere_neither_counts_nor_spoils_the_next(tmp_path, kept):
+def test_an_incomplete_row_is_ignored_and_does_not_affect_the_next(tmp_path, kept):
     file = tmp_path / "comparisons.csv"
     log = ComparisonLog(file)
     log.append(a_choice("first.png", "loser.png", "1"))
@@ -76,7 +76,7 @@ def test_a_row_torn_anywhere_neither_counts_nor_spoils_the_next(tmp_path, kept):
     assert (len(choices) == 3) == torn.rstrip(b"\n").endswith(b",adaptive")
 
 
-def test_an_undo_row_that_was_torn_is_no_choice(tmp_path):
+def test_an_incomplete_undo_row_is_not_a_choice(tmp_path):
     file = tmp_path / "comparisons.csv"
     log = ComparisonLog(file)
     choice = a_choice()
@@ -90,7 +90,7 @@ def test_an_undo_row_that_was_torn_is_no_choice(tmp_path):
         assert read_log(file) == choice
 
 
-def test_a_last_line_written_by_hand_without_a_line_end_counts(tmp_path):
+def test_a_last_line_without_line_end_is_read(tmp_path):
     file = tmp_path / "comparisons.csv"
     file.write_text(f"{HEADER}\r\n1,a,b,2,,random", encoding="utf-8")
     assert read_log(file) == [Comparison("1", "a", "b", 2.0, "random")]
@@ -104,7 +104,7 @@ def append_many(file: Path, name: str) -> None:
         log.append(make_choice(f"{name}{i}.png", ["loser.png"], seconds=0.1, drawn="random"))
 
 
-def test_two_processes_that_append_at_once_lose_nothing(tmp_path):
+def test_two_processes_can_append_at_the_same_time(tmp_path):
     file = tmp_path / "comparisons.csv"
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=append_many, args=(file, name)) for name in "ab"]
@@ -117,14 +117,14 @@ def test_two_processes_that_append_at_once_lose_nothing(tmp_path):
     assert log.n_unreadable == 0
 
 
-def test_a_log_sees_what_another_process_appends(tmp_path):
+def test_refresh_reads_rows_appended_by_another_process(tmp_path):
     here, there = ComparisonLog(tmp_path / "comparisons.csv"), ComparisonLog(tmp_path / "comparisons.csv")
     there.append(a_choice())
     assert here.refresh() == 1
     assert here.choices() == a_choice()
 
 
-def test_merging_keeps_each_row_once_and_undoes_across_logs(tmp_path):
+def test_merging_keeps_each_row_once_and_applies_undos_from_both_logs(tmp_path):
     left, right = ComparisonLog(tmp_path / "left.csv"), ComparisonLog(tmp_path / "right.csv")
     shared, own, undone = a_choice(time="1"), a_choice("c.png", time="2"), a_choice("d.png", time="3")
     left.append([*shared, *undone])
@@ -137,21 +137,21 @@ def test_merging_keeps_each_row_once_and_undoes_across_logs(tmp_path):
     assert ComparisonLog(one_below_the_other).choices() == left.choices()
 
 
-def test_a_header_torn_by_a_crash_is_gone_on_with(tmp_path):
+def test_a_log_with_an_incomplete_header_can_be_continued(tmp_path):
     file = tmp_path / "comparisons.csv"
     file.write_text(HEADER[:9], encoding="utf-8")
     ComparisonLog(file).append(a_choice())
     assert ComparisonLog(file).choices() == a_choice()
 
 
-def test_another_file_of_that_name_is_refused(tmp_path):
+def test_a_file_that_is_not_a_log_is_refused(tmp_path):
     file = tmp_path / "comparisons.csv"
     file.write_text("relative_path,score\na.png,1\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a log of comparisons"):
         ComparisonLog(file)
 
 
-def test_a_log_that_cannot_be_written_says_so(tmp_path):
+def test_a_log_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         ComparisonLog(tmp_path / "missing" / "comparisons.csv").append(a_choice())
 
@@ -167,7 +167,7 @@ ODD_NAMES = [
 ]
 
 
-def test_names_that_are_not_utf_8_or_hold_newlines_read_back_each_on_one_line(tmp_path):
+def test_names_that_are_not_utf_8_or_contain_newlines_are_read_back(tmp_path):
     file = tmp_path / "comparisons.csv"
     choices = [
         make_choice(name, ["plain.png"], seconds=1, drawn="random", time=str(number))
@@ -184,7 +184,7 @@ def test_names_that_are_not_utf_8_or_hold_newlines_read_back_each_on_one_line(tm
     assert {row.winner for row in ComparisonLog(file).choices()} == set(ODD_NAMES) - {ODD_NAMES[1]}
 
 
-def test_a_name_that_begins_with_a_quote_and_is_no_json_stands_for_itself(tmp_path):
+def test_a_name_that_begins_with_a_quote_but_is_not_json_is_read_unchanged(tmp_path):
     file = tmp_path / "comparisons.csv"
     file.write_text(f'{HEADER}\n1,"""a.png",b.png,1,,random\n', encoding="utf-8")
     assert [row.winner for row in ComparisonLog(file).choices()] == ['"a.png']

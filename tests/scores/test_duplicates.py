@@ -1,4 +1,4 @@
-"""Near-duplicates: against a comparison of every pair, and on real photographs and variations made of them."""
+"""Near-duplicates, compared with a search over all pairs, and on real photographs with variations."""
 
 import logging
 import random
@@ -14,7 +14,7 @@ from custom_aesthetic.scores.duplicates import describe_groups, group_duplicates
 
 
 def pictures(n_different: int, n_copies: int, noise: float, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Features (n_different + n_copies, 100): different ones, then slightly changed copies of the first ones."""
+    """Return paths and features (n_different + n_copies, 100): different ones, then noisy copies of the first ones."""
     generator = np.random.default_rng(seed)
     different = generator.normal(size=(n_different, 100)) * np.logspace(-2, 2, 100) + 5
     copies = different[:n_copies] + noise * generator.normal(size=(n_copies, 100)) * np.logspace(-2, 2, 100)
@@ -23,7 +23,7 @@ def pictures(n_different: int, n_copies: int, noise: float, seed: int = 0) -> tu
 
 
 def slow_groups(paths: list[str], features: np.ndarray, threshold: float) -> set[frozenset[str]]:
-    """Groups of two and more, by comparing every pair and joining until nothing changes."""
+    """Return the groups of two or more, found by comparing every pair and merging groups until nothing changes."""
     standardised = (features - features.mean(0)) / features.std(0)
     likeness = np.corrcoef(standardised) * 0 + standardised @ standardised.T
     lengths = np.linalg.norm(standardised, axis=1)
@@ -44,7 +44,7 @@ def as_sets(groups: dict[str, str]) -> set[frozenset[str]]:
 
 
 @pytest.mark.parametrize(("noise", "threshold"), [(0.2, 0.85), (0.6, 0.85), (1.0, 0.3), (1.0, 0.2)])
-def test_groups_are_those_of_comparing_every_pair(
+def test_groups_equal_those_of_a_search_over_all_pairs(
     noise: float, threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates, "BLOCK", 16)
@@ -70,7 +70,7 @@ def test_different_images_are_not_grouped() -> None:
     assert group_duplicates(*pictures(200, 0, 0)) == {}
 
 
-def test_many_images_are_compared_with_their_neighbours_by_path(
+def test_many_images_are_only_compared_with_their_neighbours_in_path_order(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(duplicates, "ALL_PAIRS_UP_TO", 100)
@@ -86,19 +86,19 @@ def test_many_images_are_compared_with_their_neighbours_by_path(
     assert "path order" in caplog.text
 
 
-def test_few_images_are_grouped_only_where_identical() -> None:
+def test_few_images_are_only_grouped_if_identical() -> None:
     features = np.array([[1.0, 2], [1, 2], [1, 2.01], [5, 6]])
     assert group_duplicates(["a", "b", "c", "d"], features) == {"a": "a", "b": "a"}
     assert group_duplicates([], np.zeros((0, 2))) == {}
 
 
-def test_images_without_any_difference_are_one_group() -> None:
+def test_identical_images_are_one_group() -> None:
     paths = [f"{number:02}" for number in range(20)]
     assert group_duplicates(paths, np.ones((20, 5))) == dict.fromkeys(paths, "00")
 
 
-def test_variations_of_real_photographs_are_found_and_like_subjects_are_not(data_folder: Path, tmp_path: Path) -> None:
-    """The originals hold the most alike pairs of the collection: close-ups of grass and rocks, and two tigers."""
+def test_variations_of_photographs_are_grouped_and_similar_subjects_are_not(data_folder: Path, tmp_path: Path) -> None:
+    """The originals include the most similar pairs of the collection: close-ups of grass and rocks, and two tigers."""
     from custom_aesthetic.extractors import build_extractors
     from custom_aesthetic.features.table import load_features
 

@@ -1,4 +1,4 @@
-"""Folds: a partition by path and seed that keeps groups together."""
+"""Folds: a partition by path and seed that does not divide groups."""
 
 import random
 
@@ -13,7 +13,7 @@ numbers = st.lists(st.integers(0, 40), min_size=2, max_size=60)
 
 @settings(deadline=None, max_examples=40)
 @given(numbers, st.integers(2, 7), st.integers(0, 99), st.data())
-def test_each_row_is_left_out_once_and_trains_in_the_other_folds(
+def test_each_row_is_left_out_once_and_used_for_training_in_the_other_folds(
     groups: list[int], n_folds: int, seed: int, data: st.DataObject
 ) -> None:
     paths = [f"{index}.png" for index in range(len(groups))]
@@ -29,7 +29,7 @@ def test_each_row_is_left_out_once_and_trains_in_the_other_folds(
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(2, 60), st.integers(2, 7))
-def test_without_groups_folds_differ_by_one_image_at_most(n_images: int, n_folds: int) -> None:
+def test_without_groups_fold_sizes_differ_by_at_most_one(n_images: int, n_folds: int) -> None:
     paths = [f"{index}.png" for index in range(n_images)]
     sizes = [len(left_out) for _, left_out in make_folds(paths, np.arange(n_images), n_folds, seed=0)]
     assert max(sizes) - min(sizes) <= 1
@@ -37,7 +37,7 @@ def test_without_groups_folds_differ_by_one_image_at_most(n_images: int, n_folds
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 99), st.randoms(use_true_random=False))
-def test_folds_are_made_by_path_not_by_order(seed: int, order: random.Random) -> None:
+def test_folds_do_not_depend_on_the_order_of_the_images(seed: int, order: random.Random) -> None:
     paths = [f"{index}.png" for index in range(30)]
     shuffled = list(paths)
     order.shuffle(shuffled)
@@ -50,7 +50,7 @@ def test_folds_are_made_by_path_not_by_order(seed: int, order: random.Random) ->
     assert [{shuffled[row] for row in left} for _, left in found] == together
 
 
-def test_another_seed_makes_other_folds() -> None:
+def test_another_seed_gives_other_folds() -> None:
     paths, rows = [f"{index}.png" for index in range(30)], np.arange(30)
     first = make_folds(paths, rows, 3, seed=0)[0][1]
     assert make_folds(paths, rows, 3, seed=1)[0][1].tolist() != first.tolist()

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions beside a model file: read back equal, and never those of another model."""
+"""Files of out-of-fold predictions: they are read back exactly, and only for the model they were written with."""
 
 import logging
 from pathlib import Path
@@ -30,7 +30,7 @@ def write_both(file: Path, predictions: np.ndarray = PREDICTIONS) -> None:
     write_model(file, **{FINGERPRINT: write_out_of_fold(file, PATHS, SCORES, predictions)})
 
 
-def test_what_is_written_is_read_back_to_the_precision_of_a_head(tmp_path: Path) -> None:
+def test_predictions_are_read_back_in_the_precision_of_a_head(tmp_path: Path) -> None:
     write_both(tmp_path / "my.model.safetensors")
     file = tmp_path / "my.model.out_of_fold.csv"
     assert file.read_text(encoding="utf-8").splitlines()[0] == "relative_path,score,out_of_fold_score"
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back_to_the_precision_of_a_head(tmp_path: Path)
     np.testing.assert_array_equal(np.float32(list(read.values())), np.float32(PREDICTIONS))
 
 
-def test_a_model_without_folds_has_none(tmp_path: Path) -> None:
+def test_a_model_without_folds_has_no_predictions(tmp_path: Path) -> None:
     write_model(tmp_path / "model.safetensors")
     assert read_out_of_fold(tmp_path / "model.safetensors") == {}
     write_out_of_fold(tmp_path / "model.safetensors", PATHS, SCORES, PREDICTIONS)
@@ -57,7 +57,7 @@ def test_the_predictions_of_another_model_are_not_used(tmp_path: Path, caplog: p
 
 
 @pytest.mark.parametrize("content", ["", "relative_path,score\na.png,1\n", 'relative_path,score,out_of_fold_score\n"a'])
-def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     write_both(tmp_path / "model.safetensors")
     (tmp_path / "model.out_of_fold.csv").write_text(content)
     with pytest.raises(UserError, match=r"model\.out_of_fold\.csv"):

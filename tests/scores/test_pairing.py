@@ -1,4 +1,4 @@
-"""Which pictures are shown next."""
+"""Choice of the pictures to show next."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def standing(n_pictures: int = 20, seed: int = 0) -> Standing:
 
 @pytest.mark.parametrize("strategy", ["adaptive", "random"])
 @pytest.mark.parametrize("number", [2, 3, 4])
-def test_a_group_has_the_number_asked_for_and_no_picture_twice(strategy, number):
+def test_a_group_has_the_requested_number_of_different_pictures(strategy, number):
     generator = np.random.default_rng(0)
     for _ in range(50):
         group, drawn = draw_group(standing(), generator, number=number, strategy=strategy)
@@ -21,7 +21,7 @@ def test_a_group_has_the_number_asked_for_and_no_picture_twice(strategy, number)
         assert drawn in ("adaptive", "random")
 
 
-def test_adaptive_pairs_are_closer_than_random_ones():
+def test_adaptive_pairs_have_closer_scores_than_random_ones():
     generator = np.random.default_rng(1)
 
     def mean_distance(strategy: str) -> float:
@@ -37,7 +37,7 @@ def test_a_small_share_of_adaptive_pairs_is_random():
     assert 0.06 < drawn.count("random") / 1000 < 0.14
 
 
-def test_the_picture_seldom_shown_comes_up():
+def test_a_seldom_shown_picture_is_drawn():
     state = standing()
     state.shown[7] = 0
     generator = np.random.default_rng(3)
@@ -45,7 +45,7 @@ def test_the_picture_seldom_shown_comes_up():
     assert all(7 in group for group in groups)
 
 
-def test_uncertain_and_close_partners_tell_more():
+def test_uncertain_and_close_partners_have_a_higher_gain():
     state = Standing(np.array([0.0, 0.1, 3.0, 0.1]), np.array([1.0, 1.0, 1.0, 2.0]), np.zeros(4))
     close, far, uncertain = pair_gain(state, 0, np.array([1, 2, 3]))
     assert uncertain > close > far
@@ -61,17 +61,17 @@ def test_the_same_pair_is_never_drawn_twice_in_a_row(strategy):
         last = group
 
 
-def test_two_pictures_are_shown_again_as_there_are_no_others():
+def test_two_pictures_are_shown_again_if_there_are_no_others():
     group, _ = draw_group(standing(2), np.random.default_rng(5), avoid=[frozenset({0, 1})])
     assert set(group) == {0, 1}
 
 
-def test_both_sides_show_the_better_picture_equally_often():
+def test_the_better_picture_is_equally_often_on_both_sides():
     generator = np.random.default_rng(6)
     left = [group[0] > group[1] for group, _ in (draw_group(standing(), generator) for _ in range(600))]
     assert 0.42 < np.mean(left) < 0.58
 
 
-def test_pictures_are_drawn_from_among_ten_thousand():
+def test_pictures_are_drawn_from_ten_thousand():
     state, generator = standing(10_000), np.random.default_rng(7)
     assert len({picture for _ in range(50) for picture in draw_group(state, generator)[0]}) > 50

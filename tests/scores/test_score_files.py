@@ -1,4 +1,4 @@
-"""Score files in their three forms, and what is wrong with a bad one."""
+"""Reading and writing of score files in their three forms, and the messages for invalid ones."""
 
 import json
 import math
@@ -26,7 +26,7 @@ def write(folder: Path, name: str, content: object) -> Path:
     return file
 
 
-def test_the_three_forms_say_the_same(tmp_path: Path) -> None:
+def test_the_three_forms_give_the_same_table(tmp_path: Path) -> None:
     records = {"sub/a.png": {"relative_filepath": "sub\\a.png", "score": 1.5, "comparisons": 3}}
     forms = [
         write(tmp_path, "ab.json", {"ImageRecords": records, "Metadata": {}}),
@@ -39,7 +39,7 @@ def test_the_three_forms_say_the_same(tmp_path: Path) -> None:
         assert table.columns == {"score": [1.5], "comparisons": [3]}
 
 
-def test_a_plain_map_of_path_and_score_is_read(tmp_path: Path) -> None:
+def test_a_json_object_of_path_and_score_is_read(tmp_path: Path) -> None:
     assert read_scores(write(tmp_path, "s.json", {"a.png": 2, "b.png": -1.5})).scores == [2.0, -1.5]
 
 
@@ -57,7 +57,7 @@ rows = st.dictionaries(names, st.tuples(st.floats(-1e6, 1e6), st.text("ab,\"' ")
 
 
 @given(rows)
-def test_a_table_survives_being_written(
+def test_a_written_table_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[str, tuple[float, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("scores")
@@ -81,11 +81,11 @@ def test_a_table_survives_being_written(
         ("s.csv", "relative_path,scroe\na.png,1\n", "line 1: no column score"),
         ("s.csv", "relative_path,score\na.png,1,2\n", "line 2: more or fewer values"),
         ("s.csv", 'relative_path,score\n"a.png,1\n', "not CSV"),
-        ("s.csv", "relative_path,score\n", "names no image"),
+        ("s.csv", "relative_path,score\n", "contains no images"),
         ("s.csv", "relative_path,score\na.png,nan\nb.png,1\n", "not a finite number for a.png ('nan')"),
         ("s.csv", "relative_path,score\na.png,\n", "not a finite number for a.png ('')"),
         ("s.csv", "relative_path,score\na.png,inf\n", "not a finite number"),
-        ("s.csv", "relative_path,score\nx/a.png,1\nx\\a.png,2\n", "names twice: x/a.png"),
+        ("s.csv", "relative_path,score\nx/a.png,1\nx\\a.png,2\n", "has duplicates: x/a.png"),
         ("s.csv", "relative_path,score\n../a.png,1\n", "'../a.png' is not a path inside"),
         ("s.csv", "relative_path,score\nC:\\a.png,1\n", "is not a path inside"),
         ("s.csv", "relative_path,score\n/a.png,1\n", "is not a path inside"),
@@ -96,50 +96,50 @@ def test_a_table_survives_being_written(
         ("s.json", '{"a.png": [1, 2, 3]}', "has 3 values"),
         ("s.json", '{"ImageRecords": {"a.png": {"comparisons": 1}}}', "no score for a.png"),
         ("s.json", '{"ImageRecords": {"a.png": 3}}', "is not an object"),
-        ("s.json", '{"ImageRecords": {}}', "names no image"),
-        ("s.json", '{"a.png": 1, "b.png": 2, "a.png": 3}', "names twice: a.png;"),
-        ("s.json", '{"ImageRecords": {"a.png": {"score": 1}, "a.png": {"score": 2}}}', "names twice: a.png;"),
+        ("s.json", '{"ImageRecords": {}}', "contains no images"),
+        ("s.json", '{"a.png": 1, "b.png": 2, "a.png": 3}', "has duplicates: a.png;"),
+        ("s.json", '{"ImageRecords": {"a.png": {"score": 1}, "a.png": {"score": 2}}}', "has duplicates: a.png;"),
         ("s.json", '{"a": ' + "[" * 100_000, "is not JSON"),
-        ("s.csv", "relative_path,score,score\na.png,1,2\n", "names twice: score;"),
+        ("s.csv", "relative_path,score,score\na.png,1,2\n", "has duplicates: score;"),
         ("s.csv", "relative_path,score\n,1\n", "'' is not a path inside"),
         ("s.json", '{"a\\ud800.png": 1}', "'a\\ud800.png' is not a path inside"),
         ("s.json", '{"a\\u0000.png": 1}', "is not a path inside"),
     ],
 )
-def test_what_is_wrong_with_a_score_file_is_said(tmp_path: Path, name: str, content: str, words: str) -> None:
+def test_an_invalid_score_file_is_an_error_that_says_why(tmp_path: Path, name: str, content: str, words: str) -> None:
     with pytest.raises(UserError) as raised:
         read_scores(write(tmp_path, name, content))
     assert words in str(raised.value)
     assert name in str(raised.value)
 
 
-def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
+def test_a_binary_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes(b"\x89\x00\x81\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_scores(tmp_path / "s.csv")
 
 
-def test_the_first_few_are_named_and_the_rest_counted(tmp_path: Path) -> None:
+def test_the_first_bad_rows_are_named_and_the_rest_counted(tmp_path: Path) -> None:
     lines = "".join(f"{number}.png,nan\n" for number in range(1207))
     with pytest.raises(UserError, match=r"0\.png .* 4\.png \('nan'\) and 1,202 more"):
         read_scores(write(tmp_path, "s.csv", f"relative_path,score\n{lines}"))
     assert name_some(["a", "b"]) == "a, b"
 
 
-def test_the_usual_score_file_is_found_in_its_order(tmp_path: Path) -> None:
+def test_the_usual_score_files_are_found_in_order(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no score file"):
         find_score_file(tmp_path, None)
     for name in ("scores.csv", "score.json", "scores.json"):
         write(tmp_path, name, "x")
         assert find_score_file(tmp_path, None).name == name
     assert find_score_file(tmp_path, "score.json").name == "score.json"
-    with pytest.raises(UserError, match=r"other\.json is not there"):
+    with pytest.raises(UserError, match=r"other\.json does not exist"):
         find_score_file(tmp_path, "other.json")
     with pytest.raises(UserError, match="image directory"):
         find_score_file(tmp_path / "nowhere", None)
 
 
-def test_a_directory_that_cannot_be_looked_into_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_without_read_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
@@ -164,11 +164,11 @@ def test_the_real_score_files_are_read(data_folder: Path) -> None:
         ("path,rating\na.png,1.5\nb.png,2\n", [1.5, 2], "path as relative_path, rating as score"),
         ("File Name;Aesthetic\na.png;1\nb.png;2\n", [1, 2], "File Name as relative_path, Aesthetic as score"),
         ("file,Score,Split\na.png,1,\nb.png,2,\n", [1, 2], "file as relative_path, Split as split, Score as score"),
-        ("filename,rank\na.png,1\nb.png,2\n", [-1, -2], "1 the best (score = minus rank"),
+        ("filename,rank\na.png,1\nb.png,2\n", [-1, -2], "1 is the best (score = minus rank"),
         ('"path";"stars";;\n"a.png";4;;\n"b.png";5;;\n', [4, 5], "2 column(s) without a name left out"),
     ],
 )
-def test_other_separators_and_names_are_read_and_said(
+def test_other_separators_and_names_are_read_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str, scores: list[float], words: str
 ) -> None:
     caplog.set_level("INFO", logger="custom_aesthetic")
@@ -183,7 +183,7 @@ def test_other_separators_and_names_are_read_and_said(
         assert words in caplog.messages[0]
 
 
-def test_the_usual_names_go_before_the_others_and_nothing_is_said(
+def test_the_usual_names_take_precedence_and_nothing_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="custom_aesthetic")
@@ -192,7 +192,7 @@ def test_the_usual_names_go_before_the_others_and_nothing_is_said(
     assert table.paths == ("a.png",)
     assert table.columns == {"rank": ["1"], "path": ["x"], "score": [3.0], "rating": ["9"]}
     table = read_scores(write(tmp_path, "m.csv", "path,model_score,rank\na.png,3,1\n"), required=())
-    assert table.columns == {"model_score": [3.0], "rank": ["1"]}, "a model's scores stay what they are"
+    assert table.columns == {"model_score": [3.0], "rank": ["1"]}, "a model's scores are not changed"
     assert len(caplog.messages) == 1
 
 
@@ -206,9 +206,9 @@ any_name = st.text(
 )
 
 
-@pytest.mark.skipif(os.name == "nt", reason="names of bytes")
+@pytest.mark.skipif(os.name == "nt", reason="file names on Windows are not bytes")
 @given(st.lists(any_name, min_size=1, max_size=6, unique=True))
-def test_any_file_name_reads_back_from_both_forms(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+def test_any_file_name_is_read_back_from_both_forms(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("names")
     table = ScoreTable(tuple(f"sub/{name}.png" for name in names), {"score": [float(n) for n in range(len(names))]})
     write_csv(folder / "s.csv", table)
@@ -222,33 +222,33 @@ def test_any_file_name_reads_back_from_both_forms(tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize("path", [3, None, ["a.png"], {"a": 1}])
-def test_a_path_that_is_no_text_is_an_error(tmp_path: Path, path: object) -> None:
+def test_a_path_that_is_not_text_is_an_error(tmp_path: Path, path: object) -> None:
     record = {"relative_filepath": path, "score": 1}
-    with pytest.raises(UserError, match="where the path of an image belongs"):
+    with pytest.raises(UserError, match="instead of the path of an image"):
         read_scores(write(tmp_path, "s.json", {"ImageRecords": {"a.png": record}}))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there they are paths")
+@pytest.mark.skipif(os.name == "nt", reason="on Windows these are valid paths")
 @pytest.mark.parametrize(
     ("directory", "words"),
     [
         (".\\images", "separated by /: -d ./images"),
         ("C:\\my images", "under WSL it is /mnt/c/my"),
-        ("\\\\server\\share\\images", "network folder of Windows: mount \\\\server\\share"),
+        ("\\\\server\\share\\images", "Windows network folder: mount \\\\server\\share"),
     ],
 )
-def test_a_directory_in_the_spelling_of_windows_is_explained(directory: str, words: str) -> None:
+def test_the_error_for_a_windows_path_says_what_to_type(directory: str, words: str) -> None:
     with pytest.raises(UserError) as raised:
         find_score_file(Path(directory), None)
     assert words in str(raised.value)
 
 
-def test_no_scores_yet_names_the_ab_scorer(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_score_file_names_the_ab_scorer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"python aesthetic_ab_scorer\.py -d "):
         find_score_file(tmp_path, None)
 
 
-def test_a_score_file_named_from_the_current_directory_is_explained(
+def test_the_error_for_a_score_file_in_the_current_directory_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -259,6 +259,6 @@ def test_a_score_file_named_from_the_current_directory_is_explained(
 
 
 @pytest.mark.parametrize("text", ["\\\\server\\share\\a.png", "//server/share/a.png", "\\a.png", "\\\\?\\C:\\a.png"])
-def test_an_image_on_a_network_share_is_not_inside_the_directory(tmp_path: Path, text: str) -> None:
+def test_an_image_on_a_network_share_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="not a path inside the image directory"):
         read_scores(write(tmp_path, "s.json", {text: 1.0}))

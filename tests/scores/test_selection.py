@@ -1,4 +1,4 @@
-"""Which pictures are selected by their scores, and how many stars they get."""
+"""Selection of pictures by their scores, and conversion of scores to stars."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The split: seeded, by path, and nothing assigned moves."""
+"""The split: seeded, by path, and existing assignments do not change."""
 
 import hashlib
 import logging
@@ -23,7 +23,7 @@ paths = st.lists(st.text("abcdefg/", min_size=1, max_size=8), unique=True, max_s
 
 @settings(deadline=None)
 @given(paths, st.floats(0, 1), st.integers(0, 99))
-def test_every_image_is_in_one_set_and_eval_has_its_share(names: list[str], fraction: float, seed: int) -> None:
+def test_every_image_is_in_one_set_and_eval_has_its_fraction(names: list[str], fraction: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=fraction, seed=seed)
     assert list(splits) == names
     n_eval = list(splits.values()).count("eval")
@@ -33,7 +33,7 @@ def test_every_image_is_in_one_set_and_eval_has_its_share(names: list[str], frac
 
 @settings(deadline=None)
 @given(paths, st.integers(0, 99), st.randoms(use_true_random=False))
-def test_the_order_of_listing_does_not_matter(names: list[str], seed: int, order: random.Random) -> None:
+def test_the_order_of_the_images_does_not_matter(names: list[str], seed: int, order: random.Random) -> None:
     shuffled = list(names)
     order.shuffle(shuffled)
     first = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed)
@@ -42,7 +42,7 @@ def test_the_order_of_listing_does_not_matter(names: list[str], seed: int, order
 
 @settings(deadline=None)
 @given(paths, paths, st.integers(0, 99))
-def test_new_images_move_nothing_and_keep_the_share(old: list[str], new: list[str], seed: int) -> None:
+def test_new_images_do_not_change_assignments_and_keep_the_fraction(old: list[str], new: list[str], seed: int) -> None:
     before = assign_splits(old, {}, fraction_for_eval=0.25, seed=seed)
     everything = list(dict.fromkeys(old + new))
     after = assign_splits(everything, before, fraction_for_eval=0.25, seed=seed)
@@ -51,18 +51,18 @@ def test_new_images_move_nothing_and_keep_the_share(old: list[str], new: list[st
         assert abs(list(after.values()).count("eval") - 0.25 * len(everything)) <= 1
 
 
-def test_names_that_are_no_utf8_are_split_too() -> None:
+def test_names_that_are_not_utf_8_can_be_split() -> None:
     names = [f"{number}\udcff.png" for number in range(8)]
     assert list(assign_splits(names, {}, fraction_for_eval=0.25, seed=1).values()).count("eval") == 2
 
 
-def test_another_seed_is_another_split() -> None:
+def test_another_seed_gives_another_split() -> None:
     names = [f"{number}.png" for number in range(40)]
     first = assign_splits(names, {}, fraction_for_eval=0.25, seed=1)
     assert assign_splits(names, {}, fraction_for_eval=0.25, seed=2) != first
 
 
-def test_two_images_are_one_of_each() -> None:
+def test_two_images_are_split_into_one_of_each_set() -> None:
     assert sorted(assign_splits(["a", "b"], {}, fraction_for_eval=0.01, seed=0).values()) == ["eval", "train"]
 
 
@@ -85,14 +85,14 @@ def test_a_split_file_may_list_the_images_of_each_set(tmp_path: Path) -> None:
         *('{"train": ' + "[" * 100_000, '{"train": ' + "[" * 400 + "]" * 400 + "}", '{"a.png": ' + "9" * 5000 + "}"),
     ],
 )
-def test_a_damaged_split_file_is_named(tmp_path: Path, content: str) -> None:
+def test_a_damaged_split_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(UserError, match=r"split\.json"):
         read_split_file(tmp_path / "split.json")
 
 
 def first_assignment(names: list[str], known: dict[str, str], fraction: float, seed: int) -> dict[str, str]:
-    """The rule for two sets and no groups, spelt out: the first by hash go to eval, as many as it lacks."""
+    """Return the split into two sets without groups by the plain rule: the first by hash fill eval."""
     new = sorted(set(names) - set(known), key=lambda path: hashlib.sha256(f"{seed}:{path}".encode()).digest())
     wanted = round(fraction * len(names))
     if len(names) >= 2 and 0 < fraction < 1:
@@ -104,7 +104,7 @@ def first_assignment(names: list[str], known: dict[str, str], fraction: float, s
 
 @settings(deadline=None)
 @given(paths, st.data(), st.floats(0, 1), st.integers(0, 99))
-def test_without_test_set_and_groups_the_split_is_what_it_always_was(
+def test_without_test_set_and_groups_the_split_follows_the_plain_rule(
     names: list[str], data: st.DataObject, fraction: float, seed: int
 ) -> None:
     known = data.draw(st.dictionaries(st.sampled_from(names), st.sampled_from(("train", "eval")))) if names else {}
@@ -115,7 +115,7 @@ def test_without_test_set_and_groups_the_split_is_what_it_always_was(
 
 @settings(deadline=None)
 @given(paths, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0, 99))
-def test_a_third_set_has_its_share_too(names: list[str], for_eval: float, for_test: float, seed: int) -> None:
+def test_a_test_set_has_its_fraction(names: list[str], for_eval: float, for_test: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=for_eval, seed=seed, fraction_for_test=for_test)
     counts = [list(splits.values()).count(name) for name in ("train", "eval", "test")]
     assert sum(counts) == len(names)
@@ -129,7 +129,7 @@ def test_a_third_set_has_its_share_too(names: list[str], for_eval: float, for_te
 
 @settings(deadline=None)
 @given(paths, st.integers(0, 99))
-def test_a_test_set_leaves_the_eval_set_as_it_is(names: list[str], seed: int) -> None:
+def test_a_test_set_does_not_change_the_eval_set(names: list[str], seed: int) -> None:
     two = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed)
     three = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed, fraction_for_test=0.2)
     if len(names) >= 4:
@@ -156,7 +156,7 @@ grouped = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 @settings(deadline=None)
 @given(grouped, st.sampled_from((0.0, 0.2)), st.integers(0, 99))
-def test_a_new_split_keeps_every_group_together_and_shares_about(
+def test_a_new_split_keeps_groups_together_and_meets_the_fractions_approximately(
     numbers: list[int], for_test: float, seed: int
 ) -> None:
     groups = {f"{index}.png": str(number) for index, number in enumerate(numbers)}
@@ -179,14 +179,14 @@ def test_the_name_of_a_group_does_not_matter(numbers: list[int], seed: int) -> N
     assert assign_splits(list(groups), {}, fraction_for_eval=0.25, seed=seed, groups=renamed) == found
 
 
-def test_new_members_follow_their_group_and_nothing_assigned_moves() -> None:
+def test_new_members_join_their_group_and_assignments_do_not_change() -> None:
     known = {"a1": "eval", "b1": "train", "b2": "eval", "b3": "train", "c1": "test"}
     groups = {path: path[0] for path in (*known, "a2", "b4", "c2", "c3")}
     found = assign_splits(list(groups), known, fraction_for_eval=0.25, seed=3, groups=groups)
     assert found == known | {"a2": "eval", "b4": "train", "c2": "test", "c3": "test"}
 
 
-def test_groups_that_an_existing_split_cuts_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_names_groups_that_an_existing_split_divides(caplog: pytest.LogCaptureFixture) -> None:
     splits = {"a1": "eval", "a2": "train", "b1": "train", "b2": "train", "c": "eval"}
     groups = {"a1": "a1", "a2": "a1", "b1": "b1", "b2": "b1", "gone": "c"}
     assert cut_groups(splits, groups) == [("a1", "a2")]

@@ -237,5 +237,5 @@ def test_a_mistake_is_one_line_on_stderr_and_status_2(tmp_path: Path, name: str)
     command = [sys.executable, str(ROOT / name), "-d=nowhere", "-m=x"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: image directory nowhere is not there")
+    assert done.stderr.startswith("error: image directory nowhere does not exist")
     assert done.stderr.count("\n") == 1

@@ -225,7 +225,7 @@ def test_a_user_error_is_one_line_and_status_2(
     ("argv", "words"),
     [
         (["-d=images", "--trails=5"], "did you mean --trials?"),
-        (["-d=nowhere", "--trials=1"], "image directory nowhere is not there"),
+        (["-d=nowhere", "--trials=1"], "image directory nowhere does not exist"),
     ],
 )
 def test_the_script_ends_with_status_2_and_no_traceback(tmp_path: Path, argv: list[str], words: str) -> None:
@@ -441,5 +441,5 @@ def test_a_wrong_folder_is_refused_before_heavy_imports(name: str, tmp_path: Pat
         check=True,
     )
     message, modules = done.stdout.splitlines()
-    assert "image directory nowhere is not there" in message
+    assert "image directory nowhere does not exist" in message
     assert not {"torch", "numpy", "optuna", "transformers", "scipy", "PIL", "pandas"} & set(modules.split())

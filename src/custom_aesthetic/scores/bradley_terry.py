@@ -1,12 +1,12 @@
-"""Scores from comparisons: the most probable ones under Bradley-Terry with a Gaussian prior, and how sure they are.
+"""Scores from comparisons by the Bradley-Terry model with a Gaussian prior, and their standard errors.
 
-A picture with score a is preferred to one with score b with probability 1 / (1 + exp(b - a)), so scores are in
-logits: a lead of 1 wins 73 % of the answers, a lead of 3 wins 95 %. The prior on the scores is
+A picture with score a is preferred to a picture with score b with probability 1 / (1 + exp(b - a)), so scores are in
+logits: a lead of 1 wins 73 % of the comparisons, a lead of 3 wins 95 %. The prior on the scores is
 
     scores ~ Normal(mean, diag(variance) + basis @ basis.T)
 
-where `basis` (may be absent) carries what features of the pictures can say: it is ridge regression on them, fitted
-jointly with the comparisons (Bradley and Terry, Biometrika 1952; Rasmussen and Williams, Gaussian Processes, ch. 3).
+where the optional `basis` is the influence of the pictures' features: a ridge regression on them, fitted jointly with
+the comparisons (Bradley and Terry, Biometrika 1952; Rasmussen and Williams, Gaussian Processes, ch. 3).
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import expit, log_expit
 
 EXACT_UP_TO = 1500
-"""Pictures up to which linear systems are solved densely and standard errors are exact."""
+"""Up to this many pictures, standard errors are computed exactly, from dense matrices."""
 
 MESSAGE_ROUNDS = 30
 PRIOR_VARIANCE = 2.25
-"""Variance of scores before any answer, logits squared: two random pictures are then told apart in about 80 %."""
+"""Variance of scores before any comparison, logits squared: the better of two pictures then wins in about 80 %."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known before the first answer.
+    """The distribution of the scores before the first comparison.
 
-    `mean` and `variance` are (n_pictures,), `basis` (n_pictures, n_components) or None. All in logits.
+    `mean` and `variance` are (n_pictures,), `basis` (n_pictures, n_components) or None; in logits or logits squared.
     """
 
     mean: np.ndarray
@@ -37,15 +37,15 @@ class Prior:
 
 
 def flat_prior(n_pictures: int, variance: float = PRIOR_VARIANCE) -> Prior:
-    """A prior that knows no picture from another."""
+    """Return a prior that is the same for all pictures."""
     return Prior(np.zeros(n_pictures), np.full(n_pictures, variance))
 
 
 def feature_basis(features: np.ndarray, variance: float, n_components: int = 64) -> np.ndarray:
-    """Directions in which features let scores vary, (n_pictures, at most n_components), for a ridge prior.
+    """Return the basis, (n_pictures, at most n_components), of a ridge prior on features (n_pictures, n_features).
 
-    Standardised features on their principal axes, scaled so that a picture's score varies by `variance` (logits
-    squared) on average. `features` is (n_pictures, n_features).
+    It consists of the standardised features along their principal axes, scaled so that the features contribute
+    `variance` (logits squared) to the variance of a score on average.
     """
     spread = features.std(axis=0)
     usable = spread > 1e-8
@@ -60,10 +60,10 @@ def feature_basis(features: np.ndarray, variance: float, n_components: int = 64)
 def fit_scores(
     winners: np.ndarray, losers: np.ndarray, prior: Prior, *, start: np.ndarray | None = None, tolerance: float = 1e-6
 ) -> np.ndarray:
-    """The most probable scores, (n_pictures,), by Newton's method.
+    """Return the most probable scores, (n_pictures,), in logits, by Newton's method.
 
-    `winners` and `losers` are (n_comparisons,) indices of pictures; `start` is where the search begins (scores of a
-    moment ago save steps). The objective is strictly convex, so there is one answer.
+    `winners` and `losers` are (n_comparisons,) indices of pictures. `start` are initial scores; earlier scores save
+    steps. The objective is strictly convex, so the solution is unique.
     """
     scores = prior.mean.copy() if start is None else start.copy()
     value = _objective(scores, winners, losers, prior)
@@ -87,11 +87,11 @@ def fit_scores(
 
 
 def standard_errors(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
-    """Standard error of each score, (n_pictures,), logits: from the curvature at the most probable scores.
+    """Return the standard error of each score, (n_pictures,), in logits, from the curvature at `scores`.
 
-    Exact (diagonal of the inverse Hessian) up to `EXACT_UP_TO` pictures. Beyond, the comparisons are taken as a
-    network of resistors without loops (Gaussian belief propagation: exact on trees, a little too small otherwise),
-    and what the features add is put on top by the Woodbury identity.
+    It is exact (from the diagonal of the inverse Hessian) for up to `EXACT_UP_TO` pictures. For more, it comes from
+    Gaussian belief propagation along the comparisons, which is exact on trees and a little too small otherwise; the
+    contribution of the features is added by the Woodbury identity.
     """
     weights = curvature(scores, winners, losers)
     if len(scores) <= EXACT_UP_TO:
@@ -108,24 +108,24 @@ def standard_errors(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray,
 
 
 def covariance(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
-    """Covariance of the scores given the answers, (n_pictures, n_pictures), logits squared; dense, so for few."""
+    """Return the covariance of the scores given the comparisons, (n_pictures, n_pictures), dense, logits squared."""
     hessian = _dense_hessian(curvature(scores, winners, losers), winners, losers, prior)
     return np.linalg.inv(hessian)
 
 
 def prior_precision(prior: Prior) -> np.ndarray:
-    """Inverse of the prior's covariance, (n_pictures, n_pictures); dense, so for few."""
+    """Return the inverse of the prior's covariance, (n_pictures, n_pictures), dense."""
     none = np.array([], dtype=int)
     return _dense_hessian(np.array([]), none, none, prior)
 
 
 def weighted_laplacian(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> np.ndarray:
-    """What comparisons of these weights add to the precision, (n_pictures, n_pictures); dense, so for few."""
+    """Return the precision that comparisons with these weights add, (n_pictures, n_pictures), dense."""
     return _sparse_hessian(weights, winners, losers, np.zeros(n_pictures)).toarray()
 
 
 def curvature(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray) -> np.ndarray:
-    """What each comparison tells at these scores, (n_comparisons,): p (1 - p), at most 0.25."""
+    """Return the information in each comparison at these scores, (n_comparisons,): p (1 - p), at most 0.25."""
     probability = expit(scores[winners] - scores[losers])
     return probability * (1 - probability)
 
@@ -141,14 +141,14 @@ def _signed_sum(values: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_p
 
 
 def _woodbury(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
-    """Inner matrix and scaled basis: the prior's precision is diag(1 / variance) - scaled @ inner @ scaled.T."""
+    """Return (inner, scaled): the prior's precision is diag(1 / variance) - scaled @ inner @ scaled.T."""
     assert prior.basis is not None
     scaled = prior.basis / prior.variance[:, None]
     return np.linalg.inv(np.eye(scaled.shape[1]) + prior.basis.T @ scaled), scaled
 
 
 def _prior_product(prior: Prior, vector: np.ndarray) -> np.ndarray:
-    """The prior's precision matrix times a vector."""
+    """Return the prior's precision matrix times a vector."""
     product = vector / prior.variance
     if prior.basis is not None:
         inner, scaled = _woodbury(prior)
@@ -185,7 +185,7 @@ def _conjugate_gradient(
 
 
 def _solve(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, right: np.ndarray) -> np.ndarray:
-    """The Newton step: inverse Hessian times `right`."""
+    """Return the Newton step: the inverse Hessian times `right`."""
     if len(right) <= EXACT_UP_TO // 5:
         return np.linalg.solve(_dense_hessian(weights, winners, losers, prior), right)
     sparse = _sparse_hessian(weights, winners, losers, 1 / prior.variance)
@@ -201,7 +201,7 @@ def _solve(weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: 
 def _variance_without_loops(
     weights: np.ndarray, winners: np.ndarray, losers: np.ndarray, precision: np.ndarray
 ) -> np.ndarray:
-    """Diagonal of the inverse Hessian by messages along comparisons, (n_pictures,), as if there were no loops."""
+    """Return the diagonal of the inverse Hessian, (n_pictures,), by belief propagation, which ignores loops."""
     n_pictures, n_comparisons = len(precision), len(weights)
     pairs, first = np.unique(np.sort(np.stack([winners, losers], axis=1), axis=1), axis=0, return_inverse=True)
     if n_comparisons == 0:

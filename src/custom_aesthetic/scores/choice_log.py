@@ -1,9 +1,9 @@
-"""The raw log of choices, `comparisons.csv`: appended to, never rewritten, and read whatever happened to it.
+"""The log of choices, `comparisons.csv`: rows are only appended, and damaged rows do not affect others.
 
-Columns: `time` (UTC, ISO 8601), `winner`, `loser` (paths relative to the image directory), `seconds` (taken for the
-choice), `undoes` (in a row that takes a choice back: the time of that choice) and `drawn` (how the pair came about:
-`adaptive`, `random`, or `undo`). One choice among N pictures is N - 1 rows of one time. A log is a set of rows:
-order does not matter, so logs are merged by `merge_log` or by putting one below the other.
+Columns: `time` (UTC, ISO 8601), `winner`, `loser` (paths relative to the image directory), `seconds` (time taken for
+the choice), `undoes` (in a row that undoes a choice: the time of that choice) and `drawn` (how the pair was drawn:
+`adaptive`, `random`, or `undo`). A choice among N pictures is N - 1 rows with the same time. The order of rows does
+not matter, so logs can be merged by `merge_log` or by concatenation.
 
 A name that is not UTF-8 keeps its bytes. A name with a character that cannot be printed, such as a newline, stands as
 JSON (`"line\\nbreak.png"`), because a row is one line.
@@ -33,17 +33,17 @@ LOG_NAME = "comparisons.csv"
 COLUMNS = ("time", "winner", "loser", "seconds", "undoes", "drawn")
 HEADER = ",".join(COLUMNS)
 DRAWN = ("adaptive", "random", "undo")
-"""The last word of every whole row: a torn row does not have it."""
+"""Values of the last column, by which incomplete rows are recognised."""
 
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 """Bytes of a name that is not UTF-8."""
 
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and would write other line ends without it
+_BINARY = getattr(os, "O_BINARY", 0)  # without it, Windows would write \r\n
 
 
 @dataclass(frozen=True, order=True)
 class Comparison:
-    """One row: `winner` was preferred to `loser`; or, with `undoes`, that choice taken back."""
+    """One row: `winner` was preferred to `loser`, or with `undoes`, the choice of that time was undone."""
 
     time: str
     winner: str
@@ -56,29 +56,30 @@ class Comparison:
 def make_choice(
     winner: str, losers: Sequence[str], *, seconds: float, drawn: str, time: str | None = None
 ) -> list[Comparison]:
-    """The rows of one choice, made now unless `time` is given."""
+    """Return the rows of one choice, made now unless `time` is given."""
     moment = now() if time is None else time
     return [Comparison(moment, winner, loser, round(seconds, 3), drawn) for loser in losers]
 
 
 def undo_rows(choice: Iterable[Comparison]) -> list[Comparison]:
-    """The rows that take a choice back."""
+    """Return the rows that undo a choice."""
     moment = now()
     return [Comparison(moment, row.winner, row.loser, 0.0, "undo", row.time) for row in choice]
 
 
 def now() -> str:
-    """The time in UTC to the microsecond; it names a choice."""
+    """Return the current time in UTC to the microsecond, which identifies a choice."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 class ComparisonLog:
     """A log file that this and other processes append to.
 
-    `refresh` reads what has been added since the last time, by anyone; `append` does so too.
+    `refresh` and `append` read the rows that any process has added since the last time.
     """
 
     def __init__(self, file: Path) -> None:
+        """Read the log if it exists; UserError if the file is not a log of comparisons."""
         self.file = file
         self.rows: list[Comparison] = []
         """Every row read so far, in the order of the file."""
@@ -89,9 +90,10 @@ class ComparisonLog:
         self.refresh()
 
     def append(self, rows: Sequence[Comparison]) -> None:
-        """Put rows on the disk before returning: one write at the file's end, then flushed. Then refresh.
+        """Append rows in a single write, flush them to the disk, and refresh.
 
-        Two processes may do so at once. A row that a crash tore is ended first, so that it cannot swallow ours.
+        Several processes may append at the same time. An incomplete last line, left by a crash, is ended first. Raises
+        UserError if the file cannot be written.
         """
         try:
             descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY, 0o644)
@@ -114,11 +116,11 @@ class ComparisonLog:
         self.refresh()
 
     def refresh(self) -> int:
-        """Read the whole rows added since the last call; return how many."""
+        """Read the complete rows added since the last call; return their number."""
         if not self.file.exists():
             return 0
         try:
-            if self.file.stat().st_size < self._position:  # cut or replaced: read it all again
+            if self.file.stat().st_size < self._position:  # the file was cut or replaced
                 self._clear()
             with self.file.open("rb") as stream:
                 stream.seek(self._position)
@@ -134,15 +136,15 @@ class ComparisonLog:
         return len(rows)
 
     def choices(self) -> list[Comparison]:
-        """The rows that stand: every choice once, without those taken back, in order of time."""
+        """Return the rows of all choices that were not undone, without repetitions, in order of time."""
         return sorted(row for choice in self._standing.values() for row in choice.values())
 
     def choice_of(self, time: str) -> list[Comparison]:
-        """The rows of the choice of that time; none if there is none or it was taken back."""
+        """Return the rows of the choice made at that time; empty if there is none or it was undone."""
         return list(self._standing.get(time, {}).values())
 
     def last_choice(self) -> list[Comparison]:
-        """The rows of the latest choice that stands; none if there is none."""
+        """Return the rows of the latest choice that was not undone; empty if there is none."""
         return self.choice_of(max(self._standing, default=""))
 
     @property
@@ -174,7 +176,7 @@ class ComparisonLog:
 
 
 def read_log(file: Path) -> list[Comparison]:
-    """Every row of a log, also a last one without a line's end; what cannot be read is left out and counted."""
+    """Return all rows of a log, including a last line without line end; a warning counts unreadable lines."""
     log = ComparisonLog(file)
     with file.open("rb") as stream:
         stream.seek(log._position)
@@ -185,9 +187,9 @@ def read_log(file: Path) -> list[Comparison]:
 
 
 def merge_log(target: ComparisonLog, other: Path) -> int:
-    """Append the rows of another log that the target does not have yet; return how many."""
+    """Append the rows of another log that the target does not have; return their number."""
     if not other.is_file():
-        raise UserError(f"--merge={other}: there is no such file")
+        raise UserError(f"--merge={other}: no such file; check the path")
     known = set(target.rows)
     new = [row for row in dict.fromkeys(read_log(other)) if row not in known]
     if new:
@@ -203,13 +205,13 @@ def _line(row: Comparison) -> str:
 
 
 def _cell(name: str) -> str:
-    """Return a name as it stands in a row: as it is, or as JSON where it could be mistaken or would break the line."""
+    """Return the cell for a name: the name itself, or JSON if it is not printable or begins with a quote."""
     plain = _ESCAPED_BYTES.sub("", name)
     return name if plain.isprintable() and not name.startswith('"') else json.dumps(name)
 
 
 def _name(cell: str) -> str:
-    """Return the name that stands in a cell; one that begins with a quote but is no JSON stands for itself."""
+    """Return the name in a cell; a cell that begins with a quote but is not valid JSON is the name itself."""
     if cell.startswith('"'):
         with contextlib.suppress(ValueError, RecursionError):
             name = json.loads(cell)
@@ -219,7 +221,7 @@ def _name(cell: str) -> str:
 
 
 def _parse(content: bytes) -> tuple[list[Comparison], int]:
-    """The rows in these bytes and the number of lines that are none. Lines stand alone: a torn one spoils no other."""
+    """Return the rows in these bytes and the number of unreadable lines; each line is parsed by itself."""
     rows, n_unreadable = [], 0
     for line in content.decode("utf-8-sig", errors="surrogateescape").split("\n"):
         text = line.rstrip("\r")
@@ -247,13 +249,13 @@ def _row(line: str) -> Comparison | None:
 
 
 def _closing(descriptor: int, size: int) -> str:
-    """What ends the last line: nothing, or the line's end that a crash or an editor left out."""
+    """Return the line end that the last line lacks after a crash or an edit; empty if it has one."""
     os.lseek(descriptor, size - 1, os.SEEK_SET)
     return "" if os.read(descriptor, 1) == b"\n" else "\n"
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a new file's name durable, where the system can."""
+    """Flush a folder to the disk, so that a new file in it survives a power cut; not possible on Windows."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Tables of scores as CSV, read as people and spreadsheets write them, and written so that they read back equal."""
+"""Reading and writing of tables of scores as CSV, including common variants by spreadsheets and other programs."""
 
 import csv
 import io
@@ -23,27 +23,27 @@ _OTHER_NAMES = {
     ),
     SCORE: ("aesthetic", "aesthetic_score", "rating", "stars", "mos", "rank"),
 }
-"""What other programs call a column; the first of them that is there is taken."""
+"""Names of the columns in other programs' files; the first one present is used."""
 
 RANK = "rank"
-"""Its 1 is the best, so the score is minus the rank."""
+"""Name of a column of ranks, in which 1 is the best; the score is minus the rank."""
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 @dataclass(frozen=True)
 class CsvRows:
-    """The columns of a CSV file by their names here, each with one text a row; and how the file was understood."""
+    """The columns of a CSV file by their names in this program, with one text per row, and how the file was read."""
 
     columns: dict[str, list[str]]
     is_ranked: bool
-    """Whether the scores are ranks, of which 1 is the best."""
+    """Whether the scores are ranks, where 1 is the best."""
     remark: str
-    """What a reader should know of how the file was understood; empty if it has the usual form."""
+    """How the file was interpreted, for the log; empty if it has the usual form."""
 
 
 def read_csv(file: Path, stream: TextIO, required: Sequence[str]) -> CsvRows:
-    """Return the columns of a CSV stream that is at its start; UserError for a line that does not fit the header."""
+    """Return the columns of a CSV stream, positioned at its start; UserError if header or lines are invalid."""
     header = stream.readline()
     stream.seek(0)
     separator = _separator(header)
@@ -55,7 +55,7 @@ def read_csv(file: Path, stream: TextIO, required: Sequence[str]) -> CsvRows:
         _check_header(file, names, found, required)
         columns = _columns(file, reader, len(names))
     except csv.Error as error:
-        raise UserError(f"score file {file}, line {reader.line_num}: not CSV: {error}; mend that line") from None
+        raise UserError(f"score file {file}, line {reader.line_num}: not CSV: {error}; fix that line") from None
     by_name = {name: column for name, column in zip(names, columns, strict=True) if name}
     remarks = [f"separated by {_SEPARATORS[separator]}"] if separator != "," else []
     remarks += [_said(name, meant) for name, meant in renamed.items() if name != meant]
@@ -69,7 +69,7 @@ def read_csv(file: Path, stream: TextIO, required: Sequence[str]) -> CsvRows:
 
 
 def _separator(header: str) -> str:
-    """Return what separates the columns: the separator by which most of the columns we look for are found."""
+    """Return the separator of the columns: the one that gives the most known column names."""
 
     def n_found(separator: str) -> int:
         names = [name.strip().strip('"').strip() for name in header.split(separator)]
@@ -79,7 +79,7 @@ def _separator(header: str) -> str:
 
 
 def _renamed(names: Sequence[str]) -> dict[str, str]:
-    """Return column name in the file -> name here, for the columns that we know."""
+    """Return name in the file -> name in this program, for all known columns."""
     plain: dict[str, str] = {}
     for name in names:
         plain.setdefault(name.lower().replace(" ", "_").replace("-", "_"), name)
@@ -87,7 +87,7 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
     for known in _KNOWN:
         if known in meant or (known == SCORE and MODEL_SCORE in plain and SCORE not in plain):
             continue
-        other = next((one for one in (known, *_OTHER_NAMES.get(known, ())) if one in plain), None)
+        other = next((name for name in (known, *_OTHER_NAMES.get(known, ())) if name in plain), None)
         if other is not None and plain[other] not in meant:
             meant[plain[other]] = known
     return meant
@@ -95,14 +95,14 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
 
 def _said(name: str, meant: str) -> str:
     if name.lower() == RANK:
-        return f"{name} as the place in an order, 1 the best (score = minus {name}; call the column score if not)"
+        return f"{name} as ranks where 1 is the best (score = minus {name}; otherwise rename the column to score)"
     return f"{name} as {meant}"
 
 
 def _check_header(file: Path, names: Sequence[str], found: Sequence[str], required: Sequence[str]) -> None:
     repeated = {name: None for name in names if name and names.count(name) > 1}
     if repeated:
-        raise UserError(f"score file {file} names twice: {', '.join(map(printable, repeated))}; keep one of each")
+        raise UserError(f"score file {file} has duplicates: {', '.join(map(printable, repeated))}; keep one of each")
     missing = [name for name in (PATH, *required) if name not in names]
     if missing:
         raise UserError(
@@ -118,7 +118,7 @@ def _columns(file: Path, reader: Any, n_columns: int) -> list[list[str]]:
             if not cells:
                 continue
             raise UserError(
-                f"score file {file}, line {reader.line_num}: more or fewer values than the header has; mend that line"
+                f"score file {file}, line {reader.line_num}: more or fewer values than the header has; fix that line"
             )
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)
@@ -126,7 +126,7 @@ def _columns(file: Path, reader: Any, n_columns: int) -> list[list[str]]:
 
 
 def _use_decimal_points(columns: dict[str, list[str]]) -> bool:
-    """Turn the decimal commas of numeric columns into points; return whether there were any."""
+    """Replace decimal commas in numeric columns by points; return whether there were any."""
     with_commas = [name for name in NUMERIC_COLUMNS if any("," in value for value in columns.get(name, ()))]
     for name in with_commas:
         columns[name] = [value.replace(",", ".") for value in columns[name]]
@@ -134,7 +134,7 @@ def _use_decimal_points(columns: dict[str, list[str]]) -> bool:
 
 
 def csv_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Return a CSV file in UTF-8 with `\\n`; file names keep their bytes, and floats read back equal."""
+    """Return the bytes of a CSV file in UTF-8 with `\\n`; names keep their bytes, and floats their exact value."""
     stream = io.StringIO(newline="")
     plain = csv.writer(stream, lineterminator="\n")
     quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -152,5 +152,5 @@ def _cell(value: Any) -> Any:
 
 
 def _needs_quotes(cell: Any) -> bool:
-    """Return whether a reader would take something off a cell that csv itself writes without quotes."""
+    """Return whether a cell would be read back differently although the csv module writes it without quotes."""
     return isinstance(cell, str) and (cell.startswith(" ") or "\r" in cell)

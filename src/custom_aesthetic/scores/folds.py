@@ -1,4 +1,4 @@
-"""K folds of images: each is left out once, and then judged by a head that never saw it."""
+"""Folds for cross-validation: each image is left out of exactly one training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,12 +13,12 @@ Rows = NDArray[np.int64]
 def make_folds(
     paths: Sequence[str], rows: Rows, n_folds: int, *, seed: int, groups: Mapping[str, str] | None = None
 ) -> list[tuple[Rows, Rows]]:
-    """Return for each fold the rows that train and the rows left out; each of `rows` is left out exactly once.
+    """Return (rows that train, rows left out) for each fold; each of `rows` is left out exactly once.
 
-    `paths` (n_images,) name the images and `rows` are those to share out, such as train and eval together. They are
-    ordered by a hash of seed and path, which no order of listing can change. `groups` (path -> what its group is
-    called; other paths stand alone) are kept in one fold: each goes to the fold that holds fewest, large ones first.
-    There are fewer folds where there are fewer groups.
+    `paths` (n_images,) name the images, and `rows` are the ones to distribute, such as train and eval together. Images
+    are ordered by a hash of seed and path, so the order of `paths` does not matter. `groups` (path -> name of its
+    group; other paths are groups of one) are not divided: each group goes to the smallest fold, large groups first. The
+    number of folds is at most the number of groups.
     """
     row_of = {paths[row]: int(row) for row in rows}
     assert len(row_of) == len(rows), "paths are different from each other"

@@ -1,4 +1,4 @@
-"""What splits and folds share: an order of images that no listing can change, and groups that stay together."""
+"""Helpers shared by splits and folds: a seeded order of images, and the members of groups."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -7,14 +7,14 @@ from custom_aesthetic.base.text import hashable
 
 
 def rank(path: str, seed: int) -> bytes:
-    """Return where an image stands in the seeded order: a hash of seed and path."""
+    """Return the sort key of an image in the seeded order: a hash of seed and path."""
     return hashlib.sha256(hashable(f"{seed}:{path}")).digest()
 
 
 def gather(paths: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """Return the sorted members of each group, by its least path, so that another name for the group changes nothing.
+    """Return first path -> sorted members of each group; the result does not depend on the names of the groups.
 
-    `groups` is path -> what its group is called; paths that it does not name stand alone.
+    `groups` is path -> name of its group; other paths are groups of one.
     """
     if not groups:
         return {path: [path] for path in sorted(paths)}

@@ -1,4 +1,4 @@
-"""The split of scored images: from their own column, else the split file, else new, near-duplicates together."""
+"""The split of a score table: from its column `split`, from the split file, or a new one."""
 
 import logging
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KnownSplit:
-    """What is known of a split before anything new is chosen."""
+    """The existing split of images, before new images are assigned."""
 
     file: Path
     recorded: dict[str, str]
     """Path -> split in the split file."""
     own: dict[str, str]
-    """Path -> split in the score file's column, which goes before the split file."""
+    """Path -> split in the column of the score file, which takes precedence over the split file."""
 
     @property
     def place(self) -> str:
-        """Where the existing split comes from, in words."""
+        """The source of the existing split, in words."""
         return "the score file's column split" if self.own else str(self.file)
 
     @property
@@ -36,14 +36,14 @@ class KnownSplit:
 
 
 def known_split(table: ScoreTable, file: Path, settings: SplitSettings) -> KnownSplit:
-    """Return what column and split file say; nothing if existing splits are to be ignored."""
+    """Return the existing split from the column and the split file; empty with --ignore_existing_split."""
     if settings.ignore_existing_split:
         return KnownSplit(file, {}, {})
     return KnownSplit(file, read_split_file(file) if file.exists() else {}, split_column(table))
 
 
 def split_column(table: ScoreTable) -> dict[str, str]:
-    """Return path -> split of the rows whose column `split` names one; UserError for a name that is none."""
+    """Return path -> split for the rows with a value in the column `split`; UserError for an invalid value."""
     column = table.columns.get("split", [""] * len(table))
     splits = {path: str(name).strip().lower() for path, name in zip(table.paths, column, strict=True) if name}
     for path, name in splits.items():
@@ -55,7 +55,7 @@ def split_column(table: ScoreTable) -> dict[str, str]:
 def with_split(
     table: ScoreTable, known: KnownSplit, settings: SplitSettings, groups: dict[str, str] | None = None
 ) -> ScoreTable:
-    """Return the table with the column `split`; UserError if the train, eval or wanted test set is empty."""
+    """Return the table with a complete column `split`; UserError if train, eval or a requested test set is empty."""
     splits = assign_splits(
         table.paths,
         known.assigned,
@@ -73,7 +73,7 @@ def with_split(
     if settings.fraction_for_test > 0 and "test" not in splits.values():
         raise UserError(
             f"--fraction_for_test={settings.fraction_for_test} asks for test images, but {known.place} assigns "
-            f"{len(set(splits) & set(known.assigned))} of {len(splits)} images and none to test; leave it away, or "
+            f"{len(set(splits) & set(known.assigned))} of {len(splits)} images and none to test; remove the option, or "
             "make a new split with --ignore_existing_split (and a new study with --name)"
         )
     return table.with_column("split", [splits[path] for path in table.paths])
@@ -85,21 +85,21 @@ def near_duplicates(table: ScoreTable, settings: SplitSettings, features: Tensor
 
 
 def _keep_together(table: ScoreTable, known: KnownSplit, settings: SplitSettings, groups: dict[str, str]) -> ScoreTable:
-    """Return the table split by groups; as it is where too few groups would leave a set empty."""
+    """Return the table with each group in one set, or unchanged if that would leave a set empty."""
     try:
         together = with_split(table, known, settings, groups)
     except UserError:
-        log.warning("%s: too few apart to keep each group in one set", describe_groups(groups))
+        log.warning("%s: too few groups to keep each of them in one set", describe_groups(groups))
         return table
-    log.info("%s: the new split keeps them together (--group_duplicates=off does not)", describe_groups(groups))
+    log.info("%s: the new split keeps them together (unless --group_duplicates=off)", describe_groups(groups))
     return together
 
 
 def settle_split(table: ScoreTable, known: KnownSplit, settings: SplitSettings, features: Tensor) -> ScoreTable:
-    """Return the table with its final split; nothing is written yet.
+    """Return the table with its final split, without writing the split file.
 
-    `features` (n_images, n_features) tell near-duplicates: a new split keeps them together, an existing one is left
-    alone, with a warning where it does not.
+    Near-duplicates are found by `features` (n_images, n_features). A new split keeps them together; an existing split
+    is not changed, but a warning is logged if it separates them.
     """
     groups = near_duplicates(table, settings, features)
     if groups and is_new(table, known):
@@ -109,8 +109,8 @@ def settle_split(table: ScoreTable, known: KnownSplit, settings: SplitSettings, 
     n_test, n_wanted = list(splits.values()).count("test"), round(settings.fraction_for_test * len(splits))
     if known.assigned and n_test < 0.9 * n_wanted:
         log.warning(
-            "%d test images, not the %d of --fraction_for_test=%g: what %s assigns stays; --ignore_existing_split "
-            "makes a new split",
+            "%d test images, not the %d of --fraction_for_test=%g: the split in %s is kept; --ignore_existing_split "
+            "makes a new one",
             *(n_test, n_wanted, settings.fraction_for_test, known.place),
         )
     return table
@@ -123,6 +123,6 @@ def is_new(table: ScoreTable, known: KnownSplit) -> bool:
 
 
 def record_split(table: ScoreTable, known: KnownSplit) -> None:
-    """Write what is new of the table's split to the split file; nothing if nothing is."""
+    """Add the newly assigned images to the split file, if there are any."""
     if is_new(table, known):
         write_split_file(known.file, known.recorded | dict(zip(table.paths, table.columns["split"], strict=True)))

@@ -1,7 +1,7 @@
-"""Out-of-fold predictions: for each picture that a model with folds learnt from, what heads that never saw it say.
+"""Files of out-of-fold predictions: the scores of training pictures by heads that did not learn from them.
 
-They lie beside the model file, as `NAME.out_of_fold.csv`. The model file's metadata holds their fingerprint, so that a
-file left by another training is never taken for this model's.
+They are in `NAME.out_of_fold.csv` beside the model file. The metadata of the model file contain their fingerprint, so
+that a file left by another training is never used for this model.
 """
 
 import hashlib
@@ -20,39 +20,39 @@ log = logging.getLogger(__name__)
 
 COLUMN = "out_of_fold_score"
 FINGERPRINT = "out_of_fold"
-"""The key of the model file's metadata that holds the fingerprint."""
+"""The key of the fingerprint in the model file's metadata."""
 
 
 def out_of_fold_file(model_file: Path) -> Path:
-    """Return where the out-of-fold predictions of a model file lie: `model.out_of_fold.csv` beside it."""
+    """Return the path of a model file's out-of-fold predictions: `model.out_of_fold.csv` for `model.safetensors`."""
     return model_file.with_name(f"{model_file.stem}.out_of_fold.csv")
 
 
 def out_of_fold_bytes(paths: Sequence[str], scores: Sequence[float] | Array, predictions: Array) -> bytes:
-    """Return the content of the file, as CSV; scores and predictions are (n_images,), in the units of the scores."""
+    """Return the content of the CSV file; scores and predictions are (n_images,), in the units of the scores."""
     columns = {"score": [float(score) for score in scores], COLUMN: [float(str(np.float32(p))) for p in predictions]}
     return csv_bytes(ScoreTable(tuple(paths), columns))
 
 
 def fingerprint(content: bytes) -> str:
-    """Return what ties out-of-fold predictions to their model file, for its metadata under FINGERPRINT."""
+    """Return the fingerprint that links out-of-fold predictions to their model file; metadata key FINGERPRINT."""
     return hashlib.sha256(content).hexdigest()
 
 
 def write_out_of_fold(
     model_file: Path, paths: Sequence[str], scores: Sequence[float] | Array, predictions: Array
 ) -> str:
-    """Write the predictions beside the model file; return the fingerprint that its metadata should hold."""
+    """Write the predictions beside the model file; return the fingerprint for its metadata."""
     content = out_of_fold_bytes(paths, scores, predictions)
     write_atomically(out_of_fold_file(model_file), content)
     return fingerprint(content)
 
 
 def read_out_of_fold(model_file: Path) -> dict[str, float]:
-    """Return path -> out-of-fold prediction of a model file; empty where it has none.
+    """Return path -> out-of-fold prediction of a model; empty if it has none.
 
-    A file whose fingerprint is not the one in the model file belongs to another training: it is not used, and a
-    warning says so. Raises UserError for a file that is this model's by name but is damaged.
+    If the fingerprint in the model file does not match, the file belongs to another training: it is not used, and a
+    warning is logged. Raises UserError for a damaged file.
     """
     file = out_of_fold_file(model_file)
     expected = _recorded_fingerprint(model_file)
@@ -68,7 +68,7 @@ def read_out_of_fold(model_file: Path) -> dict[str, float]:
 
 
 def _recorded_fingerprint(model_file: Path) -> str | None:
-    """Return the fingerprint in the model file; None where the file has none or is not a model file."""
+    """Return the fingerprint in the model file; None if there is none, or if the file is not a model file."""
     try:
         with safetensors.safe_open(model_file, framework="numpy") as opened:
             return (opened.metadata() or {}).get(FINGERPRINT)

@@ -1,8 +1,8 @@
-"""Which pictures to compare next: those whose answer tells most about the order.
+"""Choice of the pictures to compare next, so that each comparison gives much information about the order.
 
-`random` draws pictures evenly. `adaptive` takes a picture that was seldom shown, then partners for it whose order is
-least known: close by score and uncertain. A share of the pairs stays random in any case, so that the log holds
-answers that no model chose: an honest test of the scores, and a way out of a wrong start.
+`random` draws pictures uniformly. `adaptive` draws a picture that was seldom shown, and partners that have similar and
+uncertain scores. Some pairs are random even then: they allow an unbiased test of the scores, and they correct a wrong
+start.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ PARTNERS_LOOKED_AT = 1000
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of each picture, all (n_pictures,): score and its standard error in logits, times shown."""
+    """State of the pictures, (n_pictures,) each: scores and standard errors in logits, and numbers of times shown."""
 
     scores: np.ndarray
     sigmas: np.ndarray
@@ -25,9 +25,10 @@ class Standing:
 
 
 def after_choice(standing: Standing, winner: int, losers: Sequence[int]) -> Standing:
-    """The standing right after a choice, until scores are fitted anew: one Newton step on the pictures concerned.
+    """Return the approximate standing after a choice, used until the scores are fitted again.
 
-    Each pair is taken as independent of all others, so it costs nothing, and the next pair need not wait.
+    It takes one Newton step for the pictures involved and ignores their dependence on others, so it is fast enough to
+    draw the next pair immediately.
     """
     scores, variances, shown = standing.scores.copy(), standing.sigmas**2, standing.shown.copy()
     for loser in losers:
@@ -53,8 +54,8 @@ def draw_group(
 ) -> tuple[list[int], str]:
     """Return `number` pictures to show together, in random order, and how they were drawn.
 
-    `avoid` holds groups not to draw again now (the last ones shown or skipped); it is kept to as long as there are
-    other groups. The second value is `adaptive` or `random`.
+    `avoid` contains groups that should not be drawn (the last ones shown or skipped), as long as there are others. The
+    second value is `adaptive` or `random`.
     """
     n_pictures = len(standing.scores)
     number = min(number, n_pictures)
@@ -73,9 +74,10 @@ def draw_group(
 
 
 def pair_gain(standing: Standing, first: int, others: np.ndarray) -> np.ndarray:
-    """How much an answer on `first` against each of `others` tells: expected p (1 - p) times the lead's variance.
+    """Return the expected information from comparing `first` with each of `others`, (n_others,); higher is better.
 
-    The probability is that of the model with the uncertainty of both scores folded in (MacKay's approximation).
+    It is p (1 - p) times the variance of the score difference, where p includes the uncertainty of both scores
+    (MacKay's approximation).
     """
     variance = standing.sigmas[first] ** 2 + standing.sigmas[others] ** 2
     lead = standing.scores[first] - standing.scores[others]
@@ -88,7 +90,7 @@ def _random_group(n_pictures: int, generator: np.random.Generator, number: int) 
 
 
 def _near(standing: Standing, generator: np.random.Generator, number: int) -> list[int]:
-    """One of the pictures least shown, and the partners with the highest gain; chance decides near ties."""
+    """Return one of the pictures shown least, and the partners with the highest gain, up to a random factor."""
     n_pictures = len(standing.scores)
     first = int(np.argmin(standing.shown + generator.uniform(size=n_pictures)))
     others = np.arange(n_pictures)

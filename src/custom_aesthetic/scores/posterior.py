@@ -1,10 +1,10 @@
-"""Draws of the true scores given a judge's answers, the judge's consistency being unknown.
+"""Random draws of the true scores given the comparisons of a judge whose consistency is unknown.
 
-`fit_scores` takes the spread of the true scores in logits, hence the judge's consistency, from its prior. What is said
-of the scores must not rest on that guess: here the prior is tried at several spreads, each counts by how probable it
-makes the answers, and true scores are drawn from the posterior at each. Posterior and probability of the answers come
-from expectation propagation (Minka, 2001; Rasmussen and Williams, Gaussian Processes, ch. 3.6): Laplace's
-approximation makes wide spreads look too improbable where answers are few.
+`fit_scores` takes the spread of the true scores in logits, and thereby the consistency of the judge, from its prior.
+Statements about the scores should not depend on that assumption. Here several spreads of the prior are tried and
+weighted by the probability that they give to the comparisons, and true scores are drawn from the posterior for each.
+Posteriors and probabilities come from expectation propagation (Minka, 2001; Rasmussen and Williams, Gaussian Processes,
+ch. 3.6), because Laplace's approximation underestimates the probability of wide spreads for few comparisons.
 """
 
 from collections.abc import Sequence
@@ -30,36 +30,38 @@ SPREADS = tuple(float(spread) for spread in np.geomspace(0.2, 8, 10))
 """Standard deviations tried, as multiples of the prior's: judges right in 57 % to 97 % of random pairs."""
 
 SPREAD_DEVIATION = 1.5
-"""Before any answer the logarithm of the spread is normal round 0, with this deviation."""
+"""Prior standard deviation of the logarithm of the spread, whose prior mean is 0."""
 
 EVIDENCE_PICTURES = 200
-"""Pictures beyond which the spread is judged on the choices among so many neighbours."""
+"""With more pictures, the spread is estimated from the comparisons among this many neighbours."""
 
 JOINT_PICTURES = 300
-"""Pictures beyond which the errors of two scores are drawn as if they were independent."""
+"""With more pictures, the errors of scores are drawn independently of each other."""
 
 LEAST_WEIGHT = 0.02
+"""Spreads with a smaller probability are left out."""
+
 MOST_ROUNDS = 40
 DAMPING = 0.2
-"""Share of the last round kept in the next."""
+"""Share of the previous values kept in each round of expectation propagation."""
 
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 _LOG_NODE_WEIGHTS = np.log(_NODE_WEIGHTS / _NODE_WEIGHTS.sum())
 
 
 class Posterior(NamedTuple):
-    """A normal distribution that stands for the true scores given the answers under one prior."""
+    """Normal approximation of the true scores' distribution given the comparisons, under one prior."""
 
     mean: np.ndarray
     """(n_pictures,), logits."""
     precision: np.ndarray
     """(n_pictures, n_pictures)"""
     log_evidence: float
-    """Log probability of the answers under the prior."""
+    """Log probability of the comparisons under the prior."""
 
 
 class _Sites(NamedTuple):
-    """The normal factor exp(shift lead - precision lead^2 / 2) that stands for each answer, (n_comparisons,)."""
+    """The factor exp(shift lead - precision lead^2 / 2) that approximates each comparison, (n_comparisons,)."""
 
     precision: np.ndarray
     shift: np.ndarray
@@ -68,26 +70,28 @@ class _Sites(NamedTuple):
 def draw_true_scores(
     winners: np.ndarray, losers: np.ndarray, prior: Prior, *, n_draws: int = 200, seed: int = 0
 ) -> np.ndarray:
-    """Return draws of the true scores, (n_draws, n_pictures), logits.
+    """Return draws of the true scores, (n_draws, n_pictures), in logits.
 
-    Where the prior knows more than nothing (features, earlier scores), one that knows nothing is tried beside it: a
-    guess that the answers contradict must not make the order look sure.
+    If the prior is informative (features, earlier scores), a flat prior is tried too, so that an informative prior that
+    contradicts the comparisons does not make the order look certain.
     """
     priors = _candidates(prior)
     weights = _weights(winners, losers, priors)
     generator = np.random.default_rng(seed)
     counts = np.bincount(generator.choice(len(priors), n_draws, p=weights), minlength=len(priors))
     drawn = [
-        _draw(winners, losers, one, int(count), generator) for one, count in zip(priors, counts, strict=True) if count
+        _draw(winners, losers, candidate, int(count), generator)
+        for candidate, count in zip(priors, counts, strict=True)
+        if count
     ]
     return np.concatenate(drawn)
 
 
 def _candidates(prior: Prior) -> list[Prior]:
-    """The prior at every spread; and a flat one at every spread, unless it is one."""
+    """Return the prior at every spread and, if it is informative, a flat prior at every spread."""
     flat = flat_prior(len(prior.mean))
     known = prior.basis is not None or np.ptp(prior.mean) > 0 or np.ptp(prior.variance) > 0
-    return [_at_spread(one, spread) for one in ([prior, flat] if known else [flat]) for spread in SPREADS]
+    return [_at_spread(base, spread) for base in ([prior, flat] if known else [flat]) for spread in SPREADS]
 
 
 def _at_spread(prior: Prior, spread: float) -> Prior:
@@ -96,7 +100,7 @@ def _at_spread(prior: Prior, spread: float) -> Prior:
 
 
 def _weights(winners: np.ndarray, losers: np.ndarray, priors: Sequence[Prior]) -> np.ndarray:
-    """Each candidate's probability given the answers; those below `LEAST_WEIGHT` are 0."""
+    """Return the probability of each candidate given the comparisons; those below `LEAST_WEIGHT` are set to 0."""
     rows, inside = _neighbours(winners, losers, len(priors[0].mean))
     place = np.zeros(len(priors[0].mean), dtype=int)
     place[rows] = np.arange(len(rows))
@@ -109,9 +113,9 @@ def _weights(winners: np.ndarray, losers: np.ndarray, priors: Sequence[Prior]) -
 
 
 def _neighbours(winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures that were compared with one another, (n_neighbours,), and which choices are among them (mask).
+    """Return connected pictures, (n_neighbours,), and the mask of the comparisons among them, (n_comparisons,).
 
-    Pictures never shown say nothing about the spread, so leaving them out is exact.
+    Pictures without comparisons do not affect the spread, so leaving them out is exact.
     """
     seen = np.unique(np.concatenate([winners, losers]))
     if len(seen) > EVIDENCE_PICTURES:
@@ -127,7 +131,7 @@ def _of_rows(prior: Prior, rows: np.ndarray) -> Prior:
 
 
 def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> Posterior:
-    """Return the true scores' distribution given the answers, by expectation propagation; dense, so for few."""
+    """Return the true scores' distribution given the comparisons, by expectation propagation with dense matrices."""
     base = prior_precision(prior)
     pull = base @ prior.mean
     sites = _at_the_mode(winners, losers, prior)
@@ -154,14 +158,14 @@ def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> Posterio
 
 
 def _at_the_mode(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> _Sites:
-    """Laplace's approximation as the start: from nothing, many answers on a wide prior would not converge."""
+    """Return Laplace's approximation as the start, without which wide priors with many comparisons may diverge."""
     scores = fit_scores(winners, losers, prior)
     lead, weights = scores[winners] - scores[losers], curvature(scores, winners, losers)
     return _Sites(weights, expit(-lead) + weights * lead)
 
 
 def _tilted(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log mass, mean and variance of normal(mean, variance) times the probability of the answer, all (n,)."""
+    """Return log mass, mean and variance, (n,) each, of normal(mean, variance) times the comparison's probability."""
     leads = mean[:, None] + np.sqrt(variance)[:, None] * _NODES
     logs = log_expit(leads) + _LOG_NODE_WEIGHTS
     log_mass = logsumexp(logs, axis=1)
@@ -180,7 +184,7 @@ def _log_evidence(
     cavity_variance: np.ndarray,
     log_mass: np.ndarray,
 ) -> float:
-    """Log probability of the answers: mass of each answer, less that of its site, times that of all sites together."""
+    """Return the log probability of the comparisons: the mass of all factors, corrected for each comparison."""
     cavity_precision = 1 / cavity_variance
     together = cavity_precision + sites.precision
     site_mass = 0.5 * np.log(cavity_precision / together) + 0.5 * (
@@ -199,7 +203,7 @@ def _on_pictures(values: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_
 def _draw(
     winners: np.ndarray, losers: np.ndarray, prior: Prior, n_draws: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Draws from the posterior under one prior, (n_draws, n_pictures)."""
+    """Return draws from the posterior under one prior, (n_draws, n_pictures)."""
     normal = generator.normal(size=(n_draws, len(prior.mean)))
     if len(prior.mean) > JOINT_PICTURES:
         scores = fit_scores(winners, losers, prior)

@@ -1,7 +1,7 @@
-"""What is believed of the scores before the first answer: from features, from earlier scores, from a model.
+"""Priors on the scores before the first comparison, from features, earlier scores or the scores of a model.
 
-Everything is brought to logits, the unit of `bradley_terry`: earlier scores of whatever scale are standardised, and
-spread as wide as scores are believed to be.
+All are in logits, the unit of `bradley_terry`: earlier scores on any scale are standardised and scaled to the assumed
+spread of scores.
 """
 
 import numpy as np
@@ -9,20 +9,20 @@ import numpy as np
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, feature_basis, flat_prior
 
 FEATURE_SHARE = 2 / 3
-"""Share of the scores' variance that the features are given to explain."""
+"""Share of the scores' variance that features are assumed to explain."""
 
 TRUSTED_SHARE = 0.7
-"""Share of the scores' variance that earlier scores, or a model, are believed to explain."""
+"""Share of the scores' variance that earlier scores, or a model, are assumed to explain."""
 
 
 def feature_prior(features: np.ndarray) -> Prior:
-    """A prior under which pictures with similar features, (n_pictures, n_features), have similar scores."""
+    """Return a prior under which pictures with similar features, (n_pictures, n_features), have similar scores."""
     variance = np.full(len(features), PRIOR_VARIANCE * (1 - FEATURE_SHARE))
     return Prior(np.zeros(len(features)), variance, feature_basis(features, PRIOR_VARIANCE * FEATURE_SHARE))
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
-    """The values with mean 0 and standard deviation 1; nan where there is none, and everywhere if all are equal."""
+    """Return values scaled to mean 0 and standard deviation 1; nan stays nan, and equal values all become nan."""
     known = values[np.isfinite(values)]
     if len(known) < 2 or np.ptp(known) == 0:
         return np.full(len(values), np.nan)
@@ -30,11 +30,11 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 
 def starting_prior(guesses: np.ndarray, features: np.ndarray | None = None) -> Prior:
-    """A prior round guessed scores, (n_pictures,), standardised, with nan where there is none.
+    """Return a prior around guessed scores (n_pictures,), standardised, with nan for pictures without a guess.
 
-    A guess leaves `1 - TRUSTED_SHARE` of the variance open, a picture without one all of it. With features, those
-    without a guess get one by ridge regression, and features also carry what the answers teach from one picture to
-    the next.
+    A guess leaves `1 - TRUSTED_SHARE` of the variance open, and a picture without a guess keeps all of it. With
+    features, ridge regression predicts the missing guesses, and comparisons of one picture also inform the scores of
+    similar pictures.
     """
     base = flat_prior(len(guesses)) if features is None else feature_prior(features)
     known = np.isfinite(guesses)
@@ -49,9 +49,10 @@ def starting_prior(guesses: np.ndarray, features: np.ndarray | None = None) -> P
 
 
 def to_units(start: np.ndarray) -> tuple[float, float]:
-    """Scale and shift that bring scores in logits to the units of the scores they started from, nan where none.
+    """Return (scale, shift) that convert scores in logits to the units of the starting scores, which may contain nan.
 
-    They bring a starting score with no answer to itself. (1, 0) where there were no scores: logits are the units.
+    A starting score without comparisons is converted back to itself. Without starting scores the units are logits:
+    (1, 0).
     """
     known = start[np.isfinite(start)]
     if len(known) < 2 or np.ptp(known) == 0:
@@ -60,7 +61,7 @@ def to_units(start: np.ndarray) -> tuple[float, float]:
 
 
 def _ridge(prior: Prior, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Ridge regression of the known values on the prior's basis, for every picture."""
+    """Return predictions for every picture by ridge regression of the known values on the prior's basis."""
     assert prior.basis is not None
     rows = prior.basis[known] / prior.variance[known, None]
     inner = np.eye(prior.basis.shape[1]) + prior.basis[known].T @ rows

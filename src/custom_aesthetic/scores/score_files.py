@@ -1,4 +1,4 @@
-"""Score files, read and written; and the match of their rows with the images on the disk."""
+"""Reading and writing of score files, and the search for the score file of an image directory."""
 
 import json
 import logging
@@ -23,10 +23,10 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Rows of a score file. `paths` are relative to the image directory, with `/`; each column has one value a row.
+    """Rows of a score file. `paths` are relative to the image directory, with `/`; columns have one value per row.
 
-    The columns `score`, `weight`, `comparisons`, `model_score` and `out_of_fold_score` hold floats (nan where a row
-    has none); every other column holds what the file holds.
+    The columns `score`, `weight`, `comparisons`, `model_score` and `out_of_fold_score` contain floats, with nan for
+    missing values; other columns contain the values of the file.
     """
 
     paths: tuple[str, ...]
@@ -40,7 +40,7 @@ class ScoreTable:
         return len(self.paths)
 
     def select(self, paths: Sequence[str]) -> "ScoreTable":
-        """Return the rows of these paths, in their order."""
+        """Return the rows of these paths, in the order of `paths`."""
         row_of = {path: row for row, path in enumerate(self.paths)}
         rows = [row_of[path] for path in paths]
         return ScoreTable(tuple(paths), {name: [values[row] for row in rows] for name, values in self.columns.items()})
@@ -52,7 +52,7 @@ class ScoreTable:
 
 
 def check_directory(directory: Path) -> None:
-    """Raise UserError if an image directory is not there, in words for the path as it was typed."""
+    """Raise UserError if an image directory does not exist or cannot be read."""
     try:
         if directory.is_dir():
             return
@@ -62,26 +62,29 @@ def check_directory(directory: Path) -> None:
             f"image directory {shown} cannot be read: {error.strerror}; check its permissions, or -d"
         ) from None
     raise UserError(
-        f"image directory {printable(str(directory))} is not there or not a directory; "
+        f"image directory {printable(str(directory))} does not exist or is not a directory; "
         f"{_windows_hint(str(directory)) or f'check -d (looked from {Path.cwd()})'}"
     )
 
 
 def _windows_hint(text: str) -> str:
-    """Return what to type for a path in the spelling of Windows where that is not the system; empty if it is none."""
+    """Return what to type instead of a Windows path on another system; empty if it is not a Windows path."""
     if os.name == "nt" or "\\" not in text:
         return ""
     drive = PureWindowsPath(text).drive
     plain = text.replace("\\", "/")
     if len(drive) == 2:
-        return f"that is a path of Windows; under WSL it is /mnt/{drive[0].lower()}{plain[2:]}"
+        return f"that is a Windows path; under WSL it is /mnt/{drive[0].lower()}{plain[2:]}"
     if drive:
-        return f"that is a network folder of Windows: mount {drive} and give the directory that it is mounted at"
+        return f"that is a Windows network folder: mount {drive}, and use the directory where it is mounted"
     return f"on this system directories are separated by /: -d {plain}"
 
 
 def find_score_file(directory: Path, name: str | None) -> Path:
-    """Return the score file: the one named, relative to the directory or absolute, or the first of the usual names."""
+    """Return the score file: `name`, relative to the directory or absolute, or the first of the usual names.
+
+    Raises UserError if it does not exist.
+    """
     check_directory(directory)
     try:
         if name is not None:
@@ -89,7 +92,7 @@ def find_score_file(directory: Path, name: str | None) -> Path:
                 return directory / name
             elsewhere = Path(name).is_file()
             hint = f"{name} is in {Path.cwd()}, but --scores is relative to -d" if elsewhere else "check --scores"
-            raise UserError(f"score file {printable(str(directory / name))} is not there; {hint}")
+            raise UserError(f"score file {printable(str(directory / name))} does not exist; {hint}")
         usual = usual_score_file(directory)
         if usual is not None:
             return usual
@@ -98,22 +101,22 @@ def find_score_file(directory: Path, name: str | None) -> Path:
             f"image directory {directory} cannot be read: {error.strerror}; check its permissions, or -d"
         ) from None
     raise UserError(
-        f"no score file in {directory}: looked for {', '.join(SCORE_FILES)}; name yours with --scores, or score some "
+        f"no score file in {directory}: looked for {', '.join(SCORE_FILES)}; set --scores, or score some "
         f"pictures first: python aesthetic_ab_scorer.py -d {directory}"
     )
 
 
 def usual_score_file(directory: Path) -> Path | None:
-    """Return the first of the usual names that is in the directory; None where none is."""
+    """Return the first file with a usual name in the directory; None if there is none."""
     return next((directory / name for name in SCORE_FILES if (directory / name).is_file()), None)
 
 
 def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTable:
-    """Return the rows of a score file in any of the three forms: the AB scorer's JSON, the older JSON, CSV.
+    """Return the rows of a score file in one of three forms: the AB scorer's JSON, the older JSON, or CSV.
 
-    A CSV file that is understood by other names or separators than the usual ones is said to be, in one line of the
-    log. Raises UserError for a file that cannot be read or lacks a required column, for a score that is no finite
-    number, for an image named twice, and for a path that leaves the directory.
+    For a CSV file with unusual column names or separators, one line in the log says how it is read. Raises UserError
+    for a file that cannot be read or lacks a required column, a score that is not a finite number, duplicate images,
+    and a path outside the image directory.
     """
     try:
         with file.open("rb") as start:
@@ -131,7 +134,7 @@ def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTab
                     log.info("%s: read with %s", file, printable(rows.remark, 400))
                 table = make_table(f"score file {file}", rows.columns)
                 if rows.is_ranked:
-                    return table.with_column("score", [-place for place in table.scores])
+                    return table.with_column("score", [-rank for rank in table.scores])
                 return table
             text = stream.read()
     except (OSError, ValueError) as error:
@@ -143,7 +146,7 @@ def _read_json(file: Path, text: str, required: Sequence[str]) -> dict[str, list
     try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(file, pairs))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"score file {file} is not JSON: {printable(str(error))}; restore it from a copy") from None
+        raise UserError(f"score file {file} is not JSON: {printable(str(error))}; restore it from a backup") from None
     if not isinstance(content, dict):
         raise UserError(f"score file {file} is not a JSON object of image path and score; see README for the forms")
     if isinstance(content.get("ImageRecords"), dict):
@@ -152,12 +155,12 @@ def _read_json(file: Path, text: str, required: Sequence[str]) -> dict[str, list
     columns = _older_columns(file, content)
     missing = [name for name in required if name not in columns]
     if missing:
-        raise UserError(f"score file {file} has no {' or '.join(missing)}, which this form cannot hold; name another")
+        raise UserError(f"score file {file} has no {' or '.join(missing)}; choose a file in another form")
     return columns
 
 
 def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs of a JSON object; UserError where a name stands twice, of which JSON would keep the last."""
+    """Return the pairs of a JSON object as a dict; UserError for a duplicate name."""
     content = dict(pairs)
     if len(content) < len(pairs):
         _refuse_repeats(f"score file {file}", [name for name, _ in pairs])
@@ -167,7 +170,7 @@ def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]
 def _record_row(file: Path, path: str, record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(
-            f"score file {file}: the record of {printable(path)} is not an object with a score; mend or remove it"
+            f"score file {file}: the record of {printable(path)} is not an object with a score; fix or remove it"
         )
     others = {name: value for name, value in record.items() if name != "relative_filepath"}
     return {"relative_path": record.get("relative_filepath", path), **others}
@@ -180,7 +183,7 @@ def _older_columns(file: Path, content: Mapping[str, Any]) -> dict[str, list[Any
     for path, pair in zip(paths, pairs, strict=True):
         if not 1 <= len(pair) <= 2:
             raise UserError(
-                f"score file {file}: {printable(path)} has {len(pair)} values; score, or [score, comparisons] expected"
+                f"score file {file}: {printable(path)} has {len(pair)} values; write a score, or [score, comparisons]"
             )
     columns: dict[str, list[Any]] = {PATH: paths, "score": [pair[0] for pair in pairs]}
     if any(len(pair) > 1 for pair in pairs):
@@ -189,7 +192,7 @@ def _older_columns(file: Path, content: Mapping[str, Any]) -> dict[str, list[Any
 
 
 def _as_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the rows of a JSON file column by column, with an empty text where a row has nothing."""
+    """Return the rows of a JSON file as columns, with an empty text for missing values."""
     for name in required:
         lacking = [str(row[PATH]) for row in rows if name not in row]
         if lacking:
@@ -199,12 +202,12 @@ def _as_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str])
 
 
 def make_table(place: str, columns: Mapping[str, Sequence[Any]]) -> ScoreTable:
-    """Return the table of these columns, one of them `relative_path`; UserError for what `read_scores` refuses.
+    """Return the table with these columns, one of them `relative_path`; raises UserError as `read_scores` does.
 
-    `place` is where the columns come from, for messages: `score file scores.csv`.
+    `place` is the source of the columns, for messages: `score file scores.csv`.
     """
     if not columns.get(PATH):
-        raise UserError(f"{place} names no image; score some pictures first")
+        raise UserError(f"{place} contains no images; score some pictures first")
     paths = check_paths(place, columns[PATH])
     return ScoreTable(
         tuple(paths),
@@ -217,21 +220,21 @@ def make_table(place: str, columns: Mapping[str, Sequence[Any]]) -> ScoreTable:
 
 
 def check_paths(place: str, paths: Sequence[Any]) -> list[str]:
-    """Return the paths with `/`; UserError for one that leaves the image directory, and for one that stands twice."""
+    """Return the paths with `/`; UserError for duplicates and for paths outside the image directory."""
     found = [_relative_path(place, path) for path in paths]
     _refuse_repeats(place, found)
     return found
 
 
 _PLAIN = re.compile(r"(?:[^/\\:\0.][^/\\:\0]*/)*[^/\\:\0.][^/\\:\0]*")
-"""A relative path with nothing in it that would have to be looked at twice."""
+"""A relative path that certainly needs no further checks."""
 
 
 def _relative_path(place: str, text: Any) -> str:
     if isinstance(text, str) and _PLAIN.fullmatch(text) and may_name_a_file(text):
         return text
     if not isinstance(text, str):
-        raise UserError(f"{place}: a {type(text).__name__} stands where the path of an image belongs; mend it")
+        raise UserError(f"{place}: found a {type(text).__name__} instead of the path of an image; fix it")
     windows = PureWindowsPath(text)
     path = PurePosixPath(text.replace("\\", "/"))
     is_elsewhere = path.is_absolute() or (windows.drive and (windows.root or os.name == "nt"))
@@ -247,11 +250,11 @@ def _refuse_repeats(place: str, paths: list[str]) -> None:
         return
     seen: set[str] = set()
     repeated = list(dict.fromkeys(path for path in paths if path in seen or seen.add(path)))  # type: ignore[func-returns-value]
-    raise UserError(f"{place} names twice: {name_some(repeated)}; keep one of each")
+    raise UserError(f"{place} has duplicates: {name_some(repeated)}; keep one of each")
 
 
 def _numbers(place: str, name: str, paths: Sequence[str], values: Sequence[Any]) -> list[float]:
-    """Return a numeric column; only `score` must be there for every row, the others may be empty."""
+    """Return a numeric column. Every row needs a `score`; other values may be empty."""
     numbers = [_number(value) for value in values]
     bad = [
         f"{path} ({printable(repr(value), 60)})"
@@ -259,12 +262,12 @@ def _numbers(place: str, name: str, paths: Sequence[str], values: Sequence[Any])
         if not math.isfinite(number) and not (name != "score" and value in ("", None))
     ]
     if bad:
-        raise UserError(f"{place}: {name} is not a finite number for {name_some(bad)}; mend or remove the rows")
+        raise UserError(f"{place}: {name} is not a finite number for {name_some(bad)}; fix or remove the rows")
     return [_whole(number) for number in numbers] if name == "comparisons" else numbers
 
 
 def _whole(number: float) -> float:
-    """Return a count as an int, as it was written; others as they are."""
+    """Return a whole number as int, other numbers unchanged."""
     return int(number) if number.is_integer() else number
 
 
@@ -278,23 +281,23 @@ def _number(value: Any) -> float:
 
 
 def name_some(items: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Return the first few items, on one line, and how many more there are."""
+    """Return the first items in one line, followed by the number of remaining ones."""
     rest = len(items) - most
     return ", ".join(map(printable, items[:most])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def write_csv(file: Path, table: ScoreTable) -> None:
-    """Write `relative_path` and every column as CSV, as `csv_bytes` gives them."""
+    """Write `relative_path` and every column as CSV, as `csv_bytes` returns them."""
     write_atomically(file, csv_bytes(table))
 
 
 def csv_bytes(table: ScoreTable) -> bytes:
-    """Return `relative_path` and every column as CSV, which `read_scores` reads back."""
+    """Return `relative_path` and every column as CSV, which `read_scores` can read."""
     return csv_table([PATH, *table.columns], zip(table.paths, *table.columns.values(), strict=True))
 
 
 def write_json(file: Path, table: ScoreTable) -> None:
-    """Write the table in the AB scorer's JSON form, which `read_scores` reads back."""
+    """Write the table in the AB scorer's JSON form, which `read_scores` can read."""
     records = {}
     for row, path in enumerate(table.paths):
         cells = {name: values[row] for name, values in table.columns.items()}

@@ -1,4 +1,4 @@
-"""Which images train, which evaluate and which test: a seeded choice by path, kept in a split file."""
+"""The split of images into train, eval and test: a seeded choice by path, saved in a split file."""
 
 import json
 import logging
@@ -25,13 +25,14 @@ def assign_splits(
     fraction_for_test: float = 0.0,
     groups: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return path -> `train`, `eval` or `test` for every path; nothing that `existing` assigns moves.
+    """Return path -> `train`, `eval` or `test` for every path; assignments in `existing` do not change.
 
-    The others are ranked by a hash of seed and path, which no order of listing can change; the first of them go to
-    `eval`, as many as bring it to its share of all, the last of them to `test` in the same way. At least one image is
-    left in each set that has a share, where there are as many. `groups` (path -> what its group is called, such as a
-    member's path; other paths stand alone) keeps each group in one set: the new ones of a group that is already
-    assigned go where most of it is, and other groups are ranked and moved whole, so that shares are met only about.
+    New images are ordered by a hash of seed and path, so the order of `paths` does not matter. The first of them go to
+    `eval` until it has its fraction of all images, and the last of them to `test` in the same way. Each set with a
+    positive fraction gets at least one image, if there are enough.
+
+    `groups` (path -> name of its group; other paths are groups of one) keeps each group in one set. New images join the
+    set with most of their group. Groups without assigned images move as a whole, so fractions are met approximately.
     """
     known = {path: existing[path] for path in paths if path in existing}
     n_eval, n_test = _wanted(len(paths), fraction_for_eval, fraction_for_test)
@@ -54,7 +55,7 @@ def assign_splits(
 
 
 def _wanted(n_images: int, fraction_for_eval: float, fraction_for_test: float) -> tuple[int, int]:
-    """Return how many images belong in eval and in test, leaving one to train where both shares are below all."""
+    """Return the numbers of images for eval and test, with at least one left for train if fractions allow."""
     n_eval, n_test = round(fraction_for_eval * n_images), round(fraction_for_test * n_images)
     n_sets = 1 + (fraction_for_eval > 0) + (fraction_for_test > 0)
     if n_images >= n_sets and fraction_for_eval + fraction_for_test < 1:
@@ -66,7 +67,7 @@ def _wanted(n_images: int, fraction_for_eval: float, fraction_for_test: float) -
 
 
 def _take(ordered: Sequence[Sequence[str]], n_wanted: int, most: int) -> int:
-    """Return how many of the first groups, at most `most`, bring the number of images nearest to the one wanted."""
+    """Return how many of the first groups, at most `most`, have together closest to `n_wanted` images."""
     n_taken, n_images = 0, 0
     while n_taken < most and n_images + len(ordered[n_taken]) / 2 <= n_wanted and n_images < n_wanted:
         n_images += len(ordered[n_taken])
@@ -79,7 +80,7 @@ def _count(splits: Mapping[str, str], name: str) -> int:
 
 
 def cut_groups(splits: Mapping[str, str], groups: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """Return the groups that lie in more than one set, each as its sorted paths: they make every figure too good."""
+    """Return the groups with images in more than one set, each as sorted paths."""
     members: dict[str, list[str]] = {}
     for path in sorted(splits):
         if path in groups:
@@ -88,33 +89,36 @@ def cut_groups(splits: Mapping[str, str], groups: Mapping[str, str]) -> list[tup
 
 
 def warn_of_cut_groups(splits: Mapping[str, str], groups: Mapping[str, str]) -> None:
-    """Log a warning if near-duplicates lie in more than one set, with the first few."""
+    """Log a warning, with examples, if near-duplicates are in different sets, which makes figures too good."""
     cut = cut_groups(splits, groups)
     if cut:
         log.warning(
-            "%d groups of near-duplicate images lie in more than one set, so that eval and test figures are too good "
-            "(%s); a new split keeps them together: --ignore_existing_split",
+            "%d groups of near-duplicate images are divided between sets, so that eval and test figures are too good "
+            "(%s); make a new split, which keeps them together, with --ignore_existing_split",
             len(cut),
             "; ".join(" = ".join(paths[:3]) for paths in cut[:3]),
         )
 
 
 def read_split_file(file: Path) -> dict[str, str]:
-    """Return path -> split from a split file, `{"sub/a.png": "train", ...}` or `{"train": ["sub/a.png", ...], ...}`."""
+    """Return path -> split from a file `{"sub/a.png": "train", ...}` or `{"train": ["sub/a.png", ...], ...}`.
+
+    Raises UserError for a file that cannot be read or has other content.
+    """
     try:
         data = file.read_bytes()
         content = json.loads(data.decode(encoding_of(data), "surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"split file {file} cannot be read: {error}; mend it, or make a new one with --ignore_existing_split"
+            f"split file {file} cannot be read: {error}; fix it, or make a new split with --ignore_existing_split"
         ) from None
     if not isinstance(content, dict):
-        raise UserError(f"split file {file} is not a JSON object of path and split; mend or delete it")
+        raise UserError(f"split file {file} is not a JSON object of path and split; fix or delete it")
     return {path.replace("\\", "/"): name for path, name in _assigned(file, content)}
 
 
 def _assigned(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield path and split, each checked, from either form of a split file."""
+    """Yield checked pairs of path and split from either form of a split file."""
     is_listed = bool(content) and all(isinstance(value, list) for value in content.values())
     pairs = ((path, name) for name, paths in content.items() for path in paths) if is_listed else content.items()
     for path, name in pairs:
@@ -122,16 +126,16 @@ def _assigned(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, str
             raise UserError(f"split file {file}: {_short(path)} in {name} is not the path of an image; remove it")
         if name not in NAMES:
             raise UserError(
-                f"split file {file}: {printable(path)} is in split {_short(name)}; the splits are {', '.join(NAMES)}"
+                f"split file {file}: {printable(path)} is in split {_short(name)}; choose from {', '.join(NAMES)}"
             )
         yield path, name
 
 
 def _short(value: Any) -> str:
-    """Return what stands in a file, cut where it is long; nested lists may be too deep to show whole."""
+    """Return a value from a file as short text; for lists and objects only the type."""
     return f"a {type(value).__name__}" if isinstance(value, dict | list) else printable(repr(value), 60)
 
 
 def write_split_file(file: Path, splits: Mapping[str, str]) -> None:
-    """Write path -> split as JSON, one image a line, aside and then renamed."""
+    """Write path -> split atomically as JSON, with one image per line."""
     write_atomically(file, json_bytes(json.dumps(splits, indent=1, ensure_ascii=False)))
