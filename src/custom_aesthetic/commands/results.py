@@ -1,4 +1,4 @@
-"""What a training says and writes at its end: the verdict, the figures behind it, the savefile and the report."""
+"""The results of a training: print the verdict and the figures behind it, write the savefile and the report."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ RICHER_VIEWS = "centre,whole,mirror,mirror_whole"
 def show_results(
     arguments: TrainingArguments, found: Found, scored: ScoredImages, features: FeatureTable, folds: Sequence[Fold]
 ) -> None:
-    """Print the results of a search, and write the files that are asked for."""
+    """Print the results of a search, and write the files that the arguments ask for."""
     model_file = scored.directory / arguments.output.model
     model = load_model(model_file)
     by_folds = read_out_of_fold(model_file) if model.folded else {}
@@ -63,18 +63,18 @@ def judge_model(
 
 
 def choices_in(directory: Path) -> list[Comparison]:
-    """Return the choices of the A/B scorer's log beside the pictures; none where there is no such log."""
+    """Return the choices in the A/B scorer's log beside the pictures; none if there is no readable log."""
     file = directory / LOG_NAME
     with contextlib.suppress(UserError):
         return ComparisonLog(file).choices()
-    log.warning("%s is not a log of comparisons, and is not looked at", file)
+    log.warning("%s is not a log of comparisons, so it is not used", file)
     return []
 
 
 def print_results(arguments: TrainingArguments, found: Found, judged: Judged, *, flattery: float = 0.0) -> None:
     """Print the verdict first, then the figures behind it, last the best trial.
 
-    `flattery` is what the model file says that choosing adds to AB, so that the analysis gives the same verdict.
+    `flattery` is how much the choice of trials adds to AB, read from the model file, as in the analysis.
     """
     findings = find_out(judged, flattery=flattery)
     log.info("\n%s\n", verdict(findings, richer=how_to_enrich(arguments.features)))
@@ -113,7 +113,7 @@ def how_to_enrich(features: FeatureSettings) -> str:
 def write_files(
     output: OutputSettings, study: StudySettings, scored: ScoredImages, features: FeatureTable, judged: Judged
 ) -> None:
-    """Write the savefile and the report, where they are asked for."""
+    """Write the savefile and the report, if the arguments ask for them."""
     if output.savefile is not None:
         write_savefile(scored.directory / output.savefile, judged)
     if output.report is not None:
