@@ -10,7 +10,7 @@ OLDEST_PY := $(OLDEST)/bin/python
 # will do: `make demo TORCH=torch` installs the newest.
 TORCH ?= torch==2.13.*
 
-.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer bench-service clean
+.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer bench-service bench-tables clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -60,6 +60,9 @@ bench-scorer: $(VENV)/installed-dev
 
 bench-service: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_service
+
+bench-tables: $(VENV)/installed-dev
+	$(PY) benchmarks/bench_tables.py
 
 $(VENV)/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

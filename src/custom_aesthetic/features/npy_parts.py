@@ -27,7 +27,9 @@ MOST_HEADER_BYTES = 10_000
 """numpy's own limit; the header of a plain array takes about a hundred."""
 
 LONGEST_PATH = 4096
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
+"""Features held at once while they are read: reading parquet takes about ten times that."""
+
 PATHS, FEATURES = ("paths", "relative_path"), ("features", "embedding")
 """The names of the arrays in a file; the first of them that is there is taken."""
 

@@ -161,9 +161,12 @@ def _named(file: Path, schema: "pa.Schema", names: Sequence[str]) -> str:
 
 @contextmanager
 def _opened(file: Path) -> "Iterator[pq.ParquetFile]":
-    """Yield the file; what a damaged one raises becomes one line."""
+    """Yield the file; what a damaged one raises becomes one line.
+
+    `pre_buffer`, pyarrow's default, would hold the whole file in memory beside the array that it goes to.
+    """
     try:
-        with pq.ParquetFile(file, buffer_size=BUFFER_BYTES) as opened:
+        with pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as opened:
             yield opened
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
