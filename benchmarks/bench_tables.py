@@ -33,7 +33,7 @@ from custom_aesthetic.heads.prediction import predict_table
 from custom_aesthetic.heads.predictor import Predictor
 
 TYPES: dict[str, type[np.floating]] = {"half": np.float16, "single": np.float32}
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE, N_DIFFERENT = 10_000, 500
 N_FILES = 4
 """Of clip-retrieval."""
 
@@ -95,7 +95,7 @@ def read(arguments: argparse.Namespace, seconds: dict[str, float]) -> None:
     seconds["features"] = time.perf_counter() - started
     assert values.shape == (arguments.n_rows, arguments.n_features)
     row = len(paths) // 2
-    assert np.array_equal(values[row].numpy(), noise(arguments)[table.row_of[paths[row]] % ROWS_AT_ONCE])
+    assert np.array_equal(values[row].numpy(), noise(arguments)[table.row_of[paths[row]] % N_DIFFERENT])
 
 
 def score(arguments: argparse.Namespace, seconds: dict[str, float]) -> None:
@@ -135,13 +135,13 @@ def place_of(arguments: argparse.Namespace) -> Path:
 
 
 def noise(arguments: argparse.Namespace) -> NDArray[np.floating]:
-    """Return the first rows of the table, which repeat: (ROWS_AT_ONCE, n_features)."""
-    values = np.random.default_rng(0).standard_normal((ROWS_AT_ONCE, arguments.n_features), np.float32)
+    """Return the first rows of the table, which repeat: (N_DIFFERENT, n_features)."""
+    values = np.random.default_rng(0).standard_normal((N_DIFFERENT, arguments.n_features), np.float32)
     return values.astype(TYPES[arguments.precision])
 
 
 def blocks_of(arguments: argparse.Namespace) -> Iterator[tuple[list[str], NDArray[np.floating]]]:
-    values = noise(arguments)
+    values = np.tile(noise(arguments), (ROWS_AT_ONCE // N_DIFFERENT, 1))
     for start in range(0, arguments.n_rows, ROWS_AT_ONCE):
         n = min(ROWS_AT_ONCE, arguments.n_rows - start)
         yield [f"{start // 1000:05d}/picture_{row:08d}.jpg" for row in range(start, start + n)], values[:n]
