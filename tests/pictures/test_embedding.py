@@ -18,7 +18,7 @@ from custom_aesthetic.pictures.xmp import embedded_packet, rating_in, read_stars
 from tests.mutations import mutations
 from tests.pictures.test_xmp import ATTRIBUTE
 
-pytest.importorskip("exiv2")
+exiv2 = pytest.importorskip("exiv2")
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -103,6 +103,14 @@ def rate(file: Path, stars: int, undo_file: UndoFile | None = None) -> bool:
     return write_rating(rating, undo_file)
 
 
+def rating_by_exiv2(file: Path) -> str:
+    """The rating as the XMP toolkit of Adobe reads it, which exiv2 contains."""
+    content = file.read_bytes()
+    image = exiv2.ImageFactory.open(content)
+    image.readMetadata()
+    return image.xmpData()["Xmp.xmp.Rating"].toString()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_rating_is_inside_and_nothing_else_changes_until_it_is_taken_back(tmp_path, kind):
     file, undo_file = picture(tmp_path, kind), UndoFile(tmp_path / "undo.jsonl")
@@ -112,6 +120,7 @@ def test_the_rating_is_inside_and_nothing_else_changes_until_it_is_taken_back(tm
     for stars in (4, 2):
         assert rate(file, stars, undo_file)
         assert read_stars(file) == stars
+        assert rating_by_exiv2(file) == str(stars)
     assert file.stat().st_mtime > 1e9
     assert difference_between(before, file.read_bytes()) is None
     with Image.open(file) as image:

@@ -10,7 +10,7 @@ _NO_SIDECAR = (".dng",)
 
 
 def is_raw_name(name: str) -> bool:
-    """Return whether a file with this name is a raw file, or HEIC, whose metadata Lightroom keeps in `photo.xmp`."""
+    """Return whether Lightroom keeps the metadata of such a file in `photo.xmp`: a raw file; HEIC is taken for one."""
     return name.lower().endswith(RAW_SUFFIXES) and not name.lower().endswith(_NO_SIDECAR)
 
 

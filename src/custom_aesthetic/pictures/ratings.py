@@ -66,14 +66,17 @@ def plan_ratings(
     """Return what to write, for relative paths with their stars, 1 ... 5; `program` is one of XMP_PROGRAMS or None."""
     plan, companions = RatingPlan(), Companions(directory)
     for path, n_stars in stars.items():
-        sidecars = _sidecars_to_write(directory, path, companions.of(path), stars.keys(), program)
-        inside = directory / path if embed and path.lower().endswith(EMBEDDABLE_SUFFIXES) else None
+        picture, sharing = directory / path, companions.of(path)
+        inside = picture if embed and path.lower().endswith(EMBEDDABLE_SUFFIXES) else None
+        has_shorter = _describes(path, sharing, stars.keys())
+        for_raw = has_shorter and any(map(is_raw_name, sharing))
         try:
-            if any(map(is_rated_by_user, packets_of(directory / path))):
+            if any(map(is_rated_by_user, packets_of(picture))):
                 plan.rated_by_user.append(path)
-            elif not sidecars and inside is None:
+            elif program == LIGHTROOM and inside is None and not for_raw:
                 plan.out_of_reach.append(path)
             else:
+                sidecars = _sidecars_to_write(picture, program, has_shorter=has_shorter, for_raw=for_raw)
                 plan.ratings.append(Rating(path, n_stars, sidecars, inside))
         except UserError as error:
             plan.failures.append(str(error))
@@ -125,19 +128,16 @@ def _write_sidecar(sidecar: Path, before: bytes | None, packet: bytes, undo_file
     write_atomically(sidecar, packet)
 
 
-def _sidecars_to_write(
-    directory: Path, path: str, sharing: Iterable[str], rated: Iterable[str], program: str | None
-) -> tuple[Path, ...]:
-    """Return the sidecars that get the stars of a picture; none if the program reads none."""
-    longer, shorter = sidecar_of(directory / path), lightroom_sidecar_of(directory / path)
-    may_write_shorter = _describes(path, sharing, rated)
-    existing = [longer] * is_file(longer) + [shorter] * (may_write_shorter and is_file(shorter))
+def _sidecars_to_write(picture: Path, program: str | None, *, has_shorter: bool, for_raw: bool) -> tuple[Path, ...]:
+    """Return the sidecars that get the stars of a picture: those that exist, and those that the program reads.
+
+    `has_shorter` says whether `photo.xmp` is the picture's, and `for_raw` whether it is a raw file's too.
+    """
+    longer, shorter = sidecar_of(picture), lightroom_sidecar_of(picture)
+    existing = [longer] * is_file(longer) + [shorter] * (has_shorter and is_file(shorter))
     if program == LIGHTROOM:
-        reads_it = may_write_shorter and any(map(is_raw_name, sharing))
-        return tuple(dict.fromkeys([*existing, shorter])) if reads_it else ()
-    if program == DIGIKAM:
-        return tuple(dict.fromkeys([longer, *existing]))
-    return tuple(existing or [longer])
+        return tuple(dict.fromkeys([*existing, *([shorter] * for_raw)]))
+    return tuple(dict.fromkeys([*existing, *([longer] * (program == DIGIKAM or not existing))]))
 
 
 def _describes(path: str, sharing: Iterable[str], rated: Iterable[str]) -> bool:
