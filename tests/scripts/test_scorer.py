@@ -409,7 +409,7 @@ def test_captions_get_tags_by_tenths_and_are_taken_back_by_the_command_that_is_n
     (colour_pictures / "warm" / "21.txt").write_bytes(b"r\xe9d")
     code, out, _ = score("--captions")
     assert code == 0
-    assert "1 captions left as they are" in out
+    assert "1 not changed because they are no captions" in out
     assert "21.txt (not UTF-8)" in out
     assert (colour_pictures / "warm" / "23.txt").read_bytes() == b"\xef\xbb\xbfred, score_9\r\n"
     assert (colour_pictures / "cold" / "00.txt").read_bytes() == b"blue"
@@ -423,7 +423,7 @@ def test_captions_get_tags_by_tenths_and_are_taken_back_by_the_command_that_is_n
         "score_4_up\n",
     ]
     undoing = re.search(r"--undo=\S+", out)[0]
-    assert "0 captions changed, of 20" in score("--captions", "--worst=20")[1]
+    assert "captions changed for 0 of 20 pictures" in score("--captions", "--worst=20")[1]
     assert score(undoing, with_model=False)[0] == 0
     assert captions(colour_pictures) == {0: "score_9, blue", 23: "\ufeffred, score_4_up\n"}
 
@@ -440,5 +440,5 @@ def test_pictures_that_share_a_caption_are_named(score, colour_pictures):
     shutil.copy(colour_pictures / "cold" / "00.png", colour_pictures / "warm" / "23.jpg")
     code, out, _ = score("--captions", "--top=1")
     assert code == 0
-    assert "1 pictures without a tag because they share a caption with a picture of another tag: warm/23.png" in out
+    assert "1 not tagged because pictures of other tags have the same caption: warm/23.png" in out
     assert captions(colour_pictures) == {}

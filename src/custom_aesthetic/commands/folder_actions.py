@@ -13,14 +13,13 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.text import printable
+from custom_aesthetic.integrations.caption_job import tag_captions
 from custom_aesthetic.integrations.immich_job import make_client, rate_in_immich
 from custom_aesthetic.pictures import transfers
-from custom_aesthetic.pictures.captions import NotACaption, plan_captions, tagged, write_tag
 from custom_aesthetic.pictures.embedding import need_exiv2
 from custom_aesthetic.pictures.rating_undo import (
     UndoFile,
     is_rating_undo,
-    undo_file_of_captions,
     undo_file_of_ratings,
     undo_ratings,
 )
@@ -232,38 +231,7 @@ def report_ratings(plan: RatingPlan) -> None:
 def caption(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
     """Put tags, by tenths of all scores, into the caption files of the selected pictures."""
     tags = dict(zip(scored.paths, score_tags(scored.scores), strict=True))
-    plan = plan_captions(scored.directory, tags, [scored.paths[row] for row in rows])
-    undo_file = UndoFile(undo_file_of_captions(scored.directory, datetime.now()))
-    left_alone, failures = [], []
-    for file, tag in plan.tags.items():
-        try:
-            if dry_run:
-                preview_caption(file, tag)
-            else:
-                write_tag(file, tag, undo_file)
-        except NotACaption as error:
-            left_alone.append(str(error))
-        except UserError as error:
-            failures.append(str(error))
-    if not dry_run:
-        undoing = f"; --undo={undo_file.file} restores them" if undo_file.n_changes else ""
-        log.info("%d captions changed, of %d%s", undo_file.n_changes, len(plan.tags), undoing)
-    if plan.shared:
-        log.warning(
-            "%d pictures without a tag because they share a caption with a picture of another tag: %s",
-            len(plan.shared),
-            name_some(plan.shared),
-        )
-    if left_alone:
-        log.warning("%d captions left as they are: %s", len(left_alone), name_some(left_alone))
-    if failures:
-        raise UserError(name_some(failures, 3))
-
-
-def preview_caption(file: Path, tag: str | None) -> None:
-    """Log what `write_tag` would do, if anything."""
-    if tagged(file, tag) is not None:
-        log.info("would write %s to %s", tag or "no tag", printable(str(file), LONGEST_NAME))
+    tag_captions(scored.directory, tags, [scored.paths[row] for row in rows], dry_run=dry_run)
 
 
 def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSettings) -> None:
