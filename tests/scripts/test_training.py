@@ -314,14 +314,14 @@ def test_training_report_and_analysis_give_the_same_corrected_verdict(
     words = re.compile(r"\d+ times in 100 \(95 % interval \d+ to \d+")
     verdict = words.findall(caplog.text)
     assert len(verdict) == 1
-    assert "adds about 10.0 % to AB" in caplog.text
+    assert "raises AB by about 10.0 %" in caplog.text
     assert "images: 24 in 3 folds" in caplog.text
     page = re.sub(r"</?strong>", "", Path("report.html").read_text(encoding="utf-8"))
     assert words.findall(page) == verdict
     caplog.clear()
     aesthetic_data_analysis.run(["-d=pictures", "-m=model.safetensors"])
     assert words.findall(caplog.text) == verdict
-    assert "adds about 10.0 % to AB" in caplog.text
+    assert "raises AB by about 10.0 %" in caplog.text
 
 
 def test_a_model_file_records_how_much_the_choice_of_trials_flatters_it(scored_pictures: Path) -> None:
