@@ -126,11 +126,11 @@ def test_refresh_reads_rows_appended_by_another_process(tmp_path):
 
 def test_merging_keeps_each_row_once_and_applies_undos_from_both_logs(tmp_path):
     left, right = ComparisonLog(tmp_path / "left.csv"), ComparisonLog(tmp_path / "right.csv")
-    shared, own, undone = a_choice(time="1"), a_choice("c.png", time="2"), a_choice("d.png", time="3")
+    shared, added, undone = a_choice(time="1"), a_choice("c.png", time="2"), a_choice("d.png", time="3")
     left.append([*shared, *undone])
-    right.append([*shared, *own, *undo_rows(undone)])
+    right.append([*shared, *added, *undo_rows(undone)])
     assert merge_log(left, right.file) == 2
-    assert left.choices() == [*shared, *own]
+    assert left.choices() == [*shared, *added]
     assert merge_log(left, right.file) == 0
     one_below_the_other = tmp_path / "both.csv"
     one_below_the_other.write_bytes(right.file.read_bytes() + left.file.read_bytes())

@@ -130,7 +130,7 @@ def public_bytes(model: Model) -> bytes:
         metadata["feature_extractor_model"] = EXTRACTOR_SEPARATOR.join(names)
     if isinstance(model.predictor, OlderWeightedPredictor):
         mixing = {"weight.0.weight": model.predictor.weights[None], "weight.0.bias": model.predictor.bias[None]}
-        tensors = {**_tensors(model.predictor.stack), **{name: own.detach().cpu() for name, own in mixing.items()}}
+        tensors = {**_tensors(model.predictor.stack), **{name: value.detach().cpu() for name, value in mixing.items()}}
         return _in_order(safetensors.torch.save(tensors, metadata))
     assert isinstance(model.predictor, Predictor)
     return model_bytes(model.predictor, metadata)

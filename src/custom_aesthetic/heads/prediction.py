@@ -147,7 +147,7 @@ def predict_features(model: Model, values: Tensor) -> Prediction:
 
 
 def predict_table(model: Model, table: PrecomputedTable) -> Prediction:
-    """Return what the model says of every row of a table, whose features are in memory a block at a time."""
+    """Return the model's predictions for every row of a table, whose features are loaded in blocks."""
     check_width(model, table.name, table.n_features)
     parts = [
         predict_features(model, torch.from_numpy(np.require(values, requirements="W")))  # as torch wants it

@@ -181,7 +181,7 @@ def _fisher_interval(value: float, spread: float, level: float) -> Interval:
 def how_often(scores: Array, model_scores: Array, *, flattery: float = 0.0) -> str:
     """Return a sentence on how often the model orders two pictures as the user does; both arrays are (n_images,).
 
-    The pictures must be ones that the model has not learnt from, or `model_scores` must be out of fold. `flattery`
+    The model must not have learnt from the pictures, unless `model_scores` are out of fold. `flattery`
     (0...1), by which choosing the best trials raises the share of right pairs, is subtracted.
     """
     if len(scores) == 0:

@@ -5,7 +5,7 @@ the choice), `undoes` (in a row that undoes a choice: the time of that choice) a
 `adaptive`, `random`, or `undo`). A choice among N pictures is N - 1 rows with the same time. The order of rows does
 not matter, so logs can be merged by `merge_log` or by concatenation.
 
-A name that is not UTF-8 keeps its bytes. A name with a character that cannot be printed, such as a newline, stands as
+A name that is not UTF-8 keeps its bytes. A name with an unprintable character, such as a newline, is stored as
 JSON (`"line\\nbreak.png"`), because a row is one line.
 """
 

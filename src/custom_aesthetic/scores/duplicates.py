@@ -1,14 +1,14 @@
 """Near-duplicates, found by features: bursts, crops, variations of one seed. A split that divides them biases figures.
 
-Likeness is the cosine of standardised features. Among 240 photographs with the packaged extractor the most alike
-pair of different pictures reaches 0.82 (two close-ups of grass), while 99 % of 280 mild variations (crops up to 9 %
-a side, brightness, contrast, mirrored, JPEG at quality 40) are above 0.85 of their original; so are 70 % of crops by
-18 % a side, but only 10 % of pictures at half their size.
+Likeness is the cosine of standardised features. Among 240 photographs with the packaged extractor, the most similar
+pair of different pictures reaches 0.82 (two close-ups of grass). Of 280 mild variations (crops by up to 9 % on each
+side, brightness, contrast, mirroring, JPEG at quality 40), 99 % have a likeness above 0.85 to their original; so have
+70 % of crops by 18 % on each side, but only 10 % of pictures scaled to half their size.
 
-Pictures that a camera took within seconds of each other (`shot_together`) need less likeness: their subject is the same
-unless the photographer turned round. Measured on the same photographs, as pairs of crops: at 0.5, 97 % of shots moved
-by 15 % of the frame, 97 % of zooms by 1.5, and all smaller moves, tilts and exposures within 1 EV are alike, and so are
-0.1 % of pairs of different pictures. At 0.7 these are 67 %, 67 %, 96 % and 0.01 %.
+Pictures that a camera took within seconds of each other (`shot_together`) need less likeness, because they usually have
+the same subject. Measured on pairs of crops of the same photographs: a threshold of 0.5 finds 97 % of shots moved by
+15 % of the frame, 97 % of zooms by 1.5, and all smaller moves, tilts and exposures within 1 EV, and also 0.1 % of pairs
+of different pictures. A threshold of 0.7 finds 67 %, 67 %, 96 % and 0.01 %.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ BURST_THRESHOLD = 0.5
 
 FEWEST_IMAGES = 8
 ALL_PAIRS_UP_TO = 60_000
-"""Images up to which every pair is looked at. Beyond, each is compared with those that are near it in path order."""
+"""Up to this many images, all pairs are compared. With more, each image is compared with its NEIGHBOURS."""
 
 NEIGHBOURS = 1000
-"""How many images that follow in path order each image is compared with, beyond ALL_PAIRS_UP_TO."""
+"""With more than ALL_PAIRS_UP_TO images, each is compared with this many that follow it in path order."""
 
 N_AXES = 64
 N_ITERATIONS = 2
@@ -47,13 +47,15 @@ BLOCK = 2048
 def group_duplicates(
     paths: Sequence[str], features: Array, *, threshold: float = THRESHOLD, shot_together: Pairs | None = None
 ) -> dict[str, str]:
-    """Return path -> the first path of its group, for the images that have a near-duplicate; others are not named.
+    """Return path -> first path of its group, for all images with a near-duplicate; other images are left out.
 
-    `features` are (n_images, n_features). Two images belong together if their likeness, in -1...1, is at least the
+    `features` are (n_images, n_features). Two images are in one group if their likeness, in -1...1, is at least the
     threshold, or if a chain of such pairs links them; for the pairs of rows `shot_together`, (n_pairs, 2), the
-    BURST_THRESHOLD is enough. Fewer than FEWEST_IMAGES images give no scale to compare by: there only identical
-    features count. Memory is by images x N_AXES, time by their square up to ALL_PAIRS_UP_TO images; beyond that only
-    duplicates within NEIGHBOURS images of each other in path order are found, and identical features anywhere.
+    threshold is BURST_THRESHOLD. With fewer than FEWEST_IMAGES images, features cannot be standardised, so only
+    identical features count.
+
+    Takes memory proportional to n_images x N_AXES, and time proportional to n_images squared up to ALL_PAIRS_UP_TO
+    images. With more, only duplicates within NEIGHBOURS images in path order, and identical features, are found.
     """
     order = np.argsort(np.array(paths, dtype=object), kind="stable")
     first = _identical(features, order)
@@ -87,7 +89,7 @@ class _Likeness:
     """The likeness of images by their standardised features."""
 
     def __init__(self, features: Array, rows: Pairs) -> None:
-        """`rows` are the images that give the scale; of many, a sample."""
+        """Standardise by the images in `rows`, or by a sample of them if there are many."""
         self._features = features
         sampled = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLED_ROWS])
         self.sample = np.asarray(features[sampled], dtype=np.float64)
@@ -96,11 +98,11 @@ class _Likeness:
         self.sample = self._to_units(self.sample)
 
     def units(self, rows: Pairs) -> Array:
-        """Return unit vectors, (n_rows, n_features), whose products are the likeness."""
+        """Return unit vectors, (n_rows, n_features), whose dot products are the likenesses."""
         return self._to_units(np.asarray(self._features[rows], dtype=np.float64)).astype(np.float32)
 
     def at_least(self, threshold: float, pairs: Pairs) -> Pairs:
-        """Return those pairs of rows whose likeness is at least the threshold."""
+        """Return the pairs of rows whose likeness is at least the threshold."""
         parts = np.split(pairs, range(BLOCK, len(pairs), BLOCK))
         products = [np.einsum("pf,pf->p", self.units(part[:, 0]), self.units(part[:, 1])) for part in parts]
         return pairs[np.concatenate(products) >= threshold]

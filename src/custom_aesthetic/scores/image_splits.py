@@ -22,17 +22,17 @@ class KnownSplit:
     file: Path
     recorded: dict[str, str]
     """Path -> split in the split file."""
-    own: dict[str, str]
+    column: dict[str, str]
     """Path -> split in the column of the score file, which takes precedence over the split file."""
 
     @property
     def place(self) -> str:
         """The source of the existing split, in words."""
-        return "the score file's column split" if self.own else str(self.file)
+        return "the score file's column split" if self.column else str(self.file)
 
     @property
     def assigned(self) -> dict[str, str]:
-        return self.recorded | self.own
+        return self.recorded | self.column
 
 
 def known_split(table: ScoreTable, file: Path, settings: SplitSettings) -> KnownSplit:
