@@ -152,7 +152,7 @@ def settle_folds(arguments: TrainingArguments, scored: ScoredImages) -> Training
 def _against_folds(arguments: TrainingArguments, scored: ScoredImages) -> str:
     """Return the reason why `auto` makes no folds; empty if it makes folds."""
     split, plain = arguments.split, SplitSettings()
-    if scored.known.own:
+    if scored.known.column:
         return "the score file has a column split"
     if arguments.images.split != ImageSettings("").split or split.fraction_for_eval != plain.fraction_for_eval:
         return "a split is asked for"
