@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -371,7 +372,7 @@ def test_stars_inside_pictures_are_taken_back_by_the_command_that_the_output_nam
     assert "files changed" not in score(*options)[1]
     code, out, _ = score(command, with_model=False)
     assert code == 0
-    assert "ratings of 25 files restored" in out
+    assert "of 25 files restored" in out
     assert [read_stars(colour_pictures / path) for path in paths] == [None] * 24
     assert not list(colour_pictures.rglob("*.xmp"))
 
@@ -442,3 +443,31 @@ def test_pictures_that_share_a_caption_are_named(score, colour_pictures):
     assert code == 0
     assert "1 not tagged because pictures of other tags have the same caption: warm/23.png" in out
     assert captions(colour_pictures) == {}
+
+
+KILLED_BEFORE_THE_REPLACEMENT = """
+import os, pathlib, sys
+from custom_aesthetic.pictures.rating_undo import UndoFile
+from custom_aesthetic.pictures.ratings import plan_ratings, write_rating
+pathlib.Path.replace = lambda *_: os._exit(9)
+folder = pathlib.Path(sys.argv[1])
+(rating,) = plan_ratings(folder, {"warm/23.png": 4}, program="lightroom", embed=True).ratings
+write_rating(rating, UndoFile(folder / "undo.jsonl"))
+"""
+
+
+def test_a_process_killed_before_it_replaces_a_picture_leaves_it_whole_and_the_next_run_clears_up(
+    score, colour_pictures
+):
+    pytest.importorskip("exiv2")
+    picture = colour_pictures / "warm" / "23.png"
+    before = picture.read_bytes()
+    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_REPLACEMENT, str(colour_pictures)], check=False)
+    assert killed.returncode == 9
+    assert picture.read_bytes() == before
+    assert len(list(picture.parent.glob("*.part"))) == 1
+    code, out, _ = score(f"--undo={colour_pictures / 'undo.jsonl'}", with_model=False)
+    assert (code, "content of 0 files restored" in out) == (0, True)
+    assert score("--write_xmp", "--xmp_for=lightroom", "--embed", "--top=1")[0] == 0
+    assert read_stars(picture) == 5
+    assert not list(picture.parent.glob("*.part"))
