@@ -45,7 +45,8 @@ class NetworkExtractor(ABC):
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)
         network = self.network()
-        place(network, self.device)
+        with self._loading:  # another thread must not find it half moved
+            place(network, self.device)
         found = self._compute(network, pixels.to(self.device), hidden_states)
         return {k: found[k].float() for k in hidden_states}
 
