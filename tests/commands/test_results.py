@@ -2,7 +2,12 @@
 
 import csv
 import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -12,6 +17,7 @@ import torch
 import aesthetic_predictor_training as script
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
+from custom_aesthetic.quality import closing
 from custom_aesthetic.quality.optimism import unpack_outputs
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
 from custom_aesthetic.search.storage import close_storage, open_storage
@@ -154,3 +160,57 @@ def test_the_recommended_arguments_are_known_and_add_what_the_defaults_leave_out
     assert len(arguments.features.views) == 4
     assert arguments.study.name != "aesthetic", "the study of the shortest call has other features"
     assert arguments.split.folds == "auto", "it must not undo the folds"
+
+
+@pytest.mark.parametrize("more", [(), ("--folds=1",), ("--database=journal.log",)])
+def test_a_second_run_fits_no_simple_method_again_and_says_the_same(
+    scored_pictures: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+) -> None:
+    fitted: list[str] = []
+
+    def count(name: str, fit: Callable) -> Callable:
+        def counting(*arguments: Any, **options: Any) -> Any:
+            fitted.append(name)
+            return fit(*arguments, **options)
+
+        return counting
+
+    for name in ("fit_baselines", "out_of_fold_baselines", "learning_curve"):
+        monkeypatch.setattr(closing, name, count(name, getattr(closing, name)))
+    spoken = []
+    for _ in range(2):
+        caplog.clear()
+        train("--verbose", *more)
+        spoken.append(caplog.messages[next(i for i, line in enumerate(caplog.messages) if "Of two new" in line) :])
+    assert fitted == ["learning_curve", "fit_baselines" if "--folds=1" in more else "out_of_fold_baselines"]
+    assert spoken[0] == spoken[1]
+    write_scores(scored_pictures, [1 + int(file.stem) / 10 for file in sorted(scored_pictures.rglob("*.png"))])
+    train(*more)
+    assert len(fitted) == 4, "other scores"
+
+
+def test_a_second_run_imports_neither_the_dashboard_nor_the_simple_methods(scored_pictures: Path) -> None:
+    train()
+    code = f"""
+import sys
+from custom_aesthetic.commands import preparation
+from custom_aesthetic.quality import closing
+from tests.mean_colour import MeanColour
+preparation.build_extractors = lambda names, *_: [MeanColour(n) for n in names.split(",")]
+import aesthetic_predictor_training as script
+script.run(["-d=pictures", "--trials=5", "--model_seed=1", "--workers=1", *{SMALL!r}])
+print(*sys.modules)
+"""
+    path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert not {"optuna_dashboard", "sklearn", "matplotlib", "transformers"} & set(done.stdout.split())

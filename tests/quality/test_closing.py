@@ -107,6 +107,30 @@ def test_a_model_is_compared_with_baselines_and_a_worse_one_gets_advice() -> Non
     assert "--trials" in bad[-1]
 
 
+def test_sigma_is_judged_out_of_fold_where_the_model_has_learnt_from_all() -> None:
+    model = folded(noise=1.0)
+    by_heart = replace(model, sigmas=np.full(N_IMAGES, 0.01))
+    assert not any("sigma" in line for line in closing_lines(find_out(by_heart))), "of pictures learnt from"
+    honest = replace(by_heart, out_of_fold_sigmas=np.full(N_IMAGES, 0.85))
+    assert any(line.startswith("Out of fold sigma") and "honest" in line for line in closing_lines(find_out(honest)))
+    small = replace(by_heart, out_of_fold_sigmas=np.full(N_IMAGES, 0.1))
+    assert any("too small" in line for line in closing_lines(find_out(small)))
+
+
+def test_where_the_eval_set_chose_the_model_the_verdict_says_so_and_what_measures_it() -> None:
+    chosen = judged(split_of(train=60, eval=60), noise=2.0)
+    words = verdict(find_out(chosen, flattery=0.01), richer="do more")
+    assert "the same pictures also chose the model, so the true figure is lower" in words
+    assert "--folds=4 or --fraction_for_test=0.2" in words
+    assert len(re.findall(r"[.](?: |$)", words)) <= 3
+    assert any("best epoch of each trial" in line for line in closing_lines(find_out(chosen, flattery=0.01)))
+    with_test = judged(split_of(train=60, eval=30, test=30), noise=2.0)
+    for unchosen in (replace(chosen, eval_chose=False), with_test, folded(noise=2.0)):
+        found = find_out(unchosen, flattery=0.01)
+        assert "chose the model" not in verdict(found, richer="do more")
+        assert not any("best epoch" in line for line in closing_lines(found))
+
+
 def test_the_interval_contains_the_figure_and_sigma_is_checked() -> None:
     lines = list(closing_lines(find_out(judged(split_of(train=60, eval=60), noise=1.0, sigma=0.1))))
     assert lines[0].startswith("Eval 95 % intervals: spearman 0.")

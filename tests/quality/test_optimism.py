@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality import confidence, metrics
+from custom_aesthetic.quality import optimism as module
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
 
@@ -84,5 +85,30 @@ def test_without_a_choice_or_a_defined_metric_it_is_none() -> None:
     assert optimism(choice, trials(np.ones((3, 30)))) is None
     assert optimism(Choice("spearman", scores[:5], 0.0), trials(np.ones((3, 5)))) is None
     assert optimism(Choice("nll", scores, 0.0), [outputs[:, :1] for outputs in trials(np.ones((3, 30)))]) is None
-    many = np.arange(2001.0)
-    assert optimism(Choice("mse", many, 0.0), trials(np.stack([many, many]))) is None
+
+
+@pytest.mark.parametrize("metric", ["mse", "spearman", "ab"])
+def test_of_many_images_a_part_of_the_work_finds_what_all_of_it_does(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(2)
+    scores = generator.normal(size=400)
+    heads = scores + generator.uniform(1.2, 1.5, size=(60, 1)) * generator.normal(size=(60, 400))
+    every = found(Choice(metric, scores, 0.0), heads)
+    monkeypatch.setattr(module, "MANY_IMAGES", 300)
+    monkeypatch.setattr(confidence, "BOOTSTRAP_UP_TO", 300)
+    part = found(Choice(metric, scores, 0.0), heads)
+    assert part.n_trials == every.n_trials == 60
+    assert part.chosen == pytest.approx(every.chosen)
+    assert part.corrected == pytest.approx(every.corrected, abs=0.02, rel=0.03)
+    assert part.ab_flattery == pytest.approx(every.ab_flattery, abs=0.004)
+    assert part.ab_flattery > 0
+
+
+def test_the_share_of_pairs_within_resamples_is_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    scores, predictions = generator.integers(0, 5, 40).astype(float), generator.integers(0, 9, 40).astype(float)
+    counts = confidence.draw_counts(40, 20, seed=0)
+    quick = confidence.resampled_ab(scores, predictions, counts)
+    monkeypatch.setattr(confidence, "BOOTSTRAP_UP_TO", 10)
+    np.testing.assert_allclose(confidence.resampled_ab(scores, predictions, counts), quick, atol=1e-6)

@@ -10,7 +10,15 @@ import torch
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import from_layers
-from custom_aesthetic.scores.out_of_fold import FINGERPRINT, out_of_fold_file, read_out_of_fold, write_out_of_fold
+from custom_aesthetic.scores.out_of_fold import (
+    FINGERPRINT,
+    SIGMA_COLUMN,
+    fingerprint,
+    out_of_fold_bytes,
+    out_of_fold_file,
+    read_out_of_fold,
+    write_out_of_fold,
+)
 
 PATHS = ("a.png", "sub/b, c.png", "sub/d.png")
 SCORES = (1.0, 2.5, -3.0)
@@ -62,3 +70,16 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: str) 
     (tmp_path / "model.out_of_fold.csv").write_text(content)
     with pytest.raises(UserError, match=r"model\.out_of_fold\.csv"):
         read_out_of_fold(tmp_path / "model.safetensors")
+
+
+def test_sigmas_are_kept_beside_the_predictions_where_there_are_any(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    write_both(file)
+    assert read_out_of_fold(file, SIGMA_COLUMN) == {}
+    content = out_of_fold_bytes(PATHS, SCORES, PREDICTIONS, np.array([0.1, 0.2, 1 / 3]))
+    write_model(file, **{FINGERPRINT: fingerprint(content)})
+    out_of_fold_file(file).write_bytes(content)
+    assert read_out_of_fold(file, SIGMA_COLUMN) == dict(
+        zip(PATHS, [0.1, 0.2, float(str(np.float32(1 / 3)))], strict=True)
+    )
+    assert list(read_out_of_fold(file)) == list(PATHS)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.scores import score_files
 from custom_aesthetic.scores.score_files import (
     ScoreTable,
     find_score_file,
@@ -262,3 +263,52 @@ def test_the_error_for_a_score_file_in_the_current_directory_says_why(
 def test_an_image_on_a_network_share_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="not a path inside the image directory"):
         read_scores(write(tmp_path, "s.json", {text: 1.0}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"a.png": [1.5, 3], "b.png": [2, 4]}',
+        '{"a.png": 1.5,\n "b.png": 2e0 }\n',
+        '{ "#meta#": {"x": [1, {"y": "}"}]}, "a.png":1.5,"b.png":[ 2 ]}',
+        '{"\\u00e9\\"\\n.png": 1, "sub\\\\b.png": -0.5, "\\udce9.png": [1, 2], "#meta#": null}',
+        '{"a.png": [1, 2], "b.png": 3}',
+    ],
+)
+def test_the_older_form_read_row_by_row_is_what_the_parser_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    file = tmp_path / "scores.json"
+    file.write_text(content, encoding="utf-8")
+    assert score_files._plain_older_columns(content) is not None
+    quick = read_scores(file)
+    monkeypatch.setattr(score_files, "_plain_older_columns", lambda text: None)
+    assert read_scores(file) == quick
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"a.png": 1,}',
+        '{"a.png": 1} x',
+        '{"a.png": 01}',
+        '{"a.png": 1',
+        '{"a.png" 1}',
+        '{"#meta#": {"a": }, "a.png": 1}',
+    ],
+)
+def test_what_is_no_json_is_not_read_row_by_row_either(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "scores.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match="is not JSON"):
+        read_scores(file)
+
+
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv"])
+def test_an_image_named_twice_among_many_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    paths = [f"{row % 60}.png" for row in range(61)]
+    rows = [f'"{path}": 1' if name.endswith("json") else f"{path},1" for path in paths]
+    text = "{" + ",".join(rows) + "}" if name.endswith("json") else "\n".join(["relative_path,score", *rows])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=r"names twice: 0\.png; keep one of each"):
+        read_scores(tmp_path / name)

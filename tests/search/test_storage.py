@@ -28,7 +28,7 @@ from custom_aesthetic.search.storage import (
     open_storage,
     patiently,
 )
-from custom_aesthetic.search.study import Claims, Dead, bury, process_name
+from custom_aesthetic.search.study import Claims, Dead, bury, kept_texts, process_name
 from tests.problems import run_search
 
 PROXY = """
@@ -332,3 +332,23 @@ def test_only_database_servers_can_be_shared_over_a_network() -> None:
     assert not is_server("sqlite:///a")
     assert not is_server("journal")
     assert not is_server("")
+
+
+@pytest.mark.parametrize("database", ["sqlite:///kept.sqlite", "journal.log"])
+def test_texts_of_any_length_are_kept_with_a_study_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for written in ({"a": "x" * 150_000, "b": ""}, {"a": "short", "c": "new"}, {}):
+        storage = open_storage(database)
+        study = optuna.create_study(study_name="mine", storage=storage, load_if_exists=True)
+        with kept_texts(study) as texts:
+            texts.update(written)
+        close_storage(storage)
+    storage = open_storage(database)
+    study = optuna.load_study(study_name="mine", storage=storage)
+    with kept_texts(study) as texts:
+        assert texts == {"a": "short", "b": "", "c": "new"}
+    number = storage.get_study_id_from_name("mine")
+    assert all(len(str(value)) <= 60_000 for value in storage.get_study_system_attrs(number).values())
+    close_storage(storage)

@@ -1,6 +1,8 @@
 """The number of cores of this machine, and the device that networks run on."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -32,3 +34,24 @@ def _best() -> str:
 def n_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+FEW_IMAGES = 2000
+"""Up to so many, matrices are so small that several threads only wait for each other."""
+
+
+@contextlib.contextmanager
+def threads_for(n_images: int) -> Iterator[None]:
+    """Compute with matrices of so many images within the block: by one thread where they are few."""
+    if n_images > FEW_IMAGES:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)

@@ -84,10 +84,15 @@ def _analyse(arguments: AnalysisArguments, patterns: Sequence[re.Pattern[str]], 
 def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[str, list[int]]) -> Iterator[str]:
     """Yield the verdict, then the statistics of all rows, of the rows that the model has learnt from, and by group."""
     judged = np.flatnonzero(pictures.is_judged)
-    yield how_often(pictures.scores[judged], pictures.judged_scores[judged], flattery=pictures.flattery)
+    yield how_often(
+        pictures.scores[judged],
+        pictures.judged_scores[judged],
+        flattery=pictures.flattery,
+        chose=pictures.is_chosen,
+    )
     yield from standing_lines(pictures)
     if pictures.flattery:
-        yield flattery_line(pictures.flattery)
+        yield flattery_line(pictures.flattery, eval_chose=pictures.is_chosen)
     learnt = [row for row in rows if not pictures.is_judged[row]]
     sets = {"All": rows} | ({"Learnt from": learnt} if learnt else {}) | dict(groups)
     for name, members in sets.items():
@@ -203,4 +208,5 @@ def report_data(
         groups,
         include_learnt=include_learnt,
         flattery=pictures.flattery,
+        eval_chose=pictures.is_chosen,
     )

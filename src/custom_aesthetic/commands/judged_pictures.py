@@ -21,7 +21,7 @@ from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import PictureScores, check_name, score_pictures
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.scores.image_splits import split_column
-from custom_aesthetic.scores.out_of_fold import COLUMN, out_of_fold_file, read_out_of_fold
+from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, out_of_fold_file, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores, usual_score_file
 from custom_aesthetic.scores.splits import read_split_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
@@ -62,7 +62,7 @@ class JudgedPictures:
     out_of_fold: Array
     """Scores by heads that never saw the picture; nan if unknown or if the model has not learnt from the picture."""
     sigmas: Array | None = None
-    """Standard deviations that the model predicts; None if it predicts none."""
+    """Standard deviations that go with `judged_scores`, nan where that is in-sample; None if the model gives none."""
     features: FeatureTable | None = None
     """The features that the model scored; None if no model was run."""
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +71,13 @@ class JudgedPictures:
     """Whether the picture was used to choose the best trials; None if unknown."""
     ab_flattery: float = 0.0
     """How much this choice adds to AB on the pictures used for it, 0...1."""
+    eval_chose: bool = False
+    """Whether the best epoch was chosen by these pictures too, which adds more."""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the figures rest on pictures that also chose the best epoch."""
+        return self.eval_chose and self.chose is not None and bool((self.chose & self.is_judged).any())
 
     @property
     def flattery(self) -> float:
@@ -260,14 +267,23 @@ def _run_model(
         splits,
         learnt,
         np.where(learnt, out_of_fold, math.nan),
-        found.sigmas,
+        judged_sigmas(found.sigmas, file, found.paths, learnt),
         found.features,
         model_facts(file, model, found.features),
         chosen_by(recorded, found.paths, learnt & np.isfinite(out_of_fold), folded=model.folded),
         model.ab_flattery,
+        model.eval_chose,
     )
     _advise(file, model, judged, set(by_folds), recorded)
     return judged
+
+
+def judged_sigmas(sigmas: Array | None, model_file: Path, paths: Sequence[str], learnt: Flags) -> Array | None:
+    """Return the sigmas to judge, (n_images,): out of fold of pictures that the model has learnt from, or nan."""
+    if sigmas is None:
+        return None
+    by_folds = read_out_of_fold(model_file, SIGMA_COLUMN) if learnt.any() else {}
+    return np.where(learnt, [by_folds.get(path, math.nan) for path in paths], sigmas)
 
 
 def learnt_by_split(recorded: Mapping[str, str], paths: Sequence[str], *, folded: bool) -> Flags:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
@@ -32,19 +33,25 @@ def file_maker(
 ) -> MakeFiles:
     """Return the function that makes the files of a model: the model file and, with folds, out-of-fold predictions."""
     table, folded = scored.table, arguments.split.n_folds > 1
-    domain = find_domain(arrange(features, head_input.modes).float().numpy())
-    known = {} if domain is None else {"domain": to_text(domain)}
-    known |= learnt_metadata(features.values.numpy(), table.columns["split"], folded=folded)
     taught = np.flatnonzero(np.asarray(table.columns["split"]) != "test")
+
+    @cache
+    def known() -> dict[str, str]:
+        """Return what every model of this training has in common; it takes seconds, and most runs write no model."""
+        domain = find_domain(arrange(features, head_input.modes).float().numpy())
+        domain_text = {} if domain is None else {"domain": to_text(domain)}
+        return domain_text | learnt_metadata(features.values.numpy(), table.columns["split"], folded=folded)
 
     def make_files(model: BestModel) -> ModelFiles:
         out_of_fold, tie = None, {}
         if folded:
             paths, scores = [table.paths[row] for row in taught], np.asarray(table.scores)[taught]
-            out_of_fold = out_of_fold_bytes(paths, scores, model.outputs[taught, 0].numpy())
+            outputs = model.outputs[taught].numpy()
+            sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
+            out_of_fold = out_of_fold_bytes(paths, scores, outputs[:, 0], sigmas)
             tie = {FINGERPRINT: fingerprint(out_of_fold)}
         judged = judged_metadata(table, model, folded=folded)
-        metadata = _metadata(arguments, features, head_input, model) | known | tie | judged
+        metadata = _metadata(arguments, features, head_input, model) | known() | tie | judged
         return ModelFiles(model_bytes(fold_mixtures(model.predictor, head_input.fixed), metadata), out_of_fold)
 
     return make_files
@@ -119,6 +126,7 @@ def _metadata(
         "stdev_predicted_score": str(float(predictions.std())),
         "loss_model": arguments.objective.loss_model,
         "metric_for_scoring": arguments.objective.metric,
+        "set_for_scoring": arguments.objective.set_for_scoring,
         **model.origin,
         **parameters,
         **found,

@@ -2,16 +2,16 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands.judged_pictures import short_floats
 from custom_aesthetic.commands.preparation import ScoredImages
-from custom_aesthetic.commands.run_report import write_run_report
 from custom_aesthetic.commands.trial_description import describe_trial
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
@@ -20,10 +20,11 @@ from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
 from custom_aesthetic.quality.verdict import verdict
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
-from custom_aesthetic.scores.out_of_fold import COLUMN, read_out_of_fold
+from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.search.run import Found
 from custom_aesthetic.search.storage import opened_study
+from custom_aesthetic.search.study import kept_texts
 from custom_aesthetic.settings.training import FeatureSettings, OutputSettings, StudySettings, TrainingArguments
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,23 @@ def show_results(
     model_file = scored.directory / arguments.output.model
     model = load_model(model_file)
     by_folds = read_out_of_fold(model_file) if model.folded else {}
+    sigmas = read_out_of_fold(model_file, SIGMA_COLUMN) if by_folds else {}
     judged = judge_model(model, by_folds, scored, features, folds)
-    print_results(arguments, found, judged, flattery=model.ab_flattery)
+    judged = replace(judged, out_of_fold_sigmas=_by_path(sigmas, scored), eval_chose=model.eval_chose)
+    with _kept(replace(arguments.study, name=found.study)) as kept:
+        print_results(arguments, found, judged, flattery=model.ab_flattery, kept=kept)
     log.info("model written to %s", model_file)
     write_files(arguments.output, replace(arguments.study, name=found.study), scored, features, judged)
+
+
+@contextlib.contextmanager
+def _kept(where: StudySettings) -> Iterator[dict[str, str]]:
+    """Yield the texts kept with the study; nothing is kept without a database."""
+    if not where.database:
+        yield {}
+        return
+    with opened_study(where.database, where.name) as study, kept_texts(study) as texts:
+        yield texts
 
 
 def judge_model(
@@ -57,9 +71,14 @@ def judge_model(
         said.sigmas,
         model.folded,
         choices_in(scored.directory),
-        np.array([by_folds.get(path, np.nan) for path in scored.table.paths]) if by_folds else None,
+        _by_path(by_folds, scored),
         [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in folds],
     )
+
+
+def _by_path(values: Mapping[str, float], scored: ScoredImages) -> Array | None:
+    """Return the value of each scored image, nan where it has none; None where none has one."""
+    return np.array([values.get(path, np.nan) for path in scored.table.paths]) if values else None
 
 
 def choices_in(directory: Path) -> list[Comparison]:
@@ -71,12 +90,19 @@ def choices_in(directory: Path) -> list[Comparison]:
     return []
 
 
-def print_results(arguments: TrainingArguments, found: Found, judged: Judged, *, flattery: float = 0.0) -> None:
+def print_results(
+    arguments: TrainingArguments,
+    found: Found,
+    judged: Judged,
+    *,
+    flattery: float = 0.0,
+    kept: MutableMapping[str, str] | None = None,
+) -> None:
     """Print the verdict first, then the figures behind it, last the best trial.
 
     `flattery` is how much the choice of trials adds to AB, read from the model file, as in the analysis.
     """
-    findings = find_out(judged, flattery=flattery)
+    findings = find_out(judged, flattery=flattery, kept=kept)
     log.info("\n%s\n", verdict(findings, richer=how_to_enrich(arguments.features)))
     for line in (*statistics_lines(judged), *closing_lines(findings)):
         log.info("%s", line)
@@ -117,6 +143,8 @@ def write_files(
     if output.savefile is not None:
         write_savefile(scored.directory / output.savefile, judged)
     if output.report is not None:
+        from custom_aesthetic.commands.run_report import write_run_report  # most runs write no report
+
         kept = opened_study(study.database, study.name) if study.database else contextlib.nullcontext()
         with kept as opened:
             write_run_report(Path(output.report), opened, scored, features, scored.directory / output.model)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from custom_aesthetic.commands.analyse import report_data
-from custom_aesthetic.commands.judged_pictures import JudgedPictures, chosen_by, learnt_by_split, model_facts
+from custom_aesthetic.commands.judged_pictures import (
+    JudgedPictures,
+    chosen_by,
+    judged_sigmas,
+    learnt_by_split,
+    model_facts,
+)
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
@@ -41,11 +47,12 @@ def write_run_report(
         splits,
         learnt,
         out_of_fold,
-        found.sigmas,
+        judged_sigmas(found.sigmas, model_file, paths, learnt),
         features,
         model_facts(model_file, model, features),
         chosen_by(recorded, paths, np.isfinite(out_of_fold), folded=model.folded),
         model.ab_flattery,
+        model.eval_chose,
     )
     write_report(file, report_data(pictures, {}), study=study)
     log.info("report written to %s", file)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.base.machine import choose_device, threads_for
 from custom_aesthetic.commands.preparation import (
     describe,
     load_head_input,
@@ -45,7 +45,8 @@ def train_predictor(arguments: TrainingArguments) -> None:
         log.info("the features are cached; no search, because --trials=0")
         return
 
-    problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device)
+    with threads_for(len(scored.table)):
+        problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device)
     target = Target(
         scored.directory / arguments.output.model,
         file_maker(arguments, scored, features, head_input),

@@ -86,6 +86,11 @@ class Model:
             return 0.0
         return found if 0 <= found <= 1 else 0.0
 
+    @property
+    def eval_chose(self) -> bool:
+        """Whether the eval set chose the best epoch of each trial: without folds, unless the train set did."""
+        return not self.folded and self.metadata.get("set_for_scoring") != "train"
+
 
 class OlderWeightedPredictor(nn.Module):
     """The weight mode of the predecessor's models: a weighted sum of the hidden states, a ReLU, then the plain stack.

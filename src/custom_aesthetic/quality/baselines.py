@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
-from sklearn.model_selection import GridSearchCV, KFold
-from sklearn.svm import SVR
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality.confidence import Interval, spearman_difference
@@ -197,6 +195,9 @@ def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
 
 def _fit_svr(data: _Standardised) -> Callable[[Array], Array]:
     """Return the predictor of support-vector regression; cross-validation chooses its penalty."""
+    from sklearn.model_selection import GridSearchCV, KFold  # takes a second, and most runs have the fits already
+    from sklearn.svm import SVR
+
     searched, scores = data.train[:MOST_SEARCHED_IMAGES], data.scores[:MOST_SEARCHED_IMAGES]
     model = SVR(kernel="precomputed", epsilon=SVR_EPSILON)
     folds = KFold(min(N_FOLDS, len(scores)))  # the images are in random order

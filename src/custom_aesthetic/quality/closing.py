@@ -1,19 +1,20 @@
 """Evaluation of a model at the end of a training: its quality with intervals, baselines, noise ceiling, sigma."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from custom_aesthetic.base.arrays import Array
+from custom_aesthetic.base.machine import threads_for
 from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
 from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
 from custom_aesthetic.quality.learning_curve import LearningCurve, learning_curve
 from custom_aesthetic.quality.noise_ceiling import Ceiling, ceiling_of_comparisons, noise_ceiling, rating_sigmas
 from custom_aesthetic.quality.sigma_coverage import coverage
+from custom_aesthetic.quality.simple_fits import SimpleFits, kept_fits
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.score_files import ScoreTable
@@ -23,9 +24,6 @@ Rows = NDArray[np.int64]
 FEWEST_TEST_IMAGES = 20
 """With fewer images in the test set, out-of-fold predictions of all other images are more reliable."""
 
-FEW_IMAGES = 2000
-"""Up to this many images, matrices are so small that one thread is faster than several."""
-
 
 class Believed(NamedTuple):
     """The images that a model is judged by, and predictions for them by heads that did not learn from them."""
@@ -34,6 +32,8 @@ class Believed(NamedTuple):
     rows: Rows
     predictions: Array
     """(n_rows,)"""
+    sigmas: Array | None = None
+    """(n_rows,), positive: the standard deviations that go with the predictions; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class Judged:
     """(n_images,): predictions by heads that did not learn from the image; nan where there is none."""
     folds: Sequence[tuple[Rows, Rows]] = ()
     """The folds of `out_of_fold`, each as (rows that train, rows left out)."""
+    out_of_fold_sigmas: Array | None = None
+    """(n_images,): as `out_of_fold`, of the sigmas."""
+    eval_chose: bool = True
+    """Whether, without folds, the eval set chose the best epoch and the best trial."""
 
     @property
     def scores(self) -> Array:
@@ -74,21 +78,24 @@ class Judged:
         """The images to judge by: the test set if it is large enough, else out of fold, or eval without folds."""
         test = self.rows("test")
         if len(test) >= FEWEST_TEST_IMAGES:
-            return Believed("Test", test, self.predictions[test])
-        unseen = self._out_of_fold() if self.folded else self._eval()
-        if unseen is not None:
-            return unseen
-        return Believed("Test", test, self.predictions[test]) if len(test) >= 2 else None
+            return self._of("Test", test)
+        unseen = self._out_of_fold() if self.folded else self._of("Eval", self.rows("eval"))
+        return self._of("Test", test) if unseen is None else unseen
+
+    def _of(self, name: str, rows: Rows) -> Believed | None:
+        """Return what the model file says of these images; None of fewer than two."""
+        if len(rows) < 2:
+            return None
+        return Believed(name, rows, self.predictions[rows], None if self.sigmas is None else self.sigmas[rows])
 
     def _out_of_fold(self) -> Believed | None:
         if self.out_of_fold is None:
             return None
         rows = np.intersect1d(self.learnt, np.flatnonzero(np.isfinite(self.out_of_fold)))
-        return Believed("Out of fold", rows, self.out_of_fold[rows]) if len(rows) >= 2 else None
-
-    def _eval(self) -> Believed | None:
-        rows = self.rows("eval")
-        return Believed("Eval", rows, self.predictions[rows]) if len(rows) >= 2 else None
+        sigmas = self.out_of_fold_sigmas
+        if sigmas is not None:
+            sigmas = sigmas[rows] if np.isfinite(sigmas[rows]).all() else None
+        return Believed("Out of fold", rows, self.out_of_fold[rows], sigmas) if len(rows) >= 2 else None
 
 
 @dataclass(frozen=True)
@@ -109,22 +116,28 @@ class Findings:
     """Name -> predictions (n_rows,) for the images of `believed`, by baselines that did not learn from them."""
 
     @property
+    def eval_chose(self) -> bool:
+        """Whether the images to believe also chose the model, by more than `flattery` knows."""
+        return self.believed is not None and self.believed.name == "Eval" and self.judged.eval_chose
+
+    @property
     def share(self) -> Interval | None:
         """Expected share of pairs in the right order on new images: `ab` minus `flattery`."""
         return None if self.ab is None else Interval(*(end - self.flattery for end in self.ab))
 
 
-def find_out(judged: Judged, *, flattery: float = 0.0) -> Findings:
-    """Evaluate a model, which takes seconds.
+def find_out(judged: Judged, *, flattery: float = 0.0, kept: MutableMapping[str, str] | None = None) -> Findings:
+    """Evaluate a model, which takes seconds, or minutes with thousands of images.
 
     `flattery` (0...1) is how much choosing the best trials raises the share of pairs in the right order on the images
-    that they were chosen by; it does not apply to a test set.
+    that they were chosen by; it does not apply to a test set. `kept` saves the fits of the baselines as text, so that
+    the same images are not fitted again.
     """
-    with threadpool_limits(limits=1 if len(judged.table) <= FEW_IMAGES else None):
-        return _find_out(judged, judged.believed, flattery)
+    with threads_for(len(judged.table)):
+        return _find_out(judged, judged.believed, flattery, {} if kept is None else kept)
 
 
-def _find_out(judged: Judged, believed: Believed | None, flattery: float) -> Findings:
+def _find_out(judged: Judged, believed: Believed | None, flattery: float, kept: MutableMapping[str, str]) -> Findings:
     ab = spearman = None
     if believed is None or believed.name == "Test":
         flattery = 0.0
@@ -132,6 +145,7 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float) -> Fin
         scores = judged.scores[believed.rows]
         ab = ab_interval(scores, believed.predictions)
         spearman = spearman_interval(scores, believed.predictions)
+    simple = kept_fits(kept, _content(judged, believed), lambda: _fit(judged, believed))
     return Findings(
         judged,
         believed,
@@ -139,9 +153,21 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float) -> Fin
         spearman,
         flattery,
         find_ceiling(judged.table, judged.comparisons),
-        learning_curve(judged.features, judged.scores, judged.rows("train", "eval")),
-        _baselines(judged, believed),
+        simple.curve,
+        simple.baselines,
     )
+
+
+def _content(judged: Judged, believed: Believed | None) -> list[Array]:
+    """Return all that the fits of simple methods depend on."""
+    folds = [rows for fold in judged.folds for rows in fold]
+    rows = () if believed is None else (believed.rows, np.array([believed.name == "Out of fold"]))
+    return [judged.features, judged.scores, judged.rows("train"), judged.rows("eval"), judged.learnt, *folds, *rows]
+
+
+def _fit(judged: Judged, believed: Believed | None) -> SimpleFits:
+    curve = learning_curve(judged.features, judged.scores, judged.rows("train", "eval"))
+    return SimpleFits(curve, _baselines(judged, believed))
 
 
 def _baselines(judged: Judged, believed: Believed | None) -> dict[str, Array]:
@@ -171,7 +197,8 @@ def statistics_lines(judged: Judged) -> Iterator[str]:
         if len(rows):
             yield statistics_line(title, scores[rows], judged.predictions[rows])
     if not judged.folded:
-        yield "the model has learnt from Train, which is part of Full: judge it by Eval, or by Test if there is one"
+        chose = " (which chose the model, and so is a little too good)" * judged.eval_chose
+        yield f"the model has learnt from Train, and so from a part of Full: believe Test, or else Eval{chose}"
 
 
 def closing_lines(found: Findings) -> Iterator[str]:
@@ -183,20 +210,21 @@ def closing_lines(found: Findings) -> Iterator[str]:
             f"AB {100 * found.ab.low:.1f} % ... {100 * found.ab.high:.1f} %"
         )
         if found.flattery:
-            yield flattery_line(found.flattery)
-        if judged.sigmas is not None and believed.name != "Out of fold":
-            covered = coverage(judged.scores[believed.rows], believed.predictions, judged.sigmas[believed.rows])
+            yield flattery_line(found.flattery, eval_chose=found.eval_chose)
+        if believed.sigmas is not None:
+            covered = coverage(judged.scores[believed.rows], believed.predictions, believed.sigmas)
             yield f"{believed.name} sigma: {covered}: {covered.verdict}"
     yield from baseline_lines(found)
     if found.ceiling is not None:
         yield ceiling_line(found.ceiling)
 
 
-def flattery_line(flattery: float) -> str:
-    """Return a line on how much choosing the best trials raises AB (0...1)."""
+def flattery_line(flattery: float, *, eval_chose: bool = False) -> str:
+    """Return what choosing among trials adds to AB (0...1), as a line."""
+    further = "; they also chose the best epoch of each trial, which adds more, and that is not known"
     return (
-        f"the best trials were chosen by these pictures, which raises AB by about {100 * flattery:.1f} %; the verdict "
-        "subtracts this"
+        f"these pictures also chose the best trials, which adds about {100 * flattery:.1f} % to AB; the verdict has "
+        f"taken it off{further * eval_chose}"
     )
 
 

@@ -13,10 +13,14 @@ from custom_aesthetic.quality.confidence import Counts, draw_counts, resampled_a
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER, NLL_MINIMUM_VARIANCE
 
 FEWEST_IMAGES = 10
-MOST_IMAGES = 2000
-"""With more images that trials are chosen by, the optimism is too small to be worth computing."""
+MOST_NUMBERS = 20_000
+"""Outputs of a trial for the images that choose; more are not kept, as a choice by so many flatters little."""
 
 N_RESAMPLES = 100
+
+MANY_IMAGES = 2000
+N_RESAMPLES_OF_MANY, N_CANDIDATES_OF_MANY = 40, 30
+"""With more images than that, so many resamples and the best trials do: no other comes first in a resample."""
 
 MOST_HALF = float(np.finfo(np.float16).max)
 """The largest number in half precision."""
@@ -62,28 +66,32 @@ def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed:
 
     Returns None for fewer than two trials, too few or too many images, or a metric that cannot be computed.
     """
-    n_images = len(choice.scores)
+    n_images, n_trials = len(choice.scores), len(outputs)
     figure = _figure(choice)
-    if len(outputs) < 2 or not FEWEST_IMAGES <= n_images <= MOST_IMAGES:
+    if n_trials < 2 or n_images < FEWEST_IMAGES:
         return None
     if choice.metric == "nll" and outputs[0].shape[1] < 2:
         return None
     sign = 1 if HIGHER_IS_BETTER[choice.metric] else -1
-    counts = draw_counts(n_images, N_RESAMPLES, seed)
-    every = np.concatenate([np.ones((1, n_images), np.float32), counts, counts == 0])
+    whole, n_resamples = np.ones((1, n_images), np.float32), N_RESAMPLES
+    if n_images > MANY_IMAGES:
+        figures = np.array([sign * figure(values.astype(np.float64), whole)[0] for values in outputs])
+        outputs, n_resamples = [outputs[row] for row in _best(figures, N_CANDIDATES_OF_MANY)], N_RESAMPLES_OF_MANY
+    counts = draw_counts(n_images, n_resamples, seed)
+    every = np.concatenate([whole, counts, counts == 0])
     found = sign * np.stack([figure(values.astype(np.float64), every) for values in outputs])
-    alone, drawn, left_out = found[:, 0], found[:, 1 : 1 + N_RESAMPLES], found[:, 1 + N_RESAMPLES :]
+    alone, drawn, left_out = found[:, 0], found[:, 1 : 1 + n_resamples], found[:, 1 + n_resamples :]
     if not np.isfinite(alone).any():
         return None
     winners = np.argmax(np.nan_to_num(drawn, nan=-np.inf), axis=0)
-    worth = left_out[winners, np.arange(N_RESAMPLES)]
+    worth = left_out[winners, np.arange(n_resamples)]
     if not np.isfinite(worth).any():
         return None
     return Optimism(
         choice.metric,
         sign * float(np.nanmax(alone)),
         sign * float(np.nanmean(worth)),
-        len(outputs),
+        n_trials,
         _ab_flattery(choice.scores, outputs, alone, drawn, counts, n_kept),
     )
 
@@ -145,8 +153,8 @@ def _by_image(choice: Choice, outputs: Array) -> Array:
 def pack_outputs(outputs: Array, scores: Array) -> str:
     """Return a trial's outputs (n_images, n_outputs) as text, in half precision and standardised like the scores.
 
-    The text is saved in the study, so that a later run on any machine can compute the optimism. It has at most 11,000
-    characters for MOST_IMAGES images. `scores` (n_images,) are those of the same images.
+    The text is saved in the study, so that a later run on any machine can compute the optimism. It has 54,000
+    characters for MOST_NUMBERS. `scores` (n_images,) are those of the same images.
     """
     mean, deviation = _units(scores)
     scaled = outputs / deviation

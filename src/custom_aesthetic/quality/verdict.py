@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.closing import Findings
-from custom_aesthetic.quality.confidence import Interval, share_in_words, spearman_difference
+from custom_aesthetic.quality.confidence import CHOSE, Interval, share_in_words, spearman_difference
 
 NEAR_THE_CEILING = 0.01
 """If a model's interval comes this close to the noise ceiling, more pictures can hardly improve it."""
@@ -38,7 +38,8 @@ def verdict(found: Findings, *, richer: str) -> str:
             "model needs about 60 to learn from."
         )
     simple = best_baseline(found)
-    parts = (f"{share_in_words(found.share)}.", _compared(found, simple), next_step(found, simple, richer))
+    share = f"{share_in_words(found.share)}{CHOSE * found.eval_chose}."
+    parts = (share, _compared(found, simple), next_step(found, simple, richer))
     return " ".join(part for part in parts if part)
 
 

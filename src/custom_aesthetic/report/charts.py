@@ -35,7 +35,7 @@ def chart_sections(
             _distributions(scores[judged], model_scores[judged]),
             _order(scores[judged], model_scores[judged], words),
         ]
-    unseen = judged[names[judged] != "out_of_fold"]  # sigmas of training pictures say nothing about new ones
+    unseen = judged[np.isfinite(sigmas[judged])] if sigmas is not None else judged[:0]
     if sigmas is not None and len(unseen):
         cards += _calibration(scores[unseen], model_scores[unseen], sigmas[unseen], words)
     return [f'<section><h2>Where the model is right and wrong</h2><div class="cards">{"".join(cards)}</div></section>']

@@ -44,7 +44,8 @@ class ReportData:
     trained on it; or `learnt_from`, used for training, so that its model score does not show how good the model is.
     """
     sigmas: Array | None = None
-    """The standard deviations that an nll model predicts."""
+    """The standard deviations that go with `model_scores`, if the model predicts them; nan where it learnt from the
+    picture."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Facts about the run, name -> value: model, features, loss, ..."""
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -53,6 +54,8 @@ class ReportData:
     """Whether the table of statistics also counts pictures of the kind `learnt_from`."""
     flattery: float = 0.0
     """How much choosing among trials adds to the share of right pairs, 0...1; taken off in the headline."""
+    eval_chose: bool = False
+    """Whether the pictures judged also chose the best epoch, which adds more."""
 
     @property
     def is_judged(self) -> NDArray[np.bool_]:
@@ -106,7 +109,9 @@ def _headline(data: ReportData) -> str:
         words = f"The model scores {n_images:,} pictures; none of them has a score to compare with."
         return f'<p class="headline">{words}</p>'
     judged = data.is_judged
-    said = escape(how_often(data.scores[judged], data.model_scores[judged], flattery=data.flattery))
+    said = escape(
+        how_often(data.scores[judged], data.model_scores[judged], flattery=data.flattery, chose=data.eval_chose)
+    )
     said = re.sub(r"\d+ times in 100", r"<strong>\g<0></strong>", said, count=1)
     return f'<p class="headline">{said}</p>' + "".join(f"<p>{escape(line)}</p>" for line in _standing(data))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.base.machine import threads_for
 from custom_aesthetic.scores.duplicates import describe_groups, group_duplicates
 from custom_aesthetic.scores.score_files import ScoreTable
 from custom_aesthetic.scores.splits import NAMES, assign_splits, read_split_file, warn_of_cut_groups, write_split_file
@@ -81,7 +82,10 @@ def with_split(
 
 def near_duplicates(table: ScoreTable, settings: SplitSettings, features: Tensor) -> dict[str, str]:
     """Return path -> the first path of its group, for images that have a near-duplicate; nothing if that is off."""
-    return group_duplicates(table.paths, features.numpy()) if settings.group_duplicates == "on" else {}
+    if settings.group_duplicates == "off":
+        return {}
+    with threads_for(len(table)):
+        return group_duplicates(table.paths, features.numpy())
 
 
 def _keep_together(table: ScoreTable, known: KnownSplit, settings: SplitSettings, groups: dict[str, str]) -> ScoreTable:

@@ -18,7 +18,7 @@ from custom_aesthetic.scores.score_files import ScoreTable, csv_bytes, read_scor
 
 log = logging.getLogger(__name__)
 
-COLUMN = "out_of_fold_score"
+COLUMN, SIGMA_COLUMN = "out_of_fold_score", "out_of_fold_sigma"
 FINGERPRINT = "out_of_fold"
 """The key of the fingerprint in the model file's metadata."""
 
@@ -28,10 +28,18 @@ def out_of_fold_file(model_file: Path) -> Path:
     return model_file.with_name(f"{model_file.stem}.out_of_fold.csv")
 
 
-def out_of_fold_bytes(paths: Sequence[str], scores: Sequence[float] | Array, predictions: Array) -> bytes:
+def out_of_fold_bytes(
+    paths: Sequence[str], scores: Sequence[float] | Array, predictions: Array, sigmas: Array | None = None
+) -> bytes:
     """Return the content of the CSV file; scores and predictions are (n_images,), in the units of the scores."""
-    columns = {"score": [float(score) for score in scores], COLUMN: [float(str(np.float32(p))) for p in predictions]}
+    columns = {"score": [float(score) for score in scores], COLUMN: _short(predictions)}
+    if sigmas is not None:
+        columns[SIGMA_COLUMN] = _short(sigmas)
     return csv_bytes(ScoreTable(tuple(paths), columns))
+
+
+def _short(values: Array) -> list[float]:
+    return [float(str(np.float32(value))) for value in values]
 
 
 def fingerprint(content: bytes) -> str:
@@ -48,8 +56,8 @@ def write_out_of_fold(
     return fingerprint(content)
 
 
-def read_out_of_fold(model_file: Path) -> dict[str, float]:
-    """Return path -> out-of-fold prediction of a model; empty if it has none.
+def read_out_of_fold(model_file: Path, column: str = COLUMN) -> dict[str, float]:
+    """Return path -> out-of-fold prediction of a model file, or its sigma by that column; empty where it has none.
 
     If the fingerprint in the model file does not match, the file belongs to another training: it is not used, and a
     warning is logged. Raises UserError for a damaged file.
@@ -64,7 +72,7 @@ def read_out_of_fold(model_file: Path) -> dict[str, float]:
             "%s was not written with %s and is not used; run the training again to get both", file, model_file.name
         )
         return {}
-    return dict(zip(table.paths, table.columns[COLUMN], strict=True))
+    return dict(zip(table.paths, table.columns[column], strict=True)) if column in table.columns else {}
 
 
 def _recorded_fingerprint(model_file: Path) -> str | None:

@@ -82,6 +82,8 @@ class BestModels:
         self.study, self.problem, self.n_heads = study, problem, n_heads
         self.file, self.make_files, self.shared = file, make_files, shared
         self._heads: dict[int, TrainedHead] = {}
+        self._optimism: tuple[list[int], Optimism | None] | None = None
+        """The trials that it was found of, and what was found."""
 
     def take(self, ended: Ended) -> None:
         """Keep the head of a trial if it is among the best so far; write the model file if it is the best."""
@@ -102,14 +104,27 @@ class BestModels:
     def optimism(self) -> Optimism | None:
         """Return how much choosing the best trials inflates their scores; None if it cannot be computed.
 
-        It needs the saved outputs of all trials, which older studies and studies of very many images do not have.
+        It needs the saved outputs of all trials, which older studies and studies of very many images do not have; the
+        log then says that it is not known.
         """
+        trials = complete_trials(self.study)
+        numbers = [trial.number for trial in trials]
+        if self._optimism is None or self._optimism[0] != numbers:
+            self._optimism = numbers, self._find_optimism(trials)
+        return self._optimism[1]
+
+    def _find_optimism(self, trials: list[FrozenTrial]) -> Optimism | None:
         judge, rows = self.problem.judge, self.problem.rows_that_choose
         scores = judge.scores[rows]
-        trials = complete_trials(self.study)
         kept = [unpack_outputs(trial.system_attrs.get(OUTPUTS, ""), scores) for trial in trials]
         outputs = [found for found in kept if found is not None]
         if len(outputs) < len(trials):
+            if len(trials) > 1:
+                log.warning(
+                    "how much the choice among %d trials flatters them is not known, as not all of them have kept "
+                    "what they say of the %d images that choose; --fraction_for_test measures a model without that",
+                    *(len(trials), len(rows)),
+                )
             return None
         weights = None if judge.weights is None else judge.weights[rows]
         choice = Choice(self.problem.objective.metric, scores, judge.divider, weights)

@@ -25,7 +25,7 @@ from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
 from custom_aesthetic.search.shared_data import share
 from custom_aesthetic.search.space import first_parameters, starting_point
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
-from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, n_finished, process_name
+from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, kept_texts, n_finished, process_name
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan
 from custom_aesthetic.search.workers import Place, Workers, work
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 HEADS_ON_ACCELERATOR = 16
 """Heads that `--workers=auto` trains side by side on an accelerator, as stacked matrices."""
 
-LINKED = "trials in the model file"
-"""User attribute of a study: the numbers of the trials whose notes name the model file."""
+LINKED, NOTE = "trials in the model file", "note"
+"""Texts kept with a study: the trials whose notes name the model file, and the note on the study itself."""
 
 
 @dataclass(frozen=True)
@@ -152,20 +152,28 @@ def _describe(study: optuna.Study, target: Target, metric: str) -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         patiently(study.set_metric_names, [metric])
     patiently(study.set_user_attr, "arguments", list(target.arguments))
-    if target.note:
-        from optuna_dashboard import save_note
+    with kept_texts(study) as texts:
+        if target.note and texts.get(NOTE) != target.note:
+            from optuna_dashboard import save_note  # takes a second, and a run that goes on has the note already
 
-        patiently(save_note, study, target.note)
+            patiently(save_note, study, target.note)
+            texts[NOTE] = target.note
 
 
 def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) -> None:
     """Note in the dashboard which trials are in the model file, and update the notes of those that no longer are."""
-    if not target.note:
-        return
+    now = [trial.number for trial in trials]
+    linked = f"{now} {target.file.resolve()}"
+    with kept_texts(study) as texts:
+        if target.note and texts.get(LINKED) != linked:
+            _save_links(study, now, target)
+            texts[LINKED] = linked
+
+
+def _save_links(study: optuna.Study, now: list[int], target: Target) -> None:
     from optuna_dashboard import save_note
 
     everyone = patiently(study.get_trials, deepcopy=False)
-    now = [trial.number for trial in trials]
     former = [number for number in study.user_attrs.get(LINKED, []) if number not in now]
     texts = dict.fromkeys(former, f"No longer in the model file, which now holds trial {', '.join(map(str, now))}")
     for number, text in (texts | dict.fromkeys(now, f"In the model file `{target.file.resolve()}`")).items():

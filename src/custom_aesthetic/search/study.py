@@ -7,10 +7,11 @@ import socket
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -35,6 +36,12 @@ PROCESS = "process"
 
 FAILURE = "failure"
 """User attribute of a trial: why training with its parameters failed."""
+
+KEPT = "aesthetic:kept"
+"""System attribute of a study, which the dashboard does not show: the names of the texts kept with the study."""
+
+MOST_CHARACTERS = 60_000
+"""The most characters in one attribute."""
 
 OWNERLESS_LIMIT = timedelta(minutes=1)
 """A running trial without an owner is abandoned after this time, since a process records itself at once."""
@@ -216,3 +223,32 @@ def heartbeats(study: optuna.Study, running: set[int]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(timeout=1)
+
+
+@contextlib.contextmanager
+def kept_texts(study: optuna.Study) -> Iterator[dict[str, str]]:
+    """Yield name -> text of what is kept with a study; what the block adds or changes is kept after it.
+
+    Texts may be of any length: they are cut into attributes that also fit MySQL's columns, of 65,535 bytes.
+    """
+    storage = storage_of(study)
+    number = patiently(storage.get_study_id_from_name, study.study_name)
+    attributes = patiently(storage.get_study_system_attrs, number)
+    before = {name: _joined(attributes, name) for name in attributes.get(KEPT, [])}
+    texts = dict(before)
+    yield texts
+    for name, text in texts.items():
+        if text == before.get(name):
+            continue
+        parts = [text[start : start + MOST_CHARACTERS] for start in range(0, len(text), MOST_CHARACTERS)]
+        for index, part in enumerate(parts):
+            patiently(storage.set_study_system_attr, number, f"{KEPT} {name} {index}", part)
+        patiently(storage.set_study_system_attr, number, f"{KEPT} {name} parts", len(parts))
+    if texts.keys() != before.keys():
+        patiently(storage.set_study_system_attr, number, KEPT, sorted(texts))
+
+
+def _joined(attributes: Mapping[str, Any], name: str) -> str:
+    """Return a text from its parts; one that was cut short by a kill is no longer what its reader expects."""
+    parts = range(int(attributes.get(f"{KEPT} {name} parts", 0)))
+    return "".join(str(attributes.get(f"{KEPT} {name} {index}", "")) for index in parts)

@@ -19,7 +19,7 @@ from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters,
 from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
-from custom_aesthetic.quality.optimism import MOST_IMAGES, pack_outputs
+from custom_aesthetic.quality.optimism import MOST_NUMBERS, pack_outputs
 from custom_aesthetic.search.optuna_private import trial_id
 from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import suggest
@@ -287,8 +287,9 @@ class _Run:
     def _keep_outputs(self, head: TrainedHead) -> None:
         """Save the outputs for the images that trials are chosen by, as an attribute hidden from the dashboard."""
         rows = self.problem.rows_that_choose
-        if len(rows) <= MOST_IMAGES:
-            text = pack_outputs(head.outputs.double().numpy()[rows], self.problem.judge.scores[rows])
+        outputs = head.outputs[rows]
+        if outputs.numel() <= MOST_NUMBERS:
+            text = pack_outputs(outputs.double().numpy(), self.problem.judge.scores[rows])
             patiently(self.trial.storage.set_trial_system_attr, trial_id(self.trial), OUTPUTS, text)
 
     def _record(self, attributes: dict[str, float | str]) -> None:
