@@ -10,7 +10,13 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
-from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_judge, make_problem
+from custom_aesthetic.commands.preparation import (
+    load_head_input,
+    load_scored_images,
+    make_judge,
+    make_problem,
+    settings_identity,
+)
 from custom_aesthetic.scores.splits import read_split_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ObjectiveSettings, SplitSettings
 from tests.mean_colour import MeanColour
@@ -242,3 +248,29 @@ def test_unused_pictures_are_counted_once(colour_pictures: Path, caplog: pytest.
     assert len(counted) == 1
     assert counted[0].endswith(": 2 .mp4, 1 .csv, 1 .txt")
     assert f"1 pictures in {colour_pictures} have no score and are not used" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        FeatureSettings(),
+        FeatureSettings("a,b", hidden_states_used=((0, 2), (1,)), views=("centre", "mirror")),
+        FeatureSettings("a,b", hidden_states_used=((0, 2),), hidden_states_mode="join__average"),
+        FeatureSettings("a", hidden_states_used=((0, 2),), weight_hidden_states=True),
+        FeatureSettings("a,b", hidden_states_used=((0, 2),), fixed_hidden_state_weights=(1.0, 0.1, -3.0)),
+    ],
+)
+def test_what_a_study_says_of_its_features_is_known_before_they_are_computed(
+    colour_pictures: Path, settings: FeatureSettings
+) -> None:
+    write_scores(colour_pictures)
+    planned: list[str] = []
+    objective = ObjectiveSettings()
+    for folds in (1, 2):
+        split = SplitSettings(group_duplicates="off", folds=folds)
+        loaded = load_head_input(load(colour_pictures), settings, split, CPU, check=planned.append)
+        scored, features, head_input = loaded
+        identity = make_problem(scored.table, features, head_input, objective, split, CPU).identity
+        assert planned[-1] == identity["features"].rpartition("; ")[0]
+        known = settings_identity(identity["features"], objective, split)
+        assert known == {key: identity[key] for key in identity if key not in ("images", "scores", "split")}

@@ -214,3 +214,25 @@ print(*sys.modules)
         check=True,
     )
     assert not {"optuna_dashboard", "sklearn", "matplotlib", "transformers"} & set(done.stdout.split())
+
+
+def test_other_settings_than_the_study_s_are_refused_before_any_feature_is_computed(
+    scored_pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("--trials=1")
+    write_scores(scored_pictures, [1 + int(file.stem) / 10 for file in sorted(scored_pictures.rglob("*.png"))])
+
+    def never(*_: object) -> None:
+        raise AssertionError("a feature is computed")
+
+    monkeypatch.setattr(MeanColour, "features", never)
+    for more, words in (
+        ("--hidden_states_used=0,2", r"made with other features \(ChrisGoringe/vitH16 0 centre"),
+        ("--views=mirror", "made with other features"),
+        ("--loss_model=ab", "made with other loss_model .*, metric_for_scoring"),
+        ("--folds=2", r"made with other folds \(4 by seed 42; now 2 by seed 42\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            train("--trials=1", more)
+    with pytest.raises(AssertionError, match="a feature is computed"):
+        train("--trials=1", "--hidden_states_used=0,2", "--name=other")

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,18 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.base.text import hashable
-from custom_aesthetic.extractors import build_extractors
+from custom_aesthetic.extractors import FeatureExtractor, build_extractors
 from custom_aesthetic.features.asked import load_asked_features
-from custom_aesthetic.features.hidden_states import HeadInput, make_head_input, resolve_modes
+from custom_aesthetic.features.hidden_states import (
+    HeadInput,
+    make_head_input,
+    resolve_modes,
+    spell_modes,
+    states_asked,
+)
 from custom_aesthetic.features.precomputed import PrecomputedTable, given_scores, is_from_table
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.features.views import SEPARATOR
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.pictures.images import find_images
@@ -111,10 +118,13 @@ def load_head_input(
     split: SplitSettings,
     device: torch.device,
     table: PrecomputedTable | None = None,
+    *,
+    check: Callable[[str], None] = lambda features: None,
 ) -> tuple[ScoredImages, FeatureTable, HeadInput]:
     """Return the images that have features, their features (from the table, if given), and the input of a head.
 
-    The split of the images is settled but not yet written.
+    The split of the images is settled but not yet written. `check` is called before any picture is opened, with
+    what the identity of a study will say of the features, and may raise UserError.
     """
     if table is not None:
         features = table.load(scored.table.paths, fp16=settings.fp16_features)
@@ -122,7 +132,7 @@ def load_head_input(
         return replace(scored, table=settled), features, make_head_input(features, settings, ["join"])
     extractors = build_extractors(settings.feature_extractor_model, device, settings.offline)
     default_modes = [extractor.default_mode for extractor in extractors]
-    resolve_modes(settings.hidden_states_mode, default_modes)  # raises UserError before any work
+    check(planned_features(extractors, settings))  # an option that does not fit is an error before any work
     features = load_asked_features(scored.directory, scored.table.paths, extractors, settings)
     kept = keep_rows(scored.table, set(features.failures), f"readable scored images in {scored.directory}")
     kept = settle_split(kept, scored.known, split, features.values)
@@ -238,6 +248,40 @@ def _folds(
         return folds
     log.warning("near-duplicates in one fold leave only %d folds, so near-duplicates are not kept together", len(folds))
     return make_folds(table.paths, rows, split.n_folds, seed=split.eval_pick_seed)
+
+
+def settings_identity(features: str, objective: ObjectiveSettings, split: SplitSettings) -> dict[str, str]:
+    """Return the part of a study's identity that is known from the settings alone; `features` as planned."""
+    folds = {} if split.n_folds == 1 else {"folds": f"{split.n_folds} by seed {split.eval_pick_seed}"}
+    return {
+        "features": features,
+        "loss_model": objective.loss_model,
+        "metric_for_scoring": objective.metric,
+        "set_for_scoring": objective.set_for_scoring,
+        **folds,
+    }
+
+
+def planned_features(extractors: Sequence[FeatureExtractor], settings: FeatureSettings) -> str:
+    """Return what `identify` will say of the features, but for the number of columns, which shows in the features."""
+    modes = resolve_modes(
+        settings.hidden_states_mode,
+        [extractor.default_mode for extractor in extractors],
+        weight_hidden_states=settings.weight_hidden_states,
+    )
+    asked = states_asked(settings.hidden_states_used, len(extractors))
+    states = [extractor.default_hidden_states for extractor in extractors] if asked is None else asked
+    view = SEPARATOR.join(settings.views)
+    blocks = [
+        f"{extractor.name} {state} {view}".strip()
+        for extractor, own in zip(extractors, states, strict=True)
+        for state in own
+    ]
+    fixed = settings.fixed_hidden_state_weights
+    if fixed is not None:
+        weights = [f"{torch.tensor(fixed[:-1]).tolist()} {fixed[-1]}"] * len(extractors)
+        return "; ".join([*blocks, "join", *weights])
+    return "; ".join([*blocks, "weight" if "weight" in modes else spell_modes(modes)])
 
 
 def identify(

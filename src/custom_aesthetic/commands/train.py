@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from custom_aesthetic.commands.preparation import (
     load_scored_images,
     make_judge,
     make_problem,
+    settings_identity,
     settle_folds,
 )
 from custom_aesthetic.commands.records import file_maker, study_note
@@ -21,6 +23,7 @@ from custom_aesthetic.commands.results import show_results
 from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.search.dashboard import check_server, serve_dashboard
 from custom_aesthetic.search.run import Target, divide_work, search
+from custom_aesthetic.search.succession import check_newest
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import TrainingArguments
 
@@ -38,7 +41,9 @@ def train_predictor(arguments: TrainingArguments) -> None:
     scored = load_scored_images(arguments.images, arguments.split, table)
     arguments = settle_folds(arguments, scored)
     make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # raises it too
-    scored, features, head_input = load_head_input(scored, arguments.features, arguments.split, device, table)
+    scored, features, head_input = load_head_input(
+        scored, arguments.features, arguments.split, device, table, check=partial(check_study, arguments)
+    )
     log.info("%s", describe(scored.table, arguments.split.n_folds))
     if arguments.search.trials == 0:
         scored.record_split()
@@ -58,6 +63,13 @@ def train_predictor(arguments: TrainingArguments) -> None:
     with serve_dashboard(arguments.study.server, arguments.study.database):
         found = search(problem, arguments.space, arguments.search, arguments.study, target)
     show_results(arguments, found, scored, features, problem.folds)
+
+
+def check_study(arguments: TrainingArguments, features: str) -> None:
+    """Raise UserError where the study of that name was made with other settings, before the features are computed."""
+    if arguments.search.trials > 0:
+        settings = settings_identity(features, arguments.objective, arguments.split)
+        check_newest(arguments.study.database, arguments.study.name, settings)
 
 
 def check_places(arguments: TrainingArguments) -> None:

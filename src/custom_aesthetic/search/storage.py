@@ -85,6 +85,13 @@ def _open(database: str) -> BaseStorage:
     return _open_database(database)
 
 
+def is_there(database: str) -> bool:
+    """Return whether a database that is a file exists; True for a server, which is not asked."""
+    if database.startswith("sqlite:///"):
+        return Path(database.removeprefix("sqlite:///").partition("?")[0]).exists()
+    return "://" in database or Path(database).exists()
+
+
 def is_server(database: str) -> bool:
     """Return whether several machines can share the database over a network."""
     return "://" in database and not database.startswith("sqlite")
@@ -284,7 +291,7 @@ def opened_study(
 
     `resolve` may return another name to use, such as that of the newest successor.
     """
-    if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
+    if not is_there(database):
         raise UserError(f"--database={shown_url(database)} does not exist; use the --database of the training")
     storage = open_storage(database)
     try:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -10,9 +11,16 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 
 from custom_aesthetic.base import interrupts
+from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.search.space import clipped_parameters, searched_parameters
-from custom_aesthetic.search.storage import patiently, refuse_journal_behind_proxy
+from custom_aesthetic.search.storage import (
+    close_storage,
+    is_there,
+    open_storage,
+    patiently,
+    refuse_journal_behind_proxy,
+)
 from custom_aesthetic.search.study import IDENTITY, complete_trials
 from custom_aesthetic.settings.training import INTEGER_PARAMETERS, SearchSpace
 
@@ -53,7 +61,7 @@ def open_study(storage: BaseStorage, wanted: Wanted, database: str) -> optuna.St
     start at the same moment agree on one study, because study names are unique.
     """
     while True:
-        names = patiently(optuna.get_all_study_names, storage)
+        names = _names(storage)
         known = _series(storage, wanted.name, names)
         for study in reversed(known):
             if not _differing(study, wanted.identity):
@@ -69,18 +77,50 @@ def open_study(storage: BaseStorage, wanted: Wanted, database: str) -> optuna.St
             return created
 
 
+def check_newest(database: str, name: str, settings: Mapping[str, str]) -> None:
+    """Raise UserError where all studies of that name and its successors were made with other settings than these.
+
+    `settings` is the part of the identity that is known before there are features; of the features themselves all but
+    the number of columns. It spares the time of computing features that the search would then refuse.
+    """
+    if not database or not is_there(database):
+        return
+    storage = open_storage(database)
+    try:
+        recorded = [study.user_attrs.get(IDENTITY) for study in _series(storage, name, _names(storage), patient=False)]
+    finally:
+        close_storage(storage)
+    known = [identity for identity in recorded if identity is not None]
+    if not known or any(not _differing_settings(identity, settings) for identity in known):
+        return
+    _refuse(name, shown_url(database), known[-1], settings, _differing_settings(known[-1], settings))
+
+
+def _names(storage: BaseStorage) -> list[str]:
+    return patiently(optuna.get_all_study_names, storage)
+
+
+def _differing_settings(recorded: Mapping[str, str], settings: Mapping[str, str]) -> list[str]:
+    before = {**recorded, "features": recorded.get("features", "").rpartition("; ")[0]}
+    return [key for key in dict.fromkeys((*settings, "folds")) if before.get(key) != settings.get(key)]
+
+
 def newest_name(storage: BaseStorage, name: str) -> str:
     """Return the name of the newest successor of the study of that name, or the name itself if it has none."""
-    return _series(storage, name, patiently(optuna.get_all_study_names, storage))[-1].study_name
+    return _series(storage, name, _names(storage))[-1].study_name
 
 
-def _series(storage: BaseStorage, name: str, names: Sequence[str]) -> list[optuna.Study]:
-    """Return the study of that name and its successors, oldest first; `names` are all studies in the storage."""
+def _series(storage: BaseStorage, name: str, names: Sequence[str], *, patient: bool = True) -> list[optuna.Study]:
+    """Return the study of that name and its successors, oldest first; `names` are all studies in the storage.
+
+    `patient` waits for the identity of a study that is just being created.
+    """
     numbers = {known: 1 if known == name else _number(known, name) for known in names}
     found = []
     for candidate in sorted(filter(numbers.get, names), key=lambda known: numbers[known]):
         study = patiently(optuna.load_study, study_name=candidate, storage=storage)
-        if candidate == name or (_recorded(study) is not None and study.user_attrs.get(SERIES) == name):
+        is_recorded = candidate == name or not patient or _recorded(study) is not None
+        if candidate == name or (is_recorded and study.user_attrs.get(SERIES) == name):
             found.append(study)
     return found
 
@@ -118,14 +158,17 @@ def _check_settings(study: optuna.Study, wanted: Wanted) -> None:
     data = [*DATA, "accuracy_divider"] if "scores" in differing else DATA  # the divider defaults to the median score
     settings = [key for key in differing if key not in data]
     if settings:
-        recorded = study.user_attrs[IDENTITY]
-        named = ", ".join(
-            f"{key} ({recorded.get(key, 'none')}; now {wanted.identity.get(key, 'none')})" for key in settings
-        )
-        raise UserError(
-            f"study {study.study_name} in {wanted.place} was made with other {named}; use the earlier settings, or "
-            "choose another --name for a new study"
-        )
+        _refuse(study.study_name, wanted.place, study.user_attrs[IDENTITY], wanted.identity, settings)
+
+
+def _refuse(
+    name: str, place: str, recorded: Mapping[str, str], wanted: Mapping[str, str], differing: Sequence[str]
+) -> NoReturn:
+    named = ", ".join(f"{key} ({recorded.get(key, 'none')}; now {wanted.get(key, 'none')})" for key in differing)
+    raise UserError(
+        f"study {name} in {place} was made with other {named}; use the earlier settings, or choose another "
+        "--name for a new study"
+    )
 
 
 def _create(storage: BaseStorage, wanted: Wanted, known: list[optuna.Study], name: str) -> optuna.Study | None:
