@@ -51,13 +51,13 @@ def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int
     the user's consistency.
     """
     first, second = _pairs(n_here, np.random.default_rng(seed))
-    truths = draw_true_scores(answers.winners, answers.losers, prior, seed=seed)
+    truths, lapses = draw_true_scores(answers.winners, answers.losers, prior, seed=seed)
     says = np.sign(scores[first] - scores[second])
     right, predicted = np.empty(len(truths)), np.empty(len(truths))
     for place, truth in enumerate(truths):
         lead = says * (truth[first] - truth[second])
         right[place] = 0.5 + 0.5 * np.mean(np.sign(lead))
-        predicted[place] = np.mean(expit(lead))
+        predicted[place] = lapses[place] / 2 + (1 - lapses[place]) * np.mean(expit(lead))
     return RandomPairs(_figure(right), _figure(predicted))
 
 

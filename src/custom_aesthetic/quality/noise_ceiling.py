@@ -112,7 +112,7 @@ def ceiling_of_comparisons(scores: Array, winners: Rows, losers: Rows, *, seed: 
     given = np.asarray(scores, dtype=np.float64)[compared]
     if len(compared) < FEWEST_IMAGES or np.ptp(given) == 0:
         return None
-    draws = draw_true_scores(rows[: len(winners)], rows[len(winners) :], flat_prior(len(compared)), seed=seed)
+    draws = draw_true_scores(rows[: len(winners)], rows[len(winners) :], flat_prior(len(compared)), seed=seed).scores
     correlations = [metrics.pearson(given, truth).statistic for truth in draws]
     return _ceiling(given, draws, float(np.mean(np.square(correlations))))
 

@@ -3,8 +3,10 @@
 `fit_scores` takes the spread of the true scores in logits, and thereby the consistency of the judge, from its prior.
 Statements about the scores should not depend on that assumption. Here several spreads of the prior are tried and
 weighted by the probability that they give to the comparisons, and true scores are drawn from the posterior for each.
-Posteriors and probabilities come from expectation propagation (Minka, 2001; Rasmussen and Williams, Gaussian Processes,
-ch. 3.6), because Laplace's approximation underestimates the probability of wide spreads for few comparisons.
+Some judges err as often on pictures that are far apart as on others, so each spread is also tried with a lapse rate: a
+share of answers that are the toss of a coin. Posteriors and probabilities come from expectation propagation (Minka,
+2001; Rasmussen and Williams, Gaussian Processes, ch. 3.6), because Laplace's approximation underestimates the
+probability of wide spreads for few comparisons.
 """
 
 from collections.abc import Sequence
@@ -32,11 +34,17 @@ SPREADS = tuple(float(spread) for spread in np.geomspace(0.2, 8, 10))
 SPREAD_DEVIATION = 1.5
 """Prior standard deviation of the logarithm of the spread, whose prior mean is 0."""
 
+LAPSES = {0.0: 0.5, 0.1: 0.25, 0.4: 0.25}
+"""Shares of answers that are a coin's toss -> how probable each is before any answer."""
+
+LEAST_LAPSING_SPREAD = 0.9
+"""With a smaller spread lapses are not tried: a judge who can hardly tell pictures apart errs anyway."""
+
 EVIDENCE_PICTURES = 200
 """With more pictures, the spread is estimated from the comparisons among this many neighbours."""
 
 JOINT_PICTURES = 300
-"""With more pictures, the errors of scores are drawn independently of each other."""
+"""With more pictures, the errors of scores are drawn independently of each other, and no lapses are tried."""
 
 LEAST_WEIGHT = 0.02
 """Spreads with a smaller probability are left out."""
@@ -67,31 +75,56 @@ class _Sites(NamedTuple):
     shift: np.ndarray
 
 
+class _Candidate(NamedTuple):
+    """One way in which the answers may have come about."""
+
+    prior: Prior
+    lapse: float
+    log_probability: float
+    """Before any answer, but for a constant."""
+
+
+class Draws(NamedTuple):
+    """Draws from what is believed of a judge."""
+
+    scores: np.ndarray
+    """(n_draws, n_pictures): true scores, logits."""
+    lapses: np.ndarray
+    """(n_draws,): share of the judge's answers that are a coin's toss, 0...1."""
+
+
 def draw_true_scores(
     winners: np.ndarray, losers: np.ndarray, prior: Prior, *, n_draws: int = 200, seed: int = 0
-) -> np.ndarray:
-    """Return draws of the true scores, (n_draws, n_pictures), in logits.
+) -> Draws:
+    """Return draws of the true scores, and of the lapse rate of the judge that goes with each.
 
     If the prior is informative (features, earlier scores), a flat prior is tried too, so that an informative prior that
     contradicts the comparisons does not make the order look certain.
     """
-    priors = _candidates(prior)
-    weights = _weights(winners, losers, priors)
+    candidates = _candidates(prior)
+    weights = _weights(winners, losers, candidates)
     generator = np.random.default_rng(seed)
-    counts = np.bincount(generator.choice(len(priors), n_draws, p=weights), minlength=len(priors))
+    counts = np.bincount(generator.choice(len(candidates), n_draws, p=weights), minlength=len(candidates))
     drawn = [
         _draw(winners, losers, candidate, int(count), generator)
-        for candidate, count in zip(priors, counts, strict=True)
+        for candidate, count in zip(candidates, counts, strict=True)
         if count
     ]
-    return np.concatenate(drawn)
+    return Draws(np.concatenate(drawn), np.repeat([one.lapse for one in candidates], counts))
 
 
-def _candidates(prior: Prior) -> list[Prior]:
-    """Return the prior at every spread and, if it is informative, a flat prior at every spread."""
+def _candidates(prior: Prior) -> list[_Candidate]:
+    """Return the prior at every spread and lapse rate and, if it is informative, a flat prior likewise."""
     flat = flat_prior(len(prior.mean))
     known = prior.basis is not None or np.ptp(prior.mean) > 0 or np.ptp(prior.variance) > 0
-    return [_at_spread(base, spread) for base in ([prior, flat] if known else [flat]) for spread in SPREADS]
+    lapses = LAPSES if len(prior.mean) <= JOINT_PICTURES else {0.0: 1.0}
+    return [
+        _Candidate(_at_spread(one, spread), lapse, np.log(share) - 0.5 * (np.log(spread) / SPREAD_DEVIATION) ** 2)
+        for one in ([prior, flat] if known else [flat])
+        for lapse, share in lapses.items()
+        for spread in SPREADS
+        if lapse == 0 or spread >= LEAST_LAPSING_SPREAD
+    ]
 
 
 def _at_spread(prior: Prior, spread: float) -> Prior:
@@ -99,14 +132,19 @@ def _at_spread(prior: Prior, spread: float) -> Prior:
     return Prior(prior.mean * spread, prior.variance * spread**2, basis)
 
 
-def _weights(winners: np.ndarray, losers: np.ndarray, priors: Sequence[Prior]) -> np.ndarray:
+def _weights(winners: np.ndarray, losers: np.ndarray, candidates: Sequence[_Candidate]) -> np.ndarray:
     """Return the probability of each candidate given the comparisons; those below `LEAST_WEIGHT` are set to 0."""
-    rows, inside = _neighbours(winners, losers, len(priors[0].mean))
-    place = np.zeros(len(priors[0].mean), dtype=int)
+    n_pictures = len(candidates[0].prior.mean)
+    rows, inside = _neighbours(winners, losers, n_pictures)
+    place = np.zeros(n_pictures, dtype=int)
     place[rows] = np.arange(len(rows))
     kept = place[winners[inside]], place[losers[inside]]
-    before = np.tile(-0.5 * (np.log(SPREADS) / SPREAD_DEVIATION) ** 2, len(priors) // len(SPREADS))
-    evidence = before + [posterior(*kept, _of_rows(prior, rows)).log_evidence for prior in priors]
+    evidence = np.array(
+        [
+            one.log_probability + posterior(*kept, _of_rows(one.prior, rows), lapse=one.lapse).log_evidence
+            for one in candidates
+        ]
+    )
     weights = np.exp(evidence - logsumexp(evidence))
     weights[weights < LEAST_WEIGHT] = 0
     return weights / weights.sum()
@@ -130,8 +168,11 @@ def _of_rows(prior: Prior, rows: np.ndarray) -> Prior:
     return Prior(prior.mean[rows], prior.variance[rows], None if prior.basis is None else prior.basis[rows])
 
 
-def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> Posterior:
-    """Return the true scores' distribution given the comparisons, by expectation propagation with dense matrices."""
+def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior, *, lapse: float = 0.0) -> Posterior:
+    """Return the true scores' distribution given the comparisons, by expectation propagation with dense matrices.
+
+    `lapse` (0...1) is the share of answers that are the toss of a coin.
+    """
     base = prior_precision(prior)
     pull = base @ prior.mean
     sites = _at_the_mode(winners, losers, prior)
@@ -143,7 +184,7 @@ def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> Posterio
         variance = covariance[winners, winners] + covariance[losers, losers] - 2 * covariance[winners, losers]
         cavity_variance = 1 / (1 / variance - sites.precision)
         cavity_mean = cavity_variance * (lead / variance - sites.shift)
-        log_mass, new_mean, new_variance = _tilted(cavity_mean, cavity_variance)
+        log_mass, new_mean, new_variance = _tilted(cavity_mean, cavity_variance, lapse)
         evidence = _log_evidence(prior.mean, base, precision, mean, sites, cavity_mean, cavity_variance, log_mass)
         found = Posterior(mean, precision, evidence)
         new_precision = np.maximum(1 / new_variance - 1 / cavity_variance, 1e-10)
@@ -164,10 +205,11 @@ def _at_the_mode(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> _Site
     return _Sites(weights, expit(-lead) + weights * lead)
 
 
-def _tilted(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tilted(mean: np.ndarray, variance: np.ndarray, lapse: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log mass, mean and variance, (n,) each, of normal(mean, variance) times the comparison's probability."""
     leads = mean[:, None] + np.sqrt(variance)[:, None] * _NODES
-    logs = log_expit(leads) + _LOG_NODE_WEIGHTS
+    answer = log_expit(leads) if lapse == 0 else np.log(lapse / 2 + (1 - lapse) * expit(leads))
+    logs = answer + _LOG_NODE_WEIGHTS
     log_mass = logsumexp(logs, axis=1)
     share = np.exp(logs - log_mass[:, None])
     new_mean = (share * leads).sum(axis=1)
@@ -201,12 +243,13 @@ def _on_pictures(values: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_
 
 
 def _draw(
-    winners: np.ndarray, losers: np.ndarray, prior: Prior, n_draws: int, generator: np.random.Generator
+    winners: np.ndarray, losers: np.ndarray, candidate: _Candidate, n_draws: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return draws from the posterior under one prior, (n_draws, n_pictures)."""
+    """Return draws from the posterior for one candidate, (n_draws, n_pictures)."""
+    prior = candidate.prior
     normal = generator.normal(size=(n_draws, len(prior.mean)))
     if len(prior.mean) > JOINT_PICTURES:
         scores = fit_scores(winners, losers, prior)
         return scores + normal * standard_errors(scores, winners, losers, prior)
-    mean, precision, _ = posterior(winners, losers, prior)
+    mean, precision, _ = posterior(winners, losers, prior, lapse=candidate.lapse)
     return mean + scipy.linalg.solve_triangular(np.linalg.cholesky(precision), normal.T, lower=True, trans="T").T
