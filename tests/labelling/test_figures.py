@@ -148,15 +148,15 @@ def test_the_order_of_ten_thousand_pictures_after_few_choices_is_hardly_better_t
 
 
 @pytest.mark.parametrize("consistency", [0.9, 0.95])
-def test_the_order_of_a_judge_who_slips_equally_often_at_any_distance_is_as_good_as_stated(consistency):
-    inside, off, predicted = [], [], []
-    for seed in range(8):
-        world = judged(60, consistency, 12, seed, constant=True)
+def test_the_figures_hold_for_a_judge_who_errs_equally_often_at_any_distance(consistency):
+    right, predicted, off = [], [], []
+    for seed in range(10):
+        world = judged(60, consistency, 10, seed, constant=True)
         found = random_pairs(world.scores, world.answers, world.prior, 60, seed=seed)
-        right = true_shares(world)[0]
-        inside.append(holds(found.right, right))
-        off.append(found.right.value - right)
-        predicted.append(found.predicted.value - (right * consistency + (1 - right) * (1 - consistency)))
-    assert sum(inside) >= 7
-    assert abs(np.mean(off)) < 0.01, "0.02 to 0.03 too low where all errors were taken for near ties"
-    assert abs(np.mean(predicted)) < 0.03
+        true_right = true_shares(world)[0]
+        right.append(holds(found.right, true_right))
+        predicted.append(holds(found.predicted, true_right * consistency + (1 - true_right) * (1 - consistency)))
+        off.append(found.right.value - true_right)
+    assert sum(right) >= 8, "5 of 10 without lapses"
+    assert sum(predicted) >= 8, "5 to 7 of 10 without lapses"
+    assert abs(np.mean(off)) < 0.015, "0.02 to 0.04 too low without lapses"

@@ -310,5 +310,5 @@ def test_an_image_named_twice_among_many_is_an_error_that_names_it(tmp_path: Pat
     rows = [f'"{path}": 1' if name.endswith("json") else f"{path},1" for path in paths]
     text = "{" + ",".join(rows) + "}" if name.endswith("json") else "\n".join(["relative_path,score", *rows])
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=r"names twice: 0\.png; keep one of each"):
+    with pytest.raises(UserError, match=r"has duplicates: 0\.png; keep one of each"):
         read_scores(tmp_path / name)

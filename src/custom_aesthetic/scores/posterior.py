@@ -34,7 +34,7 @@ SPREADS = tuple(float(spread) for spread in np.geomspace(0.2, 8, 10))
 SPREAD_DEVIATION = 1.5
 """Prior standard deviation of the logarithm of the spread, whose prior mean is 0."""
 
-LAPSES = {0.0: 0.5, 0.1: 0.25, 0.4: 0.25}
+LAPSES = {0.0: 0.7, 0.08: 0.1, 0.2: 0.1, 0.4: 0.1}
 """Shares of answers that are a coin's toss -> how probable each is before any answer."""
 
 LEAST_LAPSING_SPREAD = 0.9
