@@ -194,9 +194,9 @@ CHOSE = (
 def how_often(scores: Array, model_scores: Array, *, flattery: float = 0.0, chose: bool = False) -> str:
     """Return a sentence on how often the model orders two pictures as the user does; both arrays are (n_images,).
 
-    The model must not have learnt from the pictures, unless `model_scores` are out of fold. `flattery` (0...1), by which
-    choosing the best trials raises the share of right pairs, is subtracted. `chose` says that the pictures also chose
-    the best epoch, which raises it further by an unknown amount.
+    The model must not have learnt from the pictures, unless `model_scores` are out of fold. `flattery` (0...1), by
+    which choosing the best trials raises the share of right pairs, is subtracted. `chose` says that the pictures also
+    chose the best epoch, which raises it further by an unknown amount.
     """
     if len(scores) == 0:
         return "It is unknown how good the model is: it has learnt from every picture that has a score."
