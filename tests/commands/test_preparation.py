@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from custom_aesthetic.commands.preparation import (
     make_problem,
     settings_identity,
 )
+from custom_aesthetic.features.precomputed import PrecomputedTable, read_table
 from custom_aesthetic.scores.splits import read_split_file
+from custom_aesthetic.search import succession
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ObjectiveSettings, SplitSettings
 from tests.mean_colour import MeanColour
 
@@ -56,6 +59,44 @@ def test_a_new_split_is_written_and_then_kept(colour_pictures: Path) -> None:
     assert list(read_split_file(colour_pictures / "split.json").values()) == list(split)
     assert load(colour_pictures, eval_pick_seed=7).table.columns["split"] == split
     assert load(colour_pictures, eval_pick_seed=7, ignore_existing_split=True).table.columns["split"] != split
+
+
+def table_of(folder: Path, features: np.ndarray) -> PrecomputedTable:
+    np.savez(folder / "t.npz", paths=np.array([*picture_names(folder), "not scored.png"]), features=features)
+    return read_table(folder / "t.npz", folder)
+
+
+def test_another_table_is_another_study_and_rows_without_a_score_do_not_count(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    first = np.random.default_rng(0).standard_normal((25, 4)).astype(np.float32)
+    other, unscored = first.copy(), first.copy()
+    other[3, 2] += 1e-6
+    unscored[24] = 7
+
+    def identity(features: np.ndarray) -> Mapping[str, str]:
+        table = table_of(colour_pictures, features)
+        scored = load_scored_images(ImageSettings(str(colour_pictures)), ALONE, table)
+        scored, found, head_input = load_head_input(scored, FeatureSettings(), ALONE, CPU, table)
+        split = SplitSettings(folds=1, group_duplicates="off")
+        return make_problem(scored.table, found, head_input, ObjectiveSettings(), split, CPU).identity
+
+    known = identity(first)
+    assert known["features"] == "features:t 0 centre; join; 4 columns"
+    assert identity(first) == known == identity(unscored)
+    assert {key for key, value in identity(other).items() if value != known[key]} == {"table"}
+    assert "table" in succession.DATA, "a changed table begins a new study, as changed pictures do"
+
+
+def test_near_duplicates_of_a_table_stay_on_one_side_of_a_new_split(colour_pictures: Path) -> None:
+    write_scores(colour_pictures)
+    features = np.random.default_rng(0).standard_normal((25, 4)).astype(np.float16)
+    features[5:9] = features[4]
+    table = table_of(colour_pictures, features)
+    scored = load_scored_images(ImageSettings(str(colour_pictures)), SplitSettings(), table)
+    scored, _, _ = load_head_input(scored, FeatureSettings(), SplitSettings(), CPU, table)
+    splits = scored.table.columns["split"]
+    rows = [scored.table.paths.index(path) for path in picture_names(colour_pictures)[4:9]]
+    assert len({splits[row] for row in rows}) == 1
 
 
 def test_near_duplicates_stay_on_one_side_of_a_new_split(colour_pictures: Path) -> None:

@@ -2,8 +2,6 @@
 
 import logging
 import math
-import posixpath
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,9 +16,10 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.features.npy_parts import BLOCK_BYTES, NpzPart
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.features.table_files import (
-    CLIP_RETRIEVAL,
     NPZ,
     BadRows,
+    below,
+    clip_retrieval_files,
     extractor_name,
     find_table,
     is_clip_retrieval,
@@ -199,7 +198,7 @@ def read_table(place: Path, directory: Path, name: str | None = None) -> Precomp
         raise UserError(f"table {place} has files of {' and '.join(map(str, widths))} features; keep them apart")
     paths = [path for part in parts for path in part.paths()]
     if place.is_dir() and is_clip_retrieval(place):
-        paths = _below(directory, paths, place)
+        paths = below(directory, paths, place)
     return PrecomputedTable(
         place, extractor_name(place, name), tuple(check_paths(f"table {place}", paths)), tuple(parts)
     )
@@ -270,41 +269,7 @@ def _parts(place: Path) -> list[Part]:
         return [ParquetPart(place)]
     if not is_clip_retrieval(place):
         return [ParquetPart(file) for file in parquet_files(place)]
-    features, metadata = (
-        {_number(file): file for file in (place / folder).glob(f"*{suffix}")}
-        for folder, suffix in zip(CLIP_RETRIEVAL, (".npy", ".parquet"), strict=True)
-    )
-    alone = sorted(features.keys() ^ metadata.keys())
-    if alone or not features:
-        raise UserError(
-            f"{place}: {' and '.join(CLIP_RETRIEVAL)} hold {len(features)} and {len(metadata)} files, not one for one"
-            + (f" (number {alone[0]} is alone)" if alone else "")
-            + "; run clip-retrieval's inference again"
-        )
-    return [ClipRetrievalPart(features[number], metadata[number]) for number in sorted(features)]
-
-
-def _number(file: Path) -> int:
-    """Return the number that ends the name of one of clip-retrieval's files; -1 where it has none."""
-    digits = re.search(r"(\d{1,18})$", file.stem)
-    return int(digits[1]) if digits else -1
-
-
-def _below(directory: Path, paths: Sequence[str], place: Path) -> list[str]:
-    """Return clip-retrieval's paths relative to the image directory.
-
-    It writes them as it was given its input: below the directory, absolute or as typed. What it was given elsewhere, on
-    another machine perhaps, is the folder that all paths have in common.
-    """
-    plain = [path.replace("\\", "/") for path in paths]
-    for known in (directory.absolute().as_posix(), directory.resolve().as_posix(), directory.as_posix()):
-        if all(path.startswith(f"{known}/") for path in plain):
-            return [path[len(known) + 1 :] for path in plain]
-    if not all(path.startswith("/") or re.match(r"[A-Za-z]:/", path) for path in plain):
-        return plain
-    common = posixpath.commonpath([posixpath.dirname(path) for path in plain])
-    log.info("%s: the paths below %s are taken for those in %s", place, common, directory)
-    return [posixpath.relpath(path, common) for path in plain]
+    return [ClipRetrievalPart(features, metadata) for features, metadata in clip_retrieval_files(place)]
 
 
 def _not_finite(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Where a table of precomputed features lies and what a model file calls it; nothing heavy is imported to tell."""
 
+import logging
+import posixpath
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +10,8 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.settings.training import TABLE_PREFIX
+
+log = logging.getLogger(__name__)
 
 PARQUET, NPZ = ".parquet", ".npz"
 CLIP_RETRIEVAL = ("img_emb", "metadata")
@@ -53,6 +57,45 @@ def is_clip_retrieval(folder: Path) -> bool:
 def parquet_files(folder: Path) -> list[Path]:
     """Return the parquet files in a folder, sorted by name."""
     return sorted(file for file in folder.iterdir() if file.suffix.lower() == PARQUET and not file.name.startswith("."))
+
+
+def clip_retrieval_files(folder: Path) -> list[tuple[Path, Path]]:
+    """Return the files of features and of paths, pair by pair; UserError where a file has no partner."""
+    features, metadata = (
+        {_number(file): file for file in (folder / name).glob(f"*{suffix}")}
+        for name, suffix in zip(CLIP_RETRIEVAL, (".npy", PARQUET), strict=True)
+    )
+    alone = sorted(features.keys() ^ metadata.keys())
+    if alone or not features:
+        raise UserError(
+            f"{folder}: {' and '.join(CLIP_RETRIEVAL)} hold {len(features)} and {len(metadata)} files, not one for one"
+            + (f" (number {alone[0]} is alone)" if alone else "")
+            + "; run clip-retrieval's inference again"
+        )
+    return [(features[number], metadata[number]) for number in sorted(features)]
+
+
+def _number(file: Path) -> int:
+    """Return the number that ends the name of one of clip-retrieval's files; -1 where it has none."""
+    digits = re.search(r"(\d{1,18})$", file.stem)
+    return int(digits[1]) if digits else -1
+
+
+def below(directory: Path, paths: Sequence[str], place: Path) -> list[str]:
+    """Return clip-retrieval's paths relative to the image directory.
+
+    It writes them as it was given its input: below the directory, absolute or as typed. What it was given elsewhere, on
+    another machine perhaps, is the folder that all paths have in common.
+    """
+    plain = [path.replace("\\", "/") for path in paths]
+    for known in (directory.absolute().as_posix(), directory.resolve().as_posix(), directory.as_posix()):
+        if all(path.startswith(f"{known}/") for path in plain):
+            return [path[len(known) + 1 :] for path in plain]
+    if not all(path.startswith("/") or re.match(r"[A-Za-z]:/", path) for path in plain):
+        return plain
+    common = posixpath.commonpath([posixpath.dirname(path) for path in plain])
+    log.info("%s: the paths below %s are taken for those in %s", place, common, directory)
+    return [posixpath.relpath(path, common) for path in plain]
 
 
 def extractor_name(place: Path, given: str | None = None) -> str:
