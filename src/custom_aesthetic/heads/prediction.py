@@ -149,12 +149,15 @@ def predict_features(model: Model, values: Tensor) -> Prediction:
 def predict_table(model: Model, table: PrecomputedTable) -> Prediction:
     """Return the model's predictions for every row of a table, whose features are loaded in blocks."""
     check_width(model, table.name, table.n_features)
-    parts = [
-        predict_features(model, torch.from_numpy(np.require(values, requirements="W")))  # as torch wants it
-        for _, values in table.blocks(fp16=model.fp16)
-    ]
-    joined = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
-    return Prediction(*joined)  # type: ignore[arg-type]
+    columns: tuple[Array | None, ...] = ()
+    for start, values in table.blocks(fp16=model.fp16):
+        found = predict_features(model, torch.from_numpy(np.require(values, requirements="W")))  # as torch wants it
+        # Arrays made now leave no holes in the memory: small ones made between the blocks would.
+        columns = columns or tuple(None if part is None else np.empty(len(table.paths)) for part in found)
+        for column, part in zip(columns, found, strict=True):
+            if column is not None:
+                column[start : start + len(values)] = part
+    return Prediction(*columns)  # type: ignore[arg-type]
 
 
 def check_name(model: Model, name: str | None) -> None:
