@@ -295,6 +295,7 @@ def test_the_older_form_read_row_by_row_is_what_the_parser_reads(
         '{"a.png": 1',
         '{"a.png" 1}',
         '{"#meta#": {"a": }, "a.png": 1}',
+        *('{"a.p\\ua.png": 1}', '{"\\x.png": 1}', '[{"a.png": 1}', '[1, {"a.png": 1}'),
     ],
 )
 def test_what_is_no_json_is_not_read_row_by_row_either(tmp_path: Path, content: str) -> None:

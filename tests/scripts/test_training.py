@@ -347,8 +347,8 @@ def test_folds_and_another_set_for_scoring_contradict_each_other(scored_pictures
         ("--model=cold", "--model=.*cold is a directory"),
         ("--savefile=cold", "--savefile=.*cold is a directory"),
         ("--report=pictures", "--report=pictures is a directory"),
-        ("--workers=many", "--workers=many is none of"),
-        ("--server=on", "--server=on shows a study that is kept"),
+        ("--workers=many", "--workers=many is not auto"),
+        ("--server=on", "--server=on needs a saved study"),
     ],
 )
 def test_an_invalid_place_for_a_result_is_refused_before_any_work(

@@ -220,11 +220,14 @@ def closing_lines(found: Findings) -> Iterator[str]:
 
 
 def flattery_line(flattery: float, *, eval_chose: bool = False) -> str:
-    """Return what choosing among trials adds to AB (0...1), as a line."""
-    further = "; they also chose the best epoch of each trial, which adds more, and that is not known"
+    """Return a line on how much choosing the best trials raises AB (0...1).
+
+    `eval_chose` says that the pictures also chose the best epoch of each trial.
+    """
+    further = "; they also chose the best epoch of each trial, which raises AB further by an unknown amount"
     return (
-        f"these pictures also chose the best trials, which adds about {100 * flattery:.1f} % to AB; the verdict has "
-        f"taken it off{further * eval_chose}"
+        f"the best trials were chosen by these pictures, which raises AB by about {100 * flattery:.1f} %; the verdict "
+        f"subtracts this{further * eval_chose}"
     )
 
 

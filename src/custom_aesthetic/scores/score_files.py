@@ -183,7 +183,7 @@ def _record_row(file: Path, path: str, record: Any) -> dict[str, Any]:
 
 _REAL = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _OLDER_ROW = re.compile(
-    rf"""\s*"((?:[^"\\\x00-\x1f]|\\.)*)"\s*:\s*(?:({_REAL})|\[\s*({_REAL})\s*(?:,\s*({_REAL})\s*)?\])\s*([,}}])"""
+    rf"""\s*"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}))*)"\s*:\s*(?:({_REAL})|\[\s*({_REAL})\s*(?:,\s*({_REAL})\s*)?\])\s*([,}}])"""
 )
 _META = re.compile(r'\s*"#meta#"\s*:\s*')
 _AFTER = re.compile(r"\s*([,}])")
@@ -198,6 +198,8 @@ def _plain_older_columns(text: str) -> dict[str, list[Any]] | None:
     scores: list[float] = []
     comparisons: list[float | str] = []
     place, end = text.find("{") + 1, ","
+    if text[: max(place - 1, 0)].strip():
+        return None
     while end == ",":
         row = _OLDER_ROW.match(text, place)
         if row is not None:
