@@ -51,7 +51,7 @@ def test_a_space_can_separate_an_option_from_its_value_in_the_file(tmp_path: Pat
 
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
-    lambda text: not text.startswith("@")
+    lambda text: not text.startswith("@") and text != "--"
 )
 
 
