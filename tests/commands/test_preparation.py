@@ -73,15 +73,18 @@ def test_another_table_is_another_study_and_rows_without_a_score_do_not_count(co
     other[3, 2] += 1e-6
     unscored[24] = 7
 
+    planned: list[str] = []
+
     def identity(features: np.ndarray) -> Mapping[str, str]:
         table = table_of(colour_pictures, features)
         scored = load_scored_images(ImageSettings(str(colour_pictures)), ALONE, table)
-        scored, found, head_input = load_head_input(scored, FeatureSettings(), ALONE, CPU, table)
+        scored, found, head_input = load_head_input(scored, FeatureSettings(), ALONE, CPU, table, check=planned.append)
         split = SplitSettings(folds=1, group_duplicates="off")
         return make_problem(scored.table, found, head_input, ObjectiveSettings(), split, CPU).identity
 
     known = identity(first)
     assert known["features"] == "features:t 0 centre; join; 4 columns"
+    assert known["features"].startswith(f"{planned[0]}; "), "another study is refused before anything is read"
     assert identity(first) == known == identity(unscored)
     assert {key for key, value in identity(other).items() if value != known[key]} == {"table"}
     assert "table" in succession.DATA, "a changed table begins a new study, as changed pictures do"

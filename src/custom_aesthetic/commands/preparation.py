@@ -127,6 +127,7 @@ def load_head_input(
     what the identity of a study will say of the features, and may raise UserError.
     """
     if table is not None:
+        check(f"{table.name} 0 centre; join")
         features = table.load(scored.table.paths, fp16=settings.fp16_features)
         settled = settle_split(scored.table, scored.known, split, features.values)
         return replace(scored, table=settled), features, make_head_input(features, settings, ["join"])
