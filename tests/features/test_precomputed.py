@@ -376,6 +376,24 @@ def test_paths_of_clip_retrieval_become_relative_to_the_directory(
     assert list(read_table(place, Path(directory)).paths) == PATHS
 
 
+def test_pictures_all_in_one_folder_keep_it_where_the_pictures_or_the_directory_tell(tmp_path: Path) -> None:
+    paths = [f"/data/images/faces/{row}.jpg" for row in range(5)]
+    place = write_clip_retrieval(tmp_path / "out", paths)
+    assert read_table(place, tmp_path / "images").paths[0] == "faces/0.jpg", "by the name of the directory"
+    other = tmp_path / "other"
+    assert read_table(place, other).paths[0] == "0.jpg", "all that the paths have in common is cut off"
+    (other / "faces").mkdir(parents=True)
+    (other / "faces" / "0.jpg").touch()
+    assert read_table(place, other).paths[0] == "faces/0.jpg", "by the pictures"
+
+
+@pytest.mark.parametrize("odd", ["C:/x/1.jpg", "../1.jpg", "x/1.jpg"])
+def test_absolute_paths_mixed_with_others_are_refused(odd: str, tmp_path: Path) -> None:
+    place = write_clip_retrieval(tmp_path / "out", ["/data/0.jpg", odd, "/data/2.jpg", "/data/3.jpg", "/data/4.jpg"])
+    with pytest.raises(UserError, match="is not a path inside the image directory"):
+        read_table(place, tmp_path)
+
+
 def test_files_of_clip_retrieval_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     place = write_clip_retrieval(tmp_path / "out", PATHS)
     pq.write_table(pa.table({"image_path": PATHS[:1]}), place / "metadata" / "metadata_9.parquet")

@@ -3,7 +3,7 @@
 import logging
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
@@ -84,18 +84,27 @@ def _number(file: Path) -> int:
 def below(directory: Path, paths: Sequence[str], place: Path) -> list[str]:
     """Return clip-retrieval's paths relative to the image directory.
 
-    It writes them as it was given its input: below the directory, absolute or as typed. What it was given elsewhere, on
-    another machine perhaps, is the folder that all paths have in common.
+    It writes them as it was given its input: below the directory, absolute or as typed. Where that was elsewhere, on
+    another machine perhaps, the pictures that exist tell what to cut off, or else the name of the directory, or else
+    all that the paths have in common.
     """
     plain = [path.replace("\\", "/") for path in paths]
-    for known in (directory.absolute().as_posix(), directory.resolve().as_posix(), directory.as_posix()):
-        if all(path.startswith(f"{known}/") for path in plain):
-            return [path[len(known) + 1 :] for path in plain]
-    if not all(path.startswith("/") or re.match(r"[A-Za-z]:/", path) for path in plain):
-        return plain
-    common = posixpath.commonpath([posixpath.dirname(path) for path in plain])
-    log.info("%s: the paths below %s are taken for those in %s", place, common, directory)
-    return [posixpath.relpath(path, common) for path in plain]
+    is_absolute = any(all(re.match(root, path) for path in plain) for root in ("/", "[A-Za-z]:/"))
+    starts = [f"{known.as_posix()}/" for known in (directory.absolute(), directory.resolve(), directory)]
+    if is_absolute:
+        starts += _guesses(directory, plain)
+    start = next((start for start in starts if all(path.startswith(start) for path in plain)), "")
+    if is_absolute and start not in starts[:3]:
+        log.info("%s: the paths below %s are taken for those in %s", place, start, directory)
+    return [path[len(start) :] for path in plain]
+
+
+def _guesses(directory: Path, paths: Sequence[str]) -> Iterator[str]:
+    """Yield what may stand for the image directory at the start of these absolute paths, likely ones first."""
+    ends = [found.end() for found in re.finditer("/", paths[0])]
+    yield from (paths[0][:end] for end in ends if _exists(directory / paths[0][end:]))
+    yield from (paths[0][:end] for end in ends if paths[0][:end].endswith(f"/{directory.resolve().name}/"))
+    yield posixpath.commonpath([posixpath.dirname(path) for path in paths]).rstrip("/") + "/"
 
 
 def extractor_name(place: Path, given: str | None = None) -> str:
