@@ -10,7 +10,7 @@ OLDEST_PY := $(OLDEST)/bin/python
 # will do: `make demo TORCH=torch` installs the newest.
 TORCH ?= torch==2.13.*
 
-.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer bench-service bench-tables clean
+.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-ab bench-scorer bench-scores bench-service bench-tables clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -57,6 +57,9 @@ bench-ab: $(VENV)/installed-dev
 
 bench-scorer: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_scorer
+
+bench-scores: $(VENV)/installed-dev
+	$(PY) -m benchmarks.bench_scores
 
 bench-service: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_service
