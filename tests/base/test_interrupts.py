@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,14 @@ from custom_aesthetic.base.interrupts import deaf_children, uninterrupted, wait
 from tests.conftest import ROOT
 
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals to oneself are POSIX's")
+
+
+@pytest.fixture(autouse=True)
+def the_handler_of_a_new_process() -> Iterator[None]:
+    """Start from Python's own handler: a test that ran a script in this process has left another one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def press() -> None:
