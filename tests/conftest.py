@@ -41,7 +41,7 @@ SLOW = (
     *("heads/scorer", "hub/hub", "integrations/comfyui", "integrations/http_service", "integrations/immich"),
     "scripts/every_model",
     *("labelling/page", "labelling/server"),
-    *("scripts/analysis", "scripts/browser", "scripts/installing", "scripts/odd_names"),
+    *("scripts/analysis", "scripts/browser", "scripts/camera_folder", "scripts/installing", "scripts/odd_names"),
     *("scripts/real_environment", "scripts/scorer", "scripts/tables", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),
 )

@@ -34,6 +34,8 @@ OWNERS = {
     },
     "starlette": {"base.local_server", "labelling.server", "integrations.http_service"},
     "uvicorn": {"base.local_server"},
+    "pillow_heif": {"pictures.camera"},
+    "rawpy": {"pictures.camera"},
     "exiv2": {"pictures.embedding"},
     "tqdm": {"base.progress"},
     "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet"},

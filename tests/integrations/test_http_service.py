@@ -27,6 +27,7 @@ from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import from_layers
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import FolderArguments
+from tests.camera_files import dng_bytes, heic_bytes
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
 
@@ -158,6 +159,19 @@ def test_several_pictures_in_a_form_keep_their_order_and_a_broken_one_has_its_er
     assert [found[place]["score"] for place in (20, 21, 22)] == [None] * 3
     expected = scorer.score(good)
     assert [result["score"] for result in found if not result["error"]] == pytest.approx(expected, abs=1e-6)
+
+
+def test_heic_and_raw_files_are_scored_like_the_files(client: Any, scorer: Scorer, colour_pictures: Path) -> None:
+    pytest.importorskip("rawpy", reason="rawpy is not installed")
+    image = Image.new("RGB", (60, 40), (150, 80, 80))
+    (colour_pictures / "a.heic").write_bytes(heic_bytes(image))
+    (colour_pictures / "b.dng").write_bytes(dng_bytes(image))
+    files = [colour_pictures / "a.heic", colour_pictures / "b.dng"]
+    expected = pytest.approx(scorer.score(files), abs=1e-6)
+
+    assert scores(client.post("/score", json={"paths": ["a.heic", "b.dng"]})) == expected
+    sent = [("images", (file.name, file.read_bytes())) for file in files]
+    assert scores(client.post("/score", files=sent)) == expected
 
 
 def test_paths_below_the_folder_are_scored_like_the_files(client: Any, scorer: Scorer, colour_pictures: Path) -> None:

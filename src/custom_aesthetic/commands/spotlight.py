@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -17,15 +18,21 @@ from scipy import stats
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.base.text import csv_bytes
 from custom_aesthetic.commands.judged_pictures import JUDGED_BY, JudgedPictures
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.pictures.camera import NEEDED
+from custom_aesthetic.pictures.thumbnails import jpeg_of
 from custom_aesthetic.quality.suspects import find_suspects
 
 log = logging.getLogger(__name__)
 
 EXPECTED = "expected_score"
 """Column of the scores predicted from the other pictures' scores, out of fold."""
+
+SHOWN_SIZE = 1024
+"""Longer side, in pixels, of the pictures that are converted for Spotlight."""
 
 MOST_IMAGES_FOR_UMAP = 2000
 
@@ -65,6 +72,29 @@ def make_frame(pictures: JudgedPictures, features: FeatureTable | None) -> pd.Da
         values = features.values.float().numpy()
         frame["features"] = [values[row_of[path]] for path in frame["path"]]
     return frame
+
+
+def convert_pictures(frame: pd.DataFrame, folder: Path) -> None:
+    """Put JPEG files in place of the HEIC and RAW files, which Spotlight cannot show, in the column of pictures.
+
+    They are written to the folder. A picture that cannot be opened stays as it is.
+    """
+    rows = [row for row, path in enumerate(frame["path"]) if path.lower().endswith(tuple(NEEDED))]
+    if not rows:
+        return
+    log.info("%d HEIC and RAW pictures are converted for Spotlight", len(rows))
+
+    def convert(row: int) -> None:
+        content = jpeg_of(Path(frame["image"].iloc[row]), SHOWN_SIZE)
+        if content is not None:
+            (folder / f"{row}.jpg").write_bytes(content)
+
+    with ThreadPoolExecutor(n_cores()) as pool:
+        list(pool.map(convert, rows))
+    column = frame.columns.get_loc("image")
+    for row in rows:
+        if (folder / f"{row}.jpg").exists():
+            frame.iat[row, column] = str(folder / f"{row}.jpg")
 
 
 def _ranks(values: Array) -> Array:

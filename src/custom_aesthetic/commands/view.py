@@ -1,12 +1,14 @@
 """The interactive view: from its arguments to Spotlight."""
 
 import logging
+import tempfile
 from pathlib import Path
 
 import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
+from custom_aesthetic.base.processes import folder_prefix
 from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.asked import load_asked_features
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 def view(arguments: ViewerArguments) -> None:
     """Write the table if the arguments ask for it, then serve Spotlight until it is stopped."""
     spotlight_log.disable("renumics.spotlight")  # its import warns about analysers that this program does not use
-    from custom_aesthetic.commands.spotlight import add_expected_scores, make_frame, save_frame, show
+    from custom_aesthetic.commands.spotlight import add_expected_scores, convert_pictures, make_frame, save_frame, show
 
     device = choose_device(arguments.device.device)
     settings = arguments.features
@@ -33,7 +35,9 @@ def view(arguments: ViewerArguments) -> None:
     issues = add_expected_scores(frame)
     if arguments.viewer.save is not None:
         save_frame(frame, Path(arguments.viewer.save))
-    show(frame, issues, no_browser=arguments.viewer.no_browser, port=arguments.viewer.port)
+    with tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True) as folder:
+        convert_pictures(frame, Path(folder))
+        show(frame, issues, no_browser=arguments.viewer.no_browser, port=arguments.viewer.port)
 
 
 def _features(pictures: JudgedPictures, settings: FeatureSettings, device: torch.device) -> FeatureTable:

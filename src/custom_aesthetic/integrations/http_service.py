@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from PIL import Image
@@ -159,7 +159,7 @@ class ScoringService:
     def _below(directory: Path, path: str) -> SentImage:
         """Return the picture of that path if it lies below the directory, also after all links are followed."""
         name = path[:MOST_NAME_LETTERS]
-        if len(path) > MOST_NAME_LETTERS or not may_name_a_file(path) or not is_image_name(path):
+        if len(path) > MOST_NAME_LETTERS or not may_name_a_file(path) or not is_image_name(PurePath(path).name):
             return SentImage(name, None, "not the name of a picture")
         try:
             file = (directory / path).resolve()

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from custom_aesthetic.pictures.camera import open_metadata
+
 BURST_SECONDS = 3.0
 """Two pictures of a burst are at most this far apart: cameras take several a second, people one in a second or two."""
 
 NEXT_SHOTS = 10
 """A picture is compared with this many that its camera took after it, so that a million of one time stay cheap."""
 
-_FORMATS = ("JPEG", "MPO", "TIFF", "HEIF")
-"""Formats that cameras write. Pillow may have to decode a whole PNG to find its EXIF data."""
+_FORMATS = ("JPEG", "MPO", "TIFF")
+"""Formats that cameras write, beside HEIC. Pillow may have to decode a whole PNG to find its EXIF data."""
 
 _N_THREADS = 4
 
@@ -38,7 +40,7 @@ def read_shot(picture: Path) -> Shot | None:
     The time is `DateTimeOriginal`, with `SubSecTimeOriginal` or `SubSecTime` where one of them is there.
     """
     try:
-        with Image.open(picture, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        with open_metadata(picture, _FORMATS) as image:
             exif = image.getexif()
             inside = exif.get_ifd(IFD.Exif)
         taken = datetime.strptime(_text(inside[Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")

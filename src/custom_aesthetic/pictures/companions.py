@@ -3,7 +3,8 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from custom_aesthetic.pictures.images import RAW_SUFFIXES, is_image_name
+from custom_aesthetic.pictures.camera import HEIC_SUFFIXES, RAW_SUFFIXES
+from custom_aesthetic.pictures.images import is_image_name, raws_in_pairs
 
 _NO_SIDECAR = (".dng",)
 """Raw files that Lightroom writes metadata into, as it does for JPEG: it reads no sidecar of theirs."""
@@ -11,7 +12,7 @@ _NO_SIDECAR = (".dng",)
 
 def is_raw_name(name: str) -> bool:
     """Return whether Lightroom keeps the metadata of such a file in `photo.xmp`: a raw file; HEIC is taken for one."""
-    return name.lower().endswith(RAW_SUFFIXES) and not name.lower().endswith(_NO_SIDECAR)
+    return name.lower().endswith(RAW_SUFFIXES + HEIC_SUFFIXES) and not name.lower().endswith(_NO_SIDECAR)
 
 
 class Companions:
@@ -23,9 +24,14 @@ class Companions:
 
     def of(self, path: str) -> set[str]:
         """Return the relative paths of all pictures and raw files that share `photo.xmp` with this path."""
-        whole = PurePosixPath(path)
-        folder = "" if whole.parent == PurePosixPath() else f"{whole.parent}/"
+        whole, folder = _split(path)
         return {path} | {folder + name for name in self._in_folder(folder).get(whole.stem, ())}
+
+    def raws_of(self, path: str) -> list[str]:
+        """Return the RAW files that count as one with this JPEG or HEIC file, as relative paths."""
+        whole, folder = _split(path)
+        pairs = raws_in_pairs(self._in_folder(folder).get(whole.stem, ()))
+        return [folder + raw for raw, developed in sorted(pairs.items()) if developed == whole.name]
 
     def _in_folder(self, folder: str) -> dict[str, list[str]]:
         if folder not in self._stems:
@@ -33,6 +39,12 @@ class Companions:
             self._stems[folder] = by_stem
             with os.scandir(self._directory / folder) as entries:
                 for entry in entries:
-                    if is_image_name(entry.name) or entry.name.lower().endswith(RAW_SUFFIXES):
+                    if is_image_name(entry.name) or entry.name.lower().endswith(RAW_SUFFIXES + HEIC_SUFFIXES):
                         by_stem.setdefault(PurePosixPath(entry.name).stem, []).append(entry.name)
         return self._stems[folder]
+
+
+def _split(path: str) -> tuple[PurePosixPath, str]:
+    """Return a relative path, and its folder with a slash, empty for the top."""
+    whole = PurePosixPath(path)
+    return whole, "" if whole.parent == PurePosixPath() else f"{whole.parent}/"

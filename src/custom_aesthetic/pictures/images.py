@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,21 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.pictures import camera
+from custom_aesthetic.pictures.camera import HEIC_SUFFIXES, MissingPackage, is_heic, is_raw_name
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff", ".tif", ".gif", ".avif")
-"""Suffixes of picture files, in upper or lower case."""
+"""Suffixes of picture files that Pillow reads, in upper or lower case; see also `pictures.camera`."""
 
-RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".dng", ".orf", ".srw", ".pef", ".heic", ".heif")
-"""Suffixes of photographs that are not opened here, but may share a sidecar with a picture."""
+DEVELOPED_SUFFIXES = (".jpg", ".jpeg", *HEIC_SUFFIXES)
+"""What cameras write beside a RAW file of the same name: the two are one picture."""
+
+SIDECAR_SUFFIXES = (".xmp", ".aae", ".thm", ".pp3", ".dop")
+"""Suffixes of files that programs and cameras keep beside pictures."""
+
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 CACHE_FOLDER_NAME = ".aesthetic_features"
 """Folder of the feature cache inside the picture directory; it is not searched for pictures."""
@@ -56,7 +63,7 @@ class BadImage(UserError):
         self.reason = reason
 
 
-@dataclass(frozen=True)
+@dataclass
 class Listing:
     """The contents of a directory and its sub-directories."""
 
@@ -64,7 +71,16 @@ class Listing:
     """Relative posix paths, sorted."""
 
     ignored: Counter[str]
-    """Suffix in lower case -> number of files that are not pictures; hidden files are not counted."""
+    """Suffix in lower case -> number of files that are not pictures.
+
+    Hidden files, sidecars, and what systems leave in folders are not counted.
+    """
+
+    unreadable: Counter[str]
+    """Suffix in lower case -> number of HEIC and RAW files that a package is missing for."""
+
+    n_paired: int
+    """RAW files that count as one with the JPEG or HEIC file of the same name."""
 
     links: list[str]
     """Relative paths of links to directories, sorted. They are not followed."""
@@ -78,6 +94,15 @@ def find_images(directory: Path | str) -> list[str]:
     listing = list_folder(directory)
     if listing.ignored:
         logger.info("ignored in %s: %s", _printable(str(directory)), _kinds_in_words(listing.ignored))
+    if listing.unreadable:
+        logger.warning(
+            "not read in %s: %s; %s",
+            _printable(str(directory)),
+            _kinds_in_words(listing.unreadable),
+            camera.how_to_read(listing.unreadable),
+        )
+    if listing.n_paired:
+        logger.info("RAW files that count as one with the JPEG or HEIC file of the same name: %d", listing.n_paired)
     if listing.links:
         named = ", ".join(_printable(link) for link in listing.links[:_MOST_LINKS_NAMED])
         more = len(listing.links) - _MOST_LINKS_NAMED
@@ -90,8 +115,13 @@ def find_images(directory: Path | str) -> list[str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file with this name counts as a picture."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
+    """Return whether a file with this name counts as a picture; a hidden one does not, such as `._photo.jpg`."""
+    return not name.startswith(".") and name.lower().endswith(picture_suffixes())
+
+
+def picture_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of the pictures that can be read here, in lower case."""
+    return IMAGE_SUFFIXES + camera.readable_suffixes()
 
 
 def list_folder(directory: Path | str) -> Listing:
@@ -101,7 +131,7 @@ def list_folder(directory: Path | str) -> Listing:
     once, even if a junction or mount shows it twice. A sub-directory that cannot be read is logged and left out. Raises
     UserError if the directory itself cannot be read.
     """
-    listing = Listing([], Counter(), [])
+    listing = Listing([], Counter(), Counter(), 0, [])
     seen: set[tuple[int, int]] = set()
     pending = [(str(directory), "")]
     while pending:
@@ -126,20 +156,48 @@ def list_folder(directory: Path | str) -> Listing:
 
 def _list_one(folder: str, prefix: str, listing: Listing) -> list[tuple[str, str]]:
     """Add the contents of one directory to the listing; return its sub-directories and their prefixes."""
-    below = []
+    below, names = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = entry.name
-            if _is_directory(entry):
-                if _is_link(entry):
-                    listing.links.append(prefix + name)
-                elif name != CACHE_FOLDER_NAME:
-                    below.append((entry.path, f"{prefix}{name}/"))
-            elif is_image_name(name):
-                listing.pictures.append(prefix + name)
-            elif not name.startswith("."):
-                listing.ignored[_kind_of(name)] += 1
+            if not _is_directory(entry):
+                names.append(entry.name)
+            elif _is_link(entry):
+                listing.links.append(prefix + entry.name)
+            elif entry.name != CACHE_FOLDER_NAME:
+                below.append((entry.path, f"{prefix}{entry.name}/"))
+    _sort_out([name for name in names if not name.startswith(".")], prefix, listing)
     return below
+
+
+def _sort_out(names: list[str], prefix: str, listing: Listing) -> None:
+    """Add the files of one directory to the listing, as pictures or as what they are counted as."""
+    suffixes = picture_suffixes()
+    paired = raws_in_pairs(names)
+    listing.n_paired += len(paired)
+    for name in names:
+        if name in paired:
+            continue
+        lower = name.lower()
+        if lower.endswith(suffixes):
+            listing.pictures.append(prefix + name)
+        elif lower.endswith(tuple(camera.NEEDED)):
+            listing.unreadable[_kind_of(name)] += 1
+        elif not lower.endswith(SIDECAR_SUFFIXES) and lower not in SYSTEM_FILES:
+            listing.ignored[_kind_of(name)] += 1
+
+
+def raws_in_pairs(names: Collection[str]) -> dict[str, str]:
+    """Return RAW file -> the JPEG or HEIC file of the same name, among the files of one directory."""
+    raws = [name for name in names if is_raw_name(name)]
+    if not raws:
+        return {}
+    suffixes = tuple(suffix for suffix in DEVELOPED_SUFFIXES if suffix in picture_suffixes())
+    developed = {_stem(name): name for name in sorted(names, reverse=True) if name.lower().endswith(suffixes)}
+    return {raw: developed[_stem(raw)] for raw in raws if _stem(raw) in developed}
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -191,8 +249,14 @@ def open_image(path: Path | str, target_size: int | None = None, *, content: byt
     """
     with _opened(path, content) as image:
         if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
-            image.draft(None, (image.width // 2, image.height // 2))
+            _draft(image)
         return _upright(image)
+
+
+def _draft(image: Image.Image) -> None:
+    """Let a JPEG be decoded at half its size."""
+    if image.format in ("JPEG", "MPO"):  # in HEIC, it would take a thumbnail
+        image.draft(None, (image.width // 2, image.height // 2))
 
 
 def count_pixels(path: Path | str, *, content: bytes | None = None) -> int:
@@ -209,7 +273,7 @@ def _opened(path: Path | str, content: bytes | None) -> Iterator[Image.Image]:
     elif not content:
         raise BadImage(path, EMPTY)
     try:
-        with Image.open(path if content is None else io.BytesIO(content), formats=_known_formats()) as image:
+        with open_undecoded(path, content=content) as image:
             n_pixels = image.width * image.height
             if n_pixels > MAX_PIXELS:
                 raise BadImage(path, _bomb_reason(f"{n_pixels / 1e6:.0f} million pixels"))
@@ -218,10 +282,25 @@ def _opened(path: Path | str, content: bytes | None) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(path, f"refused as a decompression bomb: {_printable(str(error))}") from error
+    except MissingPackage as error:
+        raise BadImage(path, str(error)) from error
     except UnidentifiedImageError as error:
         raise BadImage(path, "not an image in a known format") from error
     except Exception as error:  # decoders are many, and raise whatever they like on damaged files
         raise BadImage(path, _decoding_reason(error)) from error
+
+
+def open_undecoded(path: Path | str, *, content: bytes | None = None) -> Image.Image:
+    """Return a picture of which only the size and the metadata are read; of RAW, that is the preview.
+
+    `content` is as for `open_image`. Raises what the decoder raises, or MissingPackage.
+    """
+    source = path if content is None else io.BytesIO(content)
+    if is_raw_name(str(path)):
+        return camera.open_raw(source, MAX_PIXELS)
+    if is_heic(camera.start_of(path) if content is None else content):
+        return camera.open_heic(source)
+    return Image.open(source, formats=_known_formats())
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -287,12 +366,18 @@ def _scale_deep_greys(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(greys * (255.0 / full_scale)), 0, 255).astype(np.uint8))
 
 
+def _text_of(error: BaseException) -> str:
+    """Return the message of an exception; LibRaw's are bytes."""
+    told = error.args[0] if error.args else ""
+    return told.decode("utf-8", "replace") if isinstance(told, bytes) else str(error)
+
+
 def _bomb_reason(found: str) -> str:
     return f"refused as a decompression bomb: {found}, the limit is {MAX_PIXELS / 1e6:.0f} million"
 
 
 def _decoding_reason(error: BaseException) -> str:
-    words = _printable(" ".join(str(error).split()))
+    words = _printable(" ".join(_text_of(error).split()))
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if "truncated" in words.lower():

@@ -1,4 +1,4 @@
-"""Small pictures as data URIs, for embedding in an HTML page."""
+"""Pictures as JPEG: small ones as data URIs, for an HTML page, and files, for programs that read no HEIC or RAW."""
 
 import base64
 import io
@@ -16,6 +16,12 @@ JPEG_QUALITY = 80
 
 def thumbnail_uri(file: Path, size: int = THUMBNAIL_SIZE) -> str | None:
     """Return the picture as a JPEG data URI, at most `size` pixels wide and high; None if it cannot be opened."""
+    content = jpeg_of(file, size)
+    return None if content is None else _data_uri("image/jpeg", content)
+
+
+def jpeg_of(file: Path, size: int) -> bytes | None:
+    """Return the picture as JPEG, at most `size` pixels wide and high; None if it cannot be opened."""
     try:
         image = open_image(file, target_size=size)
     except BadImage:
@@ -23,7 +29,7 @@ def thumbnail_uri(file: Path, size: int = THUMBNAIL_SIZE) -> str | None:
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return _data_uri("image/jpeg", stream.getvalue())
+    return stream.getvalue()
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:

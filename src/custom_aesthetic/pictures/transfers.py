@@ -1,8 +1,8 @@
 """Copy, link or move pictures without overwriting any file; moves can be undone.
 
-A picture keeps its path relative to the directory, so pictures of the same name do not collide. Its sidecars
-(`photo.jpg.xmp`, Lightroom's `photo.xmp`, and the caption `photo.txt`) go with it, all or none. A picture whose target
-exists is left out and reported.
+A picture keeps its path relative to the directory, so pictures of the same name do not collide. With it go, all or
+none, the RAW file of the same shot, and the sidecars of both (`photo.jpg.xmp`, Lightroom's `photo.xmp`, and the caption
+`photo.txt`). A picture whose target exists is left out and reported.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Transfer:
 
 
 Group = tuple[Transfer, ...]
-"""A picture and its sidecars, which are transferred together."""
+"""A picture, the RAW file of the same shot, and their sidecars, which are transferred together."""
 
 
 def plan_transfers(
@@ -47,9 +47,9 @@ def plan_transfers(
 ) -> tuple[list[Group], list[str]]:
     """Return the transfers to make, and the paths left out because their target exists.
 
-    `kind` is one of KINDS. Links are made to pictures only, not to sidecars. A sidecar `photo.xmp` or a
-    caption `photo.txt` is not moved while another picture or raw file called `photo` stays behind, because it describes
-    that file too.
+    `kind` is one of KINDS. Links are made to pictures only, not to RAW files beside them or sidecars. A sidecar
+    `photo.xmp` or a caption `photo.txt` is not moved while another picture or raw file called `photo` stays behind,
+    because it describes that file too.
     Raises UserError if the target is inside the directory or is not a directory.
     """
     source, destination = directory.resolve(), target.resolve()
@@ -57,14 +57,16 @@ def plan_transfers(
         raise UserError(f"{target} lies inside {directory}, so its pictures would be scored again; choose one outside")
     if destination.exists() and not destination.is_dir():
         raise UserError(f"{target} exists and is not a directory; choose another")
-    companions, going = Companions(source), set(paths)
+    companions = Companions(source)
+    raws = {path: companions.raws_of(path) for path in paths} if kind != "link" else {}
+    going = set(paths).union(*raws.values())
     groups: list[Group] = []
     in_the_way: list[str] = []
     planned: set[Path] = set()
     for path in paths:
-        files = [Transfer(source / path, destination / path)]
+        files = [Transfer(source / one, destination / one) for one in (path, *raws.get(path, ()))]
         if kind != "link":
-            files += _sidecars(files[0], planned, may_go=kind == "copy" or companions.of(path) <= going)
+            files += _sidecars(files, planned, may_go=kind == "copy" or companions.of(path) <= going)
         if any(os.path.lexists(one.target) for one in files):
             in_the_way.append(path)
         else:
@@ -73,10 +75,10 @@ def plan_transfers(
     return groups, in_the_way
 
 
-def _sidecars(picture: Transfer, planned: set[Path], *, may_go: bool) -> list[Transfer]:
-    """Return the sidecars to transfer with a picture; `may_go` says whether those that it may share are among them."""
+def _sidecars(pictures: Sequence[Transfer], planned: set[Path], *, may_go: bool) -> list[Transfer]:
+    """Return the sidecars of the files of one shot; `may_go` says whether those that it may share are among them."""
     places = [sidecar_of, *([lightroom_sidecar_of, caption_of] if may_go else [])]
-    found = [Transfer(place(picture.source), place(picture.target)) for place in places]
+    found = dict.fromkeys(Transfer(place(one.source), place(one.target)) for one in pictures for place in places)
     return [one for one in found if one.source.exists() and one.target not in planned]
 
 

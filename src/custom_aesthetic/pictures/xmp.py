@@ -17,6 +17,7 @@ from PIL import Image
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
+from custom_aesthetic.pictures.camera import open_metadata
 
 MOST_STARS = 5
 _RATING = re.compile(rb"""\bx[am]p:Rating(?:\s*=\s*["']\s*|\s*>\s*)(?P<value>-?\d+(?:\.\d+)?)""")
@@ -161,7 +162,7 @@ def embedded_packet(picture: Path) -> bytes:
     """Return the XMP packet in a picture; empty if it has none or cannot be read."""
     Image.init()
     try:
-        with Image.open(picture, formats=_FORMATS) as image:
+        with open_metadata(picture, _FORMATS) as image:
             packet = next((image.info[key] for key in _XMP_KEYS if key in image.info), b"")
             if not packet and image.format == "TIFF":
                 packet = getattr(image, "tag_v2", {}).get(_TIFF_XMP, b"")
