@@ -154,6 +154,7 @@ def make_server(app: ASGIApp, *, most_connections: int | None = None, log_level:
     """Return a server whose `run` serves the application until Ctrl-C, or until `should_exit` is set."""
     settings = Config(
         app,
+        ws="none",  # else uvicorn imports a library for it, whose older versions warn
         log_level=log_level,
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

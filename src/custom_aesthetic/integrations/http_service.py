@@ -180,6 +180,8 @@ async def read_form(request: Request) -> list[SentImage]:
         raise HTTPException(400, f"the form cannot be read: {error.message}") from None
     except KeyError:
         raise HTTPException(400, "the form cannot be read: its type names no boundary") from None
+    except ValueError as error:  # older versions of the parser
+        raise HTTPException(400, f"the form cannot be read: {error}") from None
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         return [SentImage((file.filename or "image")[:MOST_NAME_LETTERS], await file.read()) for file in files]
