@@ -287,12 +287,11 @@ def take_back(undo_file: Path) -> None:
 def restore_files(undo_file: Path) -> None:
     """Restore the files that an undo file lists; UserError if some are left as they are."""
     undone = undo_ratings(undo_file)
-    log.info(
-        "the earlier content of %d files restored; %d of these files now equal the earlier ones in every byte, "
-        "the others in pixels and metadata",
-        undone.n_restored,
-        undone.n_identical,
-    )
+    log.info("the earlier content of %d files restored", undone.n_restored)
+    if undone.n_identical < undone.n_restored:
+        log.info(
+            "%d of them equal the earlier files in pixels and metadata only", undone.n_restored - undone.n_identical
+        )
     if undone.left:
         more = f"; and {len(undone.left) - 3} more" if len(undone.left) > 3 else ""
         raise UserError("; ".join(undone.left[:3]) + more)

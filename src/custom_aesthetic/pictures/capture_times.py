@@ -1,7 +1,6 @@
 """When and with which camera photographs were taken, from their EXIF data; and which were taken within seconds."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +20,6 @@ NEXT_SHOTS = 10
 
 _FORMATS = ("JPEG", "MPO", "TIFF")
 """Formats that cameras write, beside HEIC. Pillow may have to decode a whole PNG to find its EXIF data."""
-
-_N_THREADS = 4
 
 
 class Shot(NamedTuple):
@@ -64,9 +61,7 @@ def shot_together(directory: Path, paths: Sequence[str]) -> NDArray[np.int64]:
     Each picture is paired with at most NEXT_SHOTS later ones. Memory is by the number of pictures.
     """
     Image.init()
-    with ThreadPoolExecutor(_N_THREADS) as pool:
-        shots = list(pool.map(lambda path: read_shot(directory / path), paths))
-    return close_in_time(shots)
+    return close_in_time([read_shot(directory / path) for path in paths])
 
 
 def close_in_time(shots: Sequence[Shot | None]) -> NDArray[np.int64]:
