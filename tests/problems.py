@@ -50,9 +50,19 @@ def find(
     problem: Problem | None = None,
     space: SearchSpace = SPACE,
     note: str = "",
+    made: list[BestModel] | None = None,
     **options: Any,
 ) -> Found:
-    """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name."""
+    """Run a search in a folder; options are settings of `SearchSettings` and `StudySettings`, by name.
+
+    `made` collects the models that it makes.
+    """
+
+    def noted(model: BestModel) -> ModelFiles:
+        if made is not None:
+            made.append(model)
+        return make_files(model)
+
     where = {"database": f"sqlite:///{folder}/db.sqlite", "workers": "1"}
     study = {name: options.pop(name) for name in ("name", "workers", "database") if name in options}
     return search(
@@ -60,5 +70,5 @@ def find(
         space,
         SearchSettings(trials=trials, **{"sampler": "random", "ensemble": 1, **options}),
         StudySettings(**{**where, **study}),
-        Target(folder / "model.safetensors", make_files, ("--trials=3",), note),
+        Target(folder / "model.safetensors", noted, ("--trials=3",), note),
     )

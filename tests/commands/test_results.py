@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch
 import aesthetic_predictor_training as script
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
+from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.quality import closing
 from custom_aesthetic.quality.optimism import unpack_outputs
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
@@ -50,8 +52,10 @@ def train(*more: str) -> None:
     script.run(["-d=pictures", "--trials=5", "--model_seed=1", "--workers=1", *SMALL, *more])
 
 
-def test_the_shortest_call_keeps_the_mean_of_its_members_out_of_fold_outputs(scored_pictures: Path) -> None:
-    train("--savefile=out.csv", "--group_duplicates=off")
+def test_an_ensemble_without_linear_models_keeps_the_mean_of_its_heads_out_of_fold_outputs(
+    scored_pictures: Path,
+) -> None:
+    train("--savefile=out.csv", "--group_duplicates=off", "--loss_model=nll")
     kept = read_out_of_fold(scored_pictures / "model.safetensors")
     with (scored_pictures / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -65,6 +69,15 @@ def test_the_shortest_call_keeps_the_mean_of_its_members_out_of_fold_outputs(sco
     expected = np.mean([member[:, 0] for member in outputs if member is not None], axis=0)
     np.testing.assert_allclose(list(kept.values()), expected, atol=3e-3)
     assert any(abs(kept[row["relative_path"]] - float(row["model_score"])) > 1e-3 for row in rows)
+
+
+def test_the_model_file_says_how_heads_and_linear_models_are_weighted(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("--savefile=out.csv")
+    blend = load_model(scored_pictures / "model.safetensors").metadata["blend"]
+    assert re.fullmatch(r"heads 0\.\d{4}, ridge 0\.\d{4}, unscaled ridge 0\.\d{4}, PLS 0\.\d{4}", blend)
+    assert f"it adds up heads and linear models, with the weights {blend}" in caplog.messages
 
 
 def test_the_verdict_comes_first_and_no_figure_is_in_sample(

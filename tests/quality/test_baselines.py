@@ -6,8 +6,9 @@ from scipy.linalg import solve
 from sklearn.linear_model import RidgeCV
 from sklearn.svm import SVR
 
+from custom_aesthetic.heads.linear_members import PENALTIES, left_out_errors
 from custom_aesthetic.quality import baselines, metrics
-from custom_aesthetic.quality.baselines import RIDGE_PENALTIES, advice, better_baseline, fit_baselines, left_out_errors
+from custom_aesthetic.quality.baselines import advice, better_baseline, fit_baselines
 
 TRAIN = np.arange(0, 150)
 TEST = np.arange(150, 200)
@@ -37,7 +38,7 @@ def test_ridge_equals_that_of_scikit_learn() -> None:
     mean, scale = features[TRAIN].mean(0), features[TRAIN].std(0)
     scale[5] = np.inf
     standardised = (features - mean) / scale
-    ridge = RidgeCV(alphas=RIDGE_PENALTIES * 29).fit(standardised[TRAIN], scores[TRAIN])
+    ridge = RidgeCV(alphas=PENALTIES * 29).fit(standardised[TRAIN], scores[TRAIN])
     found = fit_baselines(features, scores, TRAIN)["ridge"]
     np.testing.assert_allclose(found, ridge.predict(standardised), rtol=1e-3)
 
@@ -48,7 +49,7 @@ def test_ridge_with_more_features_than_images_chooses_the_same_penalty_as_scikit
     scores = features[:, :20].sum(1) + 3 * generator.normal(size=60) + 50
     train = np.arange(40)
     standardised = (features - features[train].mean(0)) / features[train].std(0)
-    ridge = RidgeCV(alphas=RIDGE_PENALTIES * 200).fit(standardised[train], scores[train])
+    ridge = RidgeCV(alphas=PENALTIES * 200).fit(standardised[train], scores[train])
     found = fit_baselines(features, scores, train)["ridge"]
     np.testing.assert_allclose(found, ridge.predict(standardised), rtol=2e-3)
 

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.heads.fold_training import Fold, train_folds
+from custom_aesthetic.heads.linear_members import fit_linear_models
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
@@ -29,6 +30,7 @@ from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.optimism import unpack_outputs
 from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search import succession
+from custom_aesthetic.search.best_models import BestModel
 from custom_aesthetic.search.run import divide_work
 from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
@@ -379,6 +381,45 @@ def test_an_ensemble_is_the_mean_of_the_best_heads_even_in_a_resumed_study(tmp_p
     expected = predict(average([head.predictor for head in heads]), RAW)
     torch.testing.assert_close(predict(model.predictor, RAW), expected)
     assert model.metadata["trial"] == ",".join(str(trial.number) for trial in best)
+
+
+def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Path) -> None:
+    problem = replace(folded_problem(), inputs=RAW)
+    made: list[BestModel] = []
+    for workers in ("2", "1"):  # the second finds the study complete, and makes the same model again
+        (tmp_path / "model.safetensors").unlink(missing_ok=True)
+        find(tmp_path, 4, problem=problem, ensemble=3, workers=workers, made=made)
+    first, last = made[-1], made[-2]
+    assert first.blend == last.blend
+    assert first.blend.keys() == {"heads", "ridge", "unscaled ridge", "PLS"}
+    assert sum(first.blend.values()) > 0.5
+    model = load_model(tmp_path / "model.safetensors")
+    heads = [retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in first.trials]
+    linear = fit_linear_models(RAW.numpy(), problem.judge.scores, np.arange(40))
+    weights = first.blend
+    expected = weights["heads"] * predict(average([head.predictor for head in heads]), RAW)[:, 0].double()
+    for name, line in linear.items():
+        expected += weights[name] * torch.from_numpy(line.predict(RAW.numpy()))
+    said = predict(model.predictor, RAW)[:, 0].double()
+    shift = said - expected
+    torch.testing.assert_close(shift, shift.mean().expand_as(shift), atol=1e-4, rtol=0)
+    assert np.corrcoef(first.outputs[:, 0], SCORES)[0, 1] > 0.75, "one of five features, by closed form"
+    # Out of fold: an image's score does not touch what is said of it.
+    assert not torch.allclose(first.outputs[:, 0].double(), said, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        replace(small_problem(), inputs=RAW),
+        small_problem(loss_model="ab"),
+    ],
+    ids=["no folds", "another loss"],
+)
+def test_heads_stay_alone_where_linear_models_cannot_join(tmp_path: Path, problem: Problem) -> None:
+    made: list[BestModel] = []
+    find(tmp_path, 2, problem=problem, ensemble=2, made=made)
+    assert made[-1].blend == {}
 
 
 def test_the_best_model_is_written_as_soon_as_its_trial_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

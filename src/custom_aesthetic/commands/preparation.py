@@ -236,6 +236,7 @@ def make_problem(
         judge,
         objective,
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
+        inputs=head_input.values,
         identity=identity | {"folds": f"{split.n_folds} by seed {split.eval_pick_seed}"},
     )
 

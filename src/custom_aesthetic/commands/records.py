@@ -24,6 +24,9 @@ from custom_aesthetic.search.study import PROCESS
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import TrainingArguments
 
+BLEND = "blend"
+"""The key in the metadata for the weights of the heads and of the linear models."""
+
 OF_THE_MACHINE = (PROCESS, "seconds")
 """Left out of the model file: the machine's name and its speed."""
 
@@ -116,6 +119,8 @@ def _metadata(
         extractors, states, head_input.modes, arguments.features.views, fp16=arguments.features.fp16_features
     )
     found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
+    if model.blend:
+        found[BLEND] = ", ".join(f"{name} {weight:.4f}" for name, weight in model.blend.items())
     known = {**trial.user_attrs, **model.metrics, **trial.params}
     parameters = {key: str(value) for key, value in known.items() if key not in OF_THE_MACHINE}
     return {

@@ -12,6 +12,7 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands.judged_pictures import short_floats
 from custom_aesthetic.commands.preparation import ScoredImages
+from custom_aesthetic.commands.records import BLEND
 from custom_aesthetic.commands.trial_description import describe_trial
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
@@ -45,6 +46,8 @@ def show_results(
     with _kept(replace(arguments.study, name=found.study)) as kept:
         print_results(arguments, found, judged, flattery=model.ab_flattery, kept=kept)
     log.info("model written to %s", model_file)
+    if BLEND in model.metadata:
+        log.info("it adds up heads and linear models, with the weights %s", model.metadata[BLEND])
     write_files(arguments.output, replace(arguments.study, name=found.study), scored, features, judged)
 
 

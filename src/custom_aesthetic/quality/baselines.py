@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import cho_factor, cho_solve
 
 from custom_aesthetic.base.arrays import Array
+from custom_aesthetic.heads.linear_members import MEAN_VARIANCE, PENALTIES, left_out_errors
 from custom_aesthetic.quality.confidence import Interval, spearman_difference
 
 Rows = NDArray[np.int64]
@@ -25,14 +26,8 @@ MOST_TRAINING_IMAGES = 3000
 MOST_SEARCHED_IMAGES = 1000
 """Of more training images a random sample is used to choose the hyper-parameters."""
 
-MEAN_VARIANCE = 100.0
-"""Added to every kernel value. It makes the mean of the scores a free parameter, fitted without left-out images."""
-
 N_FOLDS = 5
 ROWS_AT_ONCE = 4096
-RIDGE_PENALTIES = np.logspace(-3, 3, 25)
-"""Added to the diagonal of a kernel, which is about 1 besides MEAN_VARIANCE: shares of the scores' variance."""
-
 SVR_PENALTIES = (1.0, 3.0, 10.0)
 SVR_EPSILON = 0.1
 """Errors within this many standard deviations of the scores cost nothing."""
@@ -173,24 +168,11 @@ def _gaussian(rows: Array, others: Array) -> Array:
 def _fit_kernel_ridge(data: _Standardised, kernel: Kernel) -> Callable[[Array], Array]:
     """Return the predictor of kernel ridge regression; leave-one-out errors choose its penalty."""
     searched, scores = data.train[:MOST_SEARCHED_IMAGES], data.scores[:MOST_SEARCHED_IMAGES]
-    errors = left_out_errors(kernel(searched, searched), scores, RIDGE_PENALTIES)
+    errors = left_out_errors(kernel(searched, searched), scores, PENALTIES)
     likeness = kernel(data.train, data.train)
-    likeness[np.diag_indices_from(likeness)] += RIDGE_PENALTIES[np.argmin(errors)]
+    likeness[np.diag_indices_from(likeness)] += PENALTIES[np.argmin(errors)]
     coefficients = cho_solve(cho_factor(likeness, lower=True), data.scores)
     return lambda rows: kernel(rows, data.train) @ coefficients
-
-
-def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
-    """Return the mean squared leave-one-out error of kernel ridge regression, (n_penalties,).
-
-    `likeness` is the kernel matrix (n_images, n_images). The errors are exact, from one decomposition: the error of
-    image i is (G scores)[i] / G[i, i], where G is the inverse of likeness + penalty x identity (Rasmussen and Williams,
-    Gaussian Processes, 2006, equation 5.12).
-    """
-    values, vectors = eigh(likeness)
-    inverses = 1 / (np.maximum(values, 0)[:, None] + penalties)
-    solved = vectors @ (inverses * (vectors.T @ scores)[:, None])
-    return np.square(solved / (np.square(vectors) @ inverses)).mean(0)
 
 
 def _fit_svr(data: _Standardised) -> Callable[[Array], Array]:

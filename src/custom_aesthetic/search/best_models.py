@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -20,6 +21,14 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.heads.linear_members import (
+    HEADS,
+    add_linear,
+    blended_out_of_fold,
+    fit_blend,
+    fit_linear_models,
+    out_of_fold,
+)
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
@@ -57,6 +66,8 @@ class BestModel:
     """Metrics of the mean of several heads, by name (`eval_ab`, ...); empty for one head, whose trial has them."""
     origin: dict[str, str]
     """The metadata that identify study and trials."""
+    blend: dict[str, float] = field(default_factory=dict)
+    """The weights of the mean of the heads and of the linear models, by name; empty where no linear model joins."""
 
 
 @dataclass(frozen=True)
@@ -184,15 +195,18 @@ class BestModels:
         mean = replace(
             first,
             outputs=torch.stack([head.outputs for head in heads]).mean(0),
+            make_predictor=lambda: average([head.predictor for head in heads]),
             seen_outputs=torch.stack(seen).mean(0) if seen else None,
         )
+        joined, weights = join_linear(self.problem, mean)
         return BestModel(
-            predictor=average([head.predictor for head in heads]),
-            outputs=mean.outputs,
+            predictor=joined.predictor,
+            outputs=joined.outputs,
             state_weights=first.state_weights,
             trials=tuple(trials),
-            metrics=self.problem.measure_all(mean),
+            metrics=self.problem.measure_all(joined),
             origin=origin,
+            blend=weights,
         )
 
     def _head(self, trial: FrozenTrial) -> TrainedHead:
@@ -214,6 +228,37 @@ class BestModels:
                 metadata.get(key) == value for key, value in _origin(self.study, trials).items()
             )
         return False
+
+
+def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict[str, float]]:
+    """Return the blend of the heads' mean and linear models, and its weights by name; the heads alone if none join.
+
+    Linear models join where heads are judged out of fold and learn the mean of the scores, by the loss `mse`.
+    """
+    if not problem.folds or not len(problem.inputs) or problem.objective.loss_model != "mse":
+        return heads, {}
+    inputs, scores = problem.inputs.numpy(), problem.judge.scores
+    folds = [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in problem.folds]
+    known = np.concatenate([left_out for _, left_out in folds])
+    models = fit_linear_models(inputs, scores, known)
+    members = {HEADS: heads.outputs[:, 0].double().numpy(), **out_of_fold(inputs, scores, folds)}
+    if not models or members.keys() != {HEADS, *models}:
+        return heads, {}
+    blend = fit_blend({name: values[known] for name, values in members.items()}, scores[known])
+    judged = blended_out_of_fold(members, scores, folds)
+    if blend is None or judged is None:
+        return heads, {}
+    linear = {name: model.predict(inputs) for name, model in models.items()}
+    learnt = heads.outputs if heads.seen_outputs is None else heads.seen_outputs
+    seen = blend.of({HEADS: learnt[:, 0].double().numpy(), **linear})
+    unseen = np.where(np.isnan(judged), blend.of({HEADS: members[HEADS], **linear}), judged)
+    joined = replace(
+        heads,
+        outputs=torch.from_numpy(unseen).float()[:, None],
+        make_predictor=lambda: add_linear(heads.predictor, blend, models),
+        seen_outputs=torch.from_numpy(seen).float()[:, None],
+    )
+    return joined, blend.weights
 
 
 def _failures(study: optuna.Study) -> str:

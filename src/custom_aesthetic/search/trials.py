@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 import numpy as np
 import optuna
+import torch
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 from torch import Tensor
@@ -43,6 +44,8 @@ class Problem:
     objective: ObjectiveSettings
     folds: tuple[Fold, ...] = ()
     """The folds that trials are judged by; empty if they are judged by a set of images."""
+    inputs: Tensor = field(default_factory=lambda: torch.empty(0))
+    """(n_images, n_columns): what a predictor takes, for the linear models that join the heads; empty: none join."""
     identity: dict[str, str] = field(default_factory=dict)
     """Everything that a study's scores depend on, by name; a study is continued only if all of it is the same."""
 

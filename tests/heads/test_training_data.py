@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from custom_aesthetic.heads import principal_axes as module
-from custom_aesthetic.heads.principal_axes import principal_axes, project
+from custom_aesthetic.heads import training_data as module
+from custom_aesthetic.heads.training_data import principal_axes, project
 
 
 def spread(n_images: int, n_columns: int) -> torch.Tensor:

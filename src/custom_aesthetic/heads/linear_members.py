@@ -1,0 +1,197 @@
+"""Linear models that join the heads in the model file: fitted in closed form, and weighted by out-of-fold predictions.
+
+With few or noisy scores a linear model predicts new pictures better than any head; with smooth scores the heads do. The
+weights decide it from predictions of images that were left out. A linear model is exact in the
+plain file: two units of the first layer hold it and its negative, of which ReLU keeps one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from custom_aesthetic.base.arrays import Array
+from custom_aesthetic.heads.predictor import Predictor, from_layers, to_layers
+
+Rows = NDArray[np.int64]
+
+HEADS = "heads"
+"""The name of the mean of the heads among the members."""
+
+MOST_ROWS = 3000
+"""Training images beyond which a random part of them serves: time grows with the cube of their number."""
+
+MOST_SEARCHED_ROWS = 1000
+"""Training images beyond which a random part of them serves to choose the penalty of ridge regression."""
+
+MEAN_VARIANCE = 100.0
+"""Added to every kernel value. It makes the mean of the scores a free parameter, fitted without left-out images."""
+
+PENALTIES = np.logspace(-3, 3, 25)
+"""Added to the diagonal of a kernel, which is about 1 besides MEAN_VARIANCE: shares of the scores' variance."""
+
+SHRINKAGE = 60.0
+"""How many images the prior weights count for. Chosen with HALF_HEADS on the ratings of single people and on mean
+ratings; see docs/log.md."""
+
+HALF_HEADS = 100.0
+"""Number of images at which the prior weight of the heads is one half; it grows with the images. The linear models
+share the rest equally."""
+
+ROWS_AT_ONCE = 4096
+
+
+class LinearModel(NamedTuple):
+    """score = features @ weight + bias, in the units of the scores."""
+
+    weight: Array
+    """(n_features,)"""
+    bias: float
+
+    def predict(self, features: Array) -> Array:
+        """Return the scores (n_images,) of features (n_images, n_features)."""
+        starts = range(0, len(features), ROWS_AT_ONCE)
+        parts = [features[start : start + ROWS_AT_ONCE].astype(np.float64) @ self.weight for start in starts]
+        return np.concatenate([np.zeros(0), *parts]) + self.bias
+
+
+class Blend(NamedTuple):
+    """How members add up: score = the sum of weight x member, plus the bias."""
+
+    weights: dict[str, float]
+    """By the members' names; none is below 0."""
+    bias: float
+
+    def of(self, members: Mapping[str, Array]) -> Array:
+        """Return the scores (n_images,) from those of the members, (n_images,) each."""
+        return sum((weight * members[name] for name, weight in self.weights.items()), np.float64(self.bias))
+
+
+def fit_linear_models(features: Array, scores: Array, rows: Rows) -> dict[str, LinearModel]:
+    """Return linear models of the images `rows`, by name; an empty dictionary where nothing can be learnt.
+
+    `features` are (n_images, n_features), `scores` (n_images,). Ridge regression is fitted to standardised features and
+    to centred ones, which keep the extractor's own scale; its penalty is chosen by leaving out each image in turn. PLS
+    is partial least squares with one component (Wold, Ruhe, Wold and Dunn, 1984): the direction of features that
+    varies most with the scores.
+    """
+    rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
+    given, wanted = features[rows].astype(np.float64), scores[rows]
+    mean, deviation, middle = given.mean(0), given.std(0), float(wanted.mean())
+    if len(rows) < 3 or not deviation.max(initial=0) > 0 or np.ptp(wanted) == 0:
+        return {}
+    kept = deviation > 1e-6 * deviation.max()
+    given = np.where(kept, given - mean, 0.0)
+    wanted = wanted - middle
+    scales = {
+        "ridge": np.where(kept, deviation, np.inf),
+        "unscaled ridge": np.full_like(deviation, np.sqrt(np.square(deviation[kept]).mean())),
+    }
+    slopes = {name: _ridge(given / scale, wanted) / scale for name, scale in scales.items()} | {
+        "PLS": _pls(given, wanted)
+    }
+    return {name: LinearModel(slope, middle - float(mean @ slope)) for name, slope in slopes.items()}
+
+
+def out_of_fold(features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]]) -> dict[str, Array]:
+    """Return what each linear model says of the images that each fold leaves out, (n_images,); nan for other images.
+
+    `folds` are (rows that train, rows left out). Only models that every fold can fit.
+    """
+    fitted = [fit_linear_models(features, scores, learnt) for learnt, _ in folds]
+    names = [name for name in fitted[0] if all(name in models for models in fitted)] if fitted else []
+    found = {name: np.full(len(scores), np.nan) for name in names}
+    for models, (_, left_out) in zip(fitted, folds, strict=True):
+        for name in names:
+            found[name][left_out] = models[name].predict(features[left_out])
+    return found
+
+
+def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
+    """Return the weights of members, the heads among them, that fit the scores best; all arrays are (n_images,).
+
+    Non-negative least squares of out-of-fold predictions, as in stacking (Breiman, 1996), shrunk to prior weights
+    (SHRINKAGE, HALF_HEADS). None where no weights can be computed, for instance from equal predictions.
+    """
+    names = list(members)
+    values = np.stack([members[name] for name in names], axis=1)
+    means, middle = values.mean(0), float(scores.mean())
+    deviations = values.std(0)
+    if not np.isfinite(values).all() or not deviations.max() > 0:
+        return None
+    share = len(scores) / (len(scores) + HALF_HEADS)
+    prior = np.array([share if name == HEADS else (1 - share) / (len(names) - 1) for name in names])
+    strength = np.sqrt(SHRINKAGE) * deviations
+    left = np.concatenate([values - means, np.diag(strength)])
+    weights, _ = nnls(left, np.concatenate([scores - middle, strength * prior]))
+    return Blend(dict(zip(names, weights.tolist(), strict=True)), middle - float(means @ weights))
+
+
+def blended_out_of_fold(
+    members: Mapping[str, Array], scores: Array, folds: Sequence[tuple[Rows, Rows]]
+) -> Array | None:
+    """Return the blend's scores (n_images,), those of a fold's images with weights that the other folds' images chose.
+
+    `members` are out of fold. Images that no fold leaves out get nan. None where a fold's weights cannot be computed.
+    """
+    left_out = [rows for _, rows in folds]
+    found = np.full(len(scores), np.nan)
+    for index, rows in enumerate(left_out):
+        others = np.concatenate([other for place, other in enumerate(left_out) if place != index])
+        blend = fit_blend({name: values[others] for name, values in members.items()}, scores[others])
+        if blend is None:
+            return None
+        found[rows] = blend.of({name: values[rows] for name, values in members.items()})
+    return found
+
+
+def add_linear(heads: Predictor, blend: Blend, models: Mapping[str, LinearModel]) -> Predictor:
+    """Return one predictor for the blend of a predictor, whose output is one score, and linear models.
+
+    The linear models add up to one, which takes two units of each hidden layer.
+    """
+    slope = torch.from_numpy(sum(blend.weights[name] * model.weight for name, model in models.items()))
+    shift = blend.bias + sum(blend.weights[name] * model.bias for name, model in models.items())
+    both = torch.stack([slope, -slope])
+    weight = blend.weights[HEADS]
+    (first, first_bias), (second, second_bias), (last, last_bias) = to_layers(heads)
+    nothing = torch.zeros(2, dtype=torch.float64)
+    return from_layers(
+        [
+            (torch.cat([first, both]), torch.cat([first_bias, nothing])),
+            (torch.block_diag(second, torch.eye(2, dtype=torch.float64)), torch.cat([second_bias, nothing])),
+            (torch.cat([weight * last, torch.tensor([[1.0, -1.0]])], dim=1), weight * last_bias + shift),
+        ]
+    )
+
+
+def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
+    """Return the mean squared leave-one-out error of kernel ridge regression, (n_penalties,).
+
+    `likeness` is the kernel matrix (n_images, n_images). The errors are exact, from one decomposition: the error of
+    image i is (G scores)[i] / G[i, i], where G is the inverse of likeness + penalty x identity (Rasmussen and Williams,
+    Gaussian Processes, 2006, equation 5.12).
+    """
+    values, vectors = np.linalg.eigh(likeness)
+    inverses = 1 / (np.maximum(values, 0)[:, None] + penalties)
+    solved = vectors @ (inverses * (vectors.T @ scores)[:, None])
+    return np.square(solved / (np.square(vectors) @ inverses)).mean(0)
+
+
+def _ridge(features: Array, scores: Array) -> Array:
+    """Return the slope (n_features,) of ridge regression on centred features and scores."""
+    likeness = features @ features.T / features.shape[1]
+    searched = slice(MOST_SEARCHED_ROWS)
+    errors = left_out_errors(MEAN_VARIANCE + likeness[searched, searched], scores[searched], PENALTIES)
+    likeness[np.diag_indices_from(likeness)] += PENALTIES[np.argmin(errors)]
+    return features.T @ np.linalg.solve(likeness, scores) / features.shape[1]
+
+
+def _pls(features: Array, scores: Array) -> Array:
+    """Return the slope (n_features,) of the first component of partial least squares, on centred values."""
+    direction = features.T @ scores
+    component = features @ direction
+    return direction * float(component @ scores) / max(float(component @ component), np.finfo(float).tiny)

@@ -1,0 +1,119 @@
+"""Linear models beside the heads: what they are, how they are weighted, and that one plain network holds the blend."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.linear_model import Ridge
+
+from custom_aesthetic.heads.linear_members import (
+    HEADS,
+    PENALTIES,
+    Blend,
+    LinearModel,
+    add_linear,
+    blended_out_of_fold,
+    fit_blend,
+    fit_linear_models,
+    out_of_fold,
+)
+from custom_aesthetic.heads.predictor import Predictor, predict
+
+RANDOM = np.random.default_rng(3)
+N_IMAGES, N_FEATURES = 60, 90
+FEATURES = (RANDOM.normal(size=(N_IMAGES, N_FEATURES)) * RANDOM.uniform(0.1, 4, N_FEATURES) + 2).astype(np.float32)
+SCORES = 5 + FEATURES[:, :3] @ [0.5, -0.3, 0.2] + 0.2 * RANDOM.normal(size=N_IMAGES)
+ROWS = np.arange(N_IMAGES)
+FOLDS = [(np.setdiff1d(ROWS, part), part) for part in np.split(RANDOM.permutation(N_IMAGES), 4)]
+
+
+def test_ridge_is_that_of_scikit_learn_at_one_of_the_penalties() -> None:
+    mean, deviation = FEATURES.mean(0, dtype=np.float64), FEATURES.std(0, dtype=np.float64)
+    scaled = {"ridge": deviation, "unscaled ridge": np.sqrt(np.square(deviation).mean())}
+    models = fit_linear_models(FEATURES, SCORES, ROWS)
+    for name, scale in scaled.items():
+        given = (FEATURES - mean) / scale
+        found = models[name].predict(FEATURES)
+        expected = [Ridge(penalty * N_FEATURES).fit(given, SCORES).predict(given) for penalty in PENALTIES]
+        assert min(np.abs(other - found).max() for other in expected) < 1e-6
+
+
+def test_pls_is_that_of_scikit_learn_with_one_component() -> None:
+    expected = PLSRegression(1, scale=False).fit(FEATURES.astype(np.float64), SCORES).predict(FEATURES).ravel()
+    np.testing.assert_allclose(fit_linear_models(FEATURES, SCORES, ROWS)["PLS"].predict(FEATURES), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("features", "scores"),
+    [(np.ones_like(FEATURES), SCORES), (FEATURES, np.ones(N_IMAGES)), (FEATURES[:2], SCORES[:2])],
+)
+def test_there_are_no_linear_models_where_nothing_can_be_learnt(features: np.ndarray, scores: np.ndarray) -> None:
+    assert fit_linear_models(features, scores, np.arange(len(features))) == {}
+
+
+def test_a_constant_feature_has_no_weight() -> None:
+    features = np.concatenate([FEATURES, np.full((N_IMAGES, 1), 7, np.float32)], axis=1)
+    for model in fit_linear_models(features, SCORES, ROWS).values():
+        assert model.weight[-1] == 0
+        assert np.isfinite(model.predict(features)).all()
+
+
+def test_an_image_is_predicted_by_models_that_have_not_seen_its_score() -> None:
+    before = out_of_fold(FEATURES, SCORES, FOLDS)
+    changed = SCORES.copy()
+    _, left_out = FOLDS[0]
+    changed[left_out] += RANDOM.normal(size=len(left_out)) * 3
+    after = out_of_fold(FEATURES, changed, FOLDS)
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name][left_out], values[left_out])
+        assert np.abs(after[name] - values).max() > 0.1
+
+
+def test_the_better_member_gets_the_weight() -> None:
+    noise = RANDOM.normal(size=(3, 400))
+    truth = RANDOM.normal(size=400)
+    members = {HEADS: truth + 0.1 * noise[0], "a": truth + 3 * noise[1], "b": truth + 3 * noise[2]}
+    blend = fit_blend(members, truth)
+    assert blend is not None
+    assert blend.weights[HEADS] > 0.7
+    assert all(weight >= 0 for weight in blend.weights.values())
+    assert np.corrcoef(blend.of(members), truth)[0, 1] > 0.96
+
+
+def test_a_blend_in_other_units_of_the_scores_is_the_same_blend() -> None:
+    members = {HEADS: FEATURES[:, 0].astype(float), **out_of_fold(FEATURES, SCORES, FOLDS)}
+    plain = fit_blend(members, SCORES)
+    scaled = fit_blend({name: 10 * values - 3 for name, values in members.items()}, 10 * SCORES - 3)
+    assert plain is not None and scaled is not None
+    assert scaled.weights == pytest.approx(plain.weights, rel=1e-6)
+
+
+def test_equal_predictions_have_no_blend() -> None:
+    assert fit_blend({HEADS: np.ones(5), "a": np.ones(5)}, np.arange(5.0)) is None
+
+
+def test_a_score_does_not_change_what_is_said_of_its_image_out_of_fold() -> None:
+    members = {HEADS: SCORES + RANDOM.normal(size=N_IMAGES), **out_of_fold(FEATURES, SCORES, FOLDS)}
+    before = blended_out_of_fold(members, SCORES, FOLDS)
+    _, left_out = FOLDS[2]
+    changed = SCORES.copy()
+    changed[left_out] = changed[left_out][::-1] * 5
+    after = blended_out_of_fold(members, changed, FOLDS)
+    assert before is not None and after is not None
+    np.testing.assert_array_equal(after[left_out], before[left_out])
+    assert np.isfinite(before).all()
+
+
+def test_one_plain_network_holds_the_heads_and_the_linear_models() -> None:
+    heads = Predictor(N_FEATURES, (7, 4), generator=torch.Generator().manual_seed(1))
+    models = {
+        "a": LinearModel(RANDOM.normal(size=N_FEATURES), 0.3),
+        "b": LinearModel(RANDOM.normal(size=N_FEATURES), -2.0),
+    }
+    blend = Blend({HEADS: 0.6, "a": 0.5, "b": 0.0}, bias=1.5)
+    joined = add_linear(heads, blend, models)
+    assert joined.layers == (9, 6)
+    members = {HEADS: predict(heads, torch.from_numpy(FEATURES))[:, 0].double().numpy()}
+    members |= {name: model.predict(FEATURES) for name, model in models.items()}
+    found = predict(joined, torch.from_numpy(FEATURES))[:, 0].double().numpy()
+    np.testing.assert_allclose(found, blend.of(members), atol=1e-4)
