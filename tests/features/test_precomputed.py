@@ -179,7 +179,7 @@ WRONG_PARQUET: dict[str, tuple[dict[str, Any], str]] = {
     "no first row": ({"features": [None] + [[1.0, 2.0, 3.0]] * 4}, "its first row has no features"),
     "not finite": (
         {"features": [[1.0, 2.0, 3.0], [np.nan, 0.0, 0.0], [0.0, np.inf, 0.0], [1.0, 2.0, 3.0], [0.0, 0.0, -np.inf]]},
-        "not finite, or too large for their precision, for a/1.jpg, a/3.jpg, b/5.jpg; mend",
+        "not finite, or too large for their precision, for a/1.jpg, a/3.jpg, b/5.jpg; correct",
     ),
     "a double that single precision cannot hold": (
         {"features": pa.array([[1e300, 2.0, 3.0]] + [[1.0, 2.0, 3.0]] * 4)},
@@ -222,7 +222,7 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "one axis": ({"features": np.zeros(5)}, "of shape \\(5,\\)"),
     "other lengths": ({"features": FEATURES[:4]}, "features have 4 rows, and paths has the shape \\(5,\\)"),
     "numbers for paths": ({"paths": np.arange(5)}, "paths holds int64"),
-    "not finite": ({"features": np.where(np.arange(15).reshape(5, 3) == 4, np.nan, FEATURES)}, "for a/1.jpg; mend"),
+    "not finite": ({"features": np.where(np.arange(15).reshape(5, 3) == 4, np.nan, FEATURES)}, "for a/1.jpg; correct"),
     "no rows": ({"paths": np.array([], str), "features": np.zeros((0, 3))}, "of shape \\(0, 3\\)"),
     "score of another length": ({"score": np.arange(4.0)}, "score has the shape \\(4,\\)"),
 }
@@ -321,7 +321,7 @@ def test_the_same_name_is_looked_for_beside_the_pictures_and_here(
     write_npz(pictures)
     assert find_table(pictures, "t.npz") == pictures / "t.npz"
     for name, words in (
-        ("none.npz", "is not there: looked in .*pictures and "),
+        ("none.npz", "does not exist: looked in .*pictures and "),
         ("pictures", "holds no table"),
         ("t.csv", "ends in .csv; a table is a .parquet or .npz"),
     ):

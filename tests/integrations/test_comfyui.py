@@ -206,7 +206,7 @@ def test_a_model_is_kept_and_loaded_again_once_its_file_changes(models: Path, mo
     assert run("Aesthetic Score", RED, reds(1.0))[1] == pytest.approx([20], abs=1e-5)
     assert len(loads) == 2
     (models / RED).unlink()
-    with pytest.raises(UserError, match=r"model 'red\.safetensors' is not there; put a model file.*customaesthetic"):
+    with pytest.raises(UserError, match=r"model 'red\.safetensors' does not exist; put a model file.*customaesthetic"):
         run("Aesthetic Score", RED, reds(1.0))
     gone = node.IS_CHANGED(model=RED, images=None)
     assert gone != gone

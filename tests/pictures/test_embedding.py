@@ -287,7 +287,7 @@ def test_undo_leaves_what_has_changed_since_and_restores_the_rest(tmp_path):
     files[1].unlink()
     undone = undo_ratings(undo_file.file)
     assert undone.n_restored == 1
-    assert [("jpg.jpg has changed" in text, "png.png is not there" in text) for text in undone.left] == [
+    assert [("jpg.jpg has changed" in text, "png.png no longer exists" in text) for text in undone.left] == [
         (False, True),
         (True, False),
     ]

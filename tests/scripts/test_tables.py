@@ -233,7 +233,7 @@ def test_actions_leave_out_rows_without_a_picture(
     ("options", "words"),
     [
         (["--export_features=t.csv"], "--export_features=t.csv: features are written as parquet"),
-        (["--features=none.parquet"], "--features=none.parquet is not there"),
+        (["--features=none.parquet"], "--features=none.parquet does not exist"),
         (["--features=scores.csv"], "ends in .csv; a table is"),
     ],
 )

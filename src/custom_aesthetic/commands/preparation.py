@@ -41,6 +41,7 @@ from custom_aesthetic.scores.image_splits import (
 )
 from custom_aesthetic.scores.score_files import ScoreTable, name_some
 from custom_aesthetic.scores.splits import NAMES
+from custom_aesthetic.search.succession import check_newest
 from custom_aesthetic.search.trials import Problem
 from custom_aesthetic.settings.training import (
     FeatureSettings,
@@ -309,6 +310,13 @@ def identify(
     if objective.metric == "accuracy":
         identity["accuracy_divider"] = repr(judge.divider)
     return identity
+
+
+def check_study(arguments: TrainingArguments, features: str) -> None:
+    """Raise UserError where the study of that name was made with other settings, before the features are computed."""
+    if arguments.search.trials > 0:
+        settings = settings_identity(features, arguments.objective, arguments.split)
+        check_newest(arguments.study.database, arguments.study.name, settings)
 
 
 def _digest(items: Sequence[str]) -> str:

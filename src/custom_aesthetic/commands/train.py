@@ -10,12 +10,12 @@ import torch
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device, threads_for
 from custom_aesthetic.commands.preparation import (
+    check_study,
     describe,
     load_head_input,
     load_scored_images,
     make_judge,
     make_problem,
-    settings_identity,
     settle_folds,
 )
 from custom_aesthetic.commands.records import file_maker, study_note
@@ -23,7 +23,6 @@ from custom_aesthetic.commands.results import show_results
 from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.search.dashboard import check_server, serve_dashboard
 from custom_aesthetic.search.run import Target, divide_work, search
-from custom_aesthetic.search.succession import check_newest
 from custom_aesthetic.settings.arguments import shown_lines
 from custom_aesthetic.settings.training import TrainingArguments
 
@@ -63,13 +62,6 @@ def train_predictor(arguments: TrainingArguments) -> None:
     with serve_dashboard(arguments.study.server, arguments.study.database):
         found = search(problem, arguments.space, arguments.search, arguments.study, target)
     show_results(arguments, found, scored, features, problem.folds)
-
-
-def check_study(arguments: TrainingArguments, features: str) -> None:
-    """Raise UserError where the study of that name was made with other settings, before the features are computed."""
-    if arguments.search.trials > 0:
-        settings = settings_identity(features, arguments.objective, arguments.split)
-        check_newest(arguments.study.database, arguments.study.name, settings)
 
 
 def check_places(arguments: TrainingArguments) -> None:

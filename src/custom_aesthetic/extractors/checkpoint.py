@@ -209,7 +209,7 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
 
 
 def _open_cached(name: str) -> Checkpoint:
-    """Return the checkpoint from the hub's cache on this machine; UserError if it is not there."""
+    """Return the checkpoint from the hub's cache on this machine; UserError if it is not in it."""
     cached = _cached(name, "config.json", None)
     if cached is None:
         raise UserError(
@@ -302,7 +302,7 @@ def _file(checkpoint: Checkpoint, filename: str, *, hurry: bool) -> Path | None:
 
 
 def _cached(name: str, filename: str, commit: str | None) -> Path | None:
-    """Return the file in the hub's cache here, None if it is not there; `commit` None is the newest downloaded."""
+    """Return the file in the hub's cache here, None if it is not in it; `commit` None is the newest downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, filename, revision=commit)

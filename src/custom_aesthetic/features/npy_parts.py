@@ -31,7 +31,7 @@ BLOCK_BYTES = 2**22
 """Features held at once while they are read: reading parquet takes about ten times that."""
 
 PATHS, FEATURES = ("paths", "relative_path"), ("features", "embedding")
-"""The names of the arrays in a file; the first of them that is there is taken."""
+"""The names of the arrays in a file; the first that exists is read."""
 
 _READERS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
 """Version -> the number of bytes of the header's length, and numpy's reader from there on."""

@@ -167,7 +167,7 @@ class PrecomputedTable:
             except BadRows as error:
                 named = name_some([self.paths[first + row] for row in error.rows])
                 raise UserError(
-                    f"table {self.file}: {len(error.rows)} rows {error.reason}: {named}; mend or remove them"
+                    f"table {self.file}: {len(error.rows)} rows {error.reason}: {named}; correct or remove them"
                 ) from None
             first += part.n_rows
 
@@ -177,7 +177,7 @@ class PrecomputedTable:
             named = name_some([self.paths[row] for row in bad])
             raise UserError(
                 f"table {self.file} has features that are not finite, or too large for their precision, for {named}; "
-                "mend or remove those rows"
+                "correct or remove those rows"
             )
 
 

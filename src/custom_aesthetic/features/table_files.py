@@ -38,7 +38,7 @@ def find_table(directory: Path, name: str) -> Path:
     option = f"--features={printable(name)}"
     place = next((place for place in (directory / name, Path(name)) if _exists(place)), None)
     if place is None:
-        raise UserError(f"{option} is not there: looked in {directory} and {Path.cwd()}; check the path")
+        raise UserError(f"{option} does not exist: looked in {directory} and {Path.cwd()}; check the path")
     if place.is_dir():
         if not is_clip_retrieval(place) and not parquet_files(place):
             raise UserError(f"{option} is a folder that holds no table; {FORMS}")

@@ -37,11 +37,11 @@ def model_folders() -> list[Path]:
 
 
 def model_path(name: str) -> Path:
-    """Return the file of a model in the list; UserError where it is not there."""
+    """Return the file of a model in the list; UserError where it does not exist."""
     found = _folder_paths().get_full_path(FOLDER, name)
     if found is None:
         folders = " or ".join(str(folder) for folder in model_folders())
-        raise UserError(f"model {name!r} is not there; put a model file (*{MODEL_SUFFIX}) into {folders}")
+        raise UserError(f"model {name!r} does not exist; put a model file (*{MODEL_SUFFIX}) into {folders}")
     return Path(found)
 
 

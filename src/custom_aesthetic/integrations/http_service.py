@@ -241,7 +241,7 @@ def make_model_server(service: ScoringService) -> Server:
 
 
 def serve_model(arguments: FolderArguments) -> None:
-    """Serve the model until Ctrl-C; UserError for what the user can mend."""
+    """Serve the model until Ctrl-C; UserError for what the user can correct."""
     check_arguments(arguments)
     assert arguments.folder.model is not None
     directory = None if arguments.folder.directory is None else Path(arguments.folder.directory)

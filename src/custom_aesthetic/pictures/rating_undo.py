@@ -118,7 +118,7 @@ def _take_back(change: Change) -> bool | None:
     except FileNotFoundError:
         if change.sha256_before is None:
             return None
-        raise UserError(f"{change.file} is not there any more") from None
+        raise UserError(f"{change.file} no longer exists") from None
     except OSError as error:
         raise UserError(f"{change.file} cannot be read ({error.strerror})") from None
     if sha256_of(content) == change.sha256_before:

@@ -62,7 +62,7 @@ def read_arguments_file(file: Path) -> list[str]:
     except (OSError, ValueError) as error:
         raise UserError(f"arguments file {shown} cannot be read: {error}; check that it is a text file") from None
     if "\0" in text:
-        raise UserError(f"arguments file {shown} is not a text file; name one with an argument a line")
+        raise UserError(f"arguments file {shown} is not a text file; give one that has an argument on each line")
     stripped = (line.strip() for line in re.split(r"[\r\n]+", text))
     return [argument for line in stripped if line and not line.startswith("#") for argument in _split_line(line)]
 
