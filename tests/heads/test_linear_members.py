@@ -88,6 +88,14 @@ def test_a_blend_in_other_units_of_the_scores_is_the_same_blend() -> None:
     assert scaled.weights == pytest.approx(plain.weights, rel=1e-6)
 
 
+def test_members_that_hardly_differ_share_the_weight_however_many_images_there_are() -> None:
+    truth = RANDOM.normal(size=3000)
+    members = {HEADS: truth + 1e-3 * RANDOM.normal(size=3000), "a": truth, "b": truth.copy()}
+    blend = fit_blend(members, truth)
+    assert blend is not None
+    assert sum(blend.weights.values()) == pytest.approx(1, abs=1e-2)
+
+
 def test_equal_predictions_have_no_blend() -> None:
     assert fit_blend({HEADS: np.ones(5), "a": np.ones(5)}, np.arange(5.0)) is None
 

@@ -41,7 +41,14 @@ HALF_HEADS = 100.0
 """Number of images at which the prior weight of the heads is one half; it grows with the images. The linear models
 share the rest equally."""
 
+HEADS_NOISE = 0.2
+"""Share of the variance of the heads' out-of-fold predictions that counts as noise which the model file does not have:
+it averages the heads of all folds, out of fold those of one. Without it the heads get too little weight."""
+
 ROWS_AT_ONCE = 4096
+
+TINY = 1e-9
+"""Share of the sum of squares that keeps the matrix of products definite where members are equal."""
 
 
 class LinearModel(NamedTuple):
@@ -114,7 +121,8 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     """Return the weights of members, the heads among them, that fit the scores best; all arrays are (n_images,).
 
     Non-negative least squares of out-of-fold predictions, as in stacking (Breiman, 1996), shrunk to prior weights
-    (SHRINKAGE, HALF_HEADS). None where no weights can be computed, for instance from equal predictions.
+    (SHRINKAGE, HALF_HEADS) and corrected for noise in the heads (HEADS_NOISE), as errors-in-variables regression is.
+    None where no weights can be computed, for instance from equal predictions.
     """
     names = list(members)
     values = np.stack([members[name] for name in names], axis=1)
@@ -125,8 +133,11 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     share = len(scores) / (len(scores) + HALF_HEADS)
     prior = np.array([share if name == HEADS else (1 - share) / (len(names) - 1) for name in names])
     strength = np.sqrt(SHRINKAGE) * deviations
-    left = np.concatenate([values - means, np.diag(strength)])
-    weights, _ = nnls(left, np.concatenate([scores - middle, strength * prior]))
+    noise = np.array([HEADS_NOISE if name == HEADS else 0.0 for name in names]) * deviations**2
+    products = (values - means).T @ (values - means) + np.diag(strength**2)
+    targets = (values - means).T @ (scores - middle) + strength**2 * prior
+    root = _root(products - len(scores) * np.diag(noise), otherwise=products)
+    weights, _ = nnls(root.T, np.linalg.solve(root, targets))
     return Blend(dict(zip(names, weights.tolist(), strict=True)), middle - float(means @ weights))
 
 
@@ -179,6 +190,15 @@ def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
     inverses = 1 / (np.maximum(values, 0)[:, None] + penalties)
     solved = vectors @ (inverses * (vectors.T @ scores)[:, None])
     return np.square(solved / (np.square(vectors) @ inverses)).mean(0)
+
+
+def _root(products: Array, *, otherwise: Array) -> Array:
+    """Return the Cholesky factor of the first matrix, or of the other where members differ by less than their noise."""
+    slight = TINY * float(np.trace(otherwise)) * np.eye(len(otherwise))
+    try:
+        return np.linalg.cholesky(products + slight)
+    except np.linalg.LinAlgError:
+        return np.linalg.cholesky(otherwise + slight)
 
 
 def _ridge(features: Array, scores: Array) -> Array:
