@@ -29,6 +29,8 @@ IMPORTED_AS = {
 WHOLE = set(OPTIONAL) - {"all", *extras.APART}
 """The extras in `all`."""
 
+PROVIDED_BY_COMFYUI = {"folder_paths", "comfy", "comfy_execution"}
+
 ASKED_FOR_BY_NAME = {"threadpoolctl", "psycopg2", "pymysql", "grpc", "google", "huggingface_hub", "pyarrow"}
 """Imports that a message asks for where they are needed, or that one of the declared packages always brings."""
 
@@ -91,7 +93,7 @@ def test_the_messages_name_the_extras_that_bring_each_package() -> None:
 
 
 def test_every_library_that_the_code_imports_is_declared() -> None:
-    declared = import_names(lines_of("requirements.txt")) | ASKED_FOR_BY_NAME
+    declared = import_names(lines_of("requirements.txt")) | ASKED_FOR_BY_NAME | PROVIDED_BY_COMFYUI
     declared |= {module for extra in extras.APART for module in extras.EXTRAS[extra]}
     for file in (ROOT / "src").rglob("*.py"):
         roots: set[str] = set()
