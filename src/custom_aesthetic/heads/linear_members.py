@@ -196,9 +196,10 @@ def _root(products: Array, *, otherwise: Array) -> Array:
     """Return the Cholesky factor of the first matrix, or of the other where members differ by less than their noise."""
     slight = TINY * float(np.trace(otherwise)) * np.eye(len(otherwise))
     try:
-        return np.linalg.cholesky(products + slight)
+        found = np.linalg.cholesky(products + slight)
     except np.linalg.LinAlgError:
-        return np.linalg.cholesky(otherwise + slight)
+        found = np.linalg.cholesky(otherwise + slight)
+    return found.astype(np.float64)
 
 
 def _ridge(features: Array, scores: Array) -> Array:
