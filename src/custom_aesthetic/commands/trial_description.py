@@ -23,11 +23,11 @@ def describe_trial(trial: FrozenTrial, *, verbose: bool = True, folded: bool = F
         dict(zip(SETS, ("learnt from", "out of fold", ""), strict=True)) if folded else {name: name for name in SETS}
     )
     sets = [name for name in SETS if names[name]]
-    yield f"  {'metric':18} " + " ".join(f"{names[name]:>11}" for name in sets)
+    yield f"  {'metric':18} " + " ".join(f"{names[name]:>13}" for name in sets)
     for metric in HIGHER_IS_BETTER:
         values = [trial.user_attrs.get(f"{name}_{metric}") for name in sets]
         if any(value is not None for value in values):
-            cells = (f"{'undefined' if value is None else format(value, '.4f'):>11}" for value in values)
+            cells = (f"{'undefined' if value is None else format(value, '.4f'):>13}" for value in values)
             yield f"  {metric:18} " + " ".join(cells)
     attributes = trial.user_attrs
     if verbose:
