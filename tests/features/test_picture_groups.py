@@ -26,7 +26,7 @@ def save(picture: Image.Image, file: Path, seconds: int | None) -> None:
     exif = Image.Exif()
     if seconds is not None:
         exif[Base.Model] = "A"
-        exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = f"2024:05:17 10:{seconds // 60:02}:{seconds % 60:02}"
+        exif[IFD.Exif] = {Base.DateTimeOriginal: f"2024:05:17 10:{seconds // 60:02}:{seconds % 60:02}"}
     picture.save(file, quality=92, exif=exif)
 
 

@@ -18,8 +18,7 @@ def photograph(file: Path, taken: str | None, fraction: str = "", camera: str = 
     exif = Image.Exif()
     exif[Base.Make], exif[Base.Model] = "Maker\0\0", camera
     if taken is not None:
-        exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = taken
-        exif.get_ifd(IFD.Exif)[Base.SubsecTimeOriginal] = fraction
+        exif[IFD.Exif] = {Base.DateTimeOriginal: taken, Base.SubsecTimeOriginal: fraction}
     Image.new("RGB", (8, 8), "teal").save(file, exif=exif, **options)
     return file
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -184,11 +184,19 @@ def _described_frames(content: bytes) -> Iterator[dict[str, Any]]:
             }
 
 
+def _directory(tags: Image.Exif, number: int) -> Mapping[int, Any]:
+    """Return a part of the EXIF data; empty where there is none, for which Pillow before 11.1 raises KeyError."""
+    try:
+        return tags.get_ifd(number)
+    except KeyError:
+        return {}
+
+
 def _exif_tags(image: Image.Image) -> dict[str, Any]:
     """Return the EXIF tags as values: exiv2 may store them in another order."""
     tags = image.getexif()
     found: dict[str, Any] = {"main": _unmoved(tags)}
-    return found | {name: _unmoved(tags.get_ifd(number)) for name, number in _SUB_DIRECTORIES.items()}
+    return found | {name: _unmoved(_directory(tags, number)) for name, number in _SUB_DIRECTORIES.items()}
 
 
 def _unmoved(tags: Any) -> dict[int, str]:
