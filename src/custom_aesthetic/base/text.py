@@ -42,6 +42,10 @@ def encoding_of(start: bytes) -> str:
     return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
+LONGEST_PATH = 10_000
+"""Maximum length of a printed path that is to be read in full; no system allows longer paths."""
+
+
 def printable(text: str, most: int = MOST_SHOWN) -> str:
     """Return text on one line for a screen, with escapes for unprintable characters, shortened in the middle."""
     if len(text) > most:

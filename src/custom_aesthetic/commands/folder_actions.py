@@ -12,7 +12,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
-from custom_aesthetic.base.text import printable
+from custom_aesthetic.base.text import LONGEST_PATH, printable
 from custom_aesthetic.integrations.caption_job import tag_captions
 from custom_aesthetic.integrations.immich_job import make_client, rate_in_immich
 from custom_aesthetic.pictures import transfers
@@ -31,9 +31,6 @@ from custom_aesthetic.scores.selection import score_tags, stars
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)
-
-LONGEST_NAME = 10_000
-"""Maximum length of a printed path; no system allows longer paths."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def write_scores(file: Path, scored: ScoredFolder, rows: np.ndarray) -> None:
 def print_list(scored: ScoredFolder, rows: np.ndarray) -> None:
     for row in rows:
         flag = "  (unfamiliar)" if scored.is_unfamiliar(row) else ""
-        log.info("%8.4f  %s%s", scored.scores[row], printable(scored.paths[row], LONGEST_NAME), flag)
+        log.info("%8.4f  %s%s", scored.scores[row], printable(scored.paths[row], LONGEST_PATH), flag)
 
 
 def write_parquet(file: Path, table: ScoreTable) -> None:
@@ -188,10 +185,10 @@ def rate(scored: ScoredFolder, rows: np.ndarray, action: ActionSettings) -> None
 def preview_ratings(plan: RatingPlan) -> RatingPlan:
     """Log what `write_ratings` would do, and return the plan."""
     for rating in plan.ratings:
-        names = [printable(sidecar.name, LONGEST_NAME) for sidecar in rating.sidecars]
+        names = [printable(sidecar.name, LONGEST_PATH) for sidecar in rating.sidecars]
         names += ["the picture itself"] * (rating.inside is not None)
         log.info(
-            "would write %d stars for %s to %s", rating.stars, printable(rating.path, LONGEST_NAME), " and ".join(names)
+            "would write %d stars for %s to %s", rating.stars, printable(rating.path, LONGEST_PATH), " and ".join(names)
         )
     return plan
 
@@ -224,8 +221,7 @@ def report_ratings(plan: RatingPlan) -> None:
             name_some(plan.out_of_reach),
         )
     if plan.failures:
-        more = f"; and {len(plan.failures) - 3} more" if len(plan.failures) > 3 else ""
-        raise UserError("; ".join(plan.failures[:3]) + more)
+        raise first_messages(plan.failures)
 
 
 def caption(scored: ScoredFolder, rows: np.ndarray, dry_run: bool) -> None:
@@ -249,8 +245,8 @@ def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSetti
                 log.info(
                     "would %s %s -> %s",
                     kind,
-                    printable(str(planned_file.source), LONGEST_NAME),
-                    printable(str(planned_file.target), LONGEST_NAME),
+                    printable(str(planned_file.source), LONGEST_PATH),
+                    printable(str(planned_file.target), LONGEST_PATH),
                 )
         else:
             transfer(kind, planned, target)
@@ -293,5 +289,10 @@ def restore_files(undo_file: Path) -> None:
             "%d of them equal the earlier files in pixels and metadata only", undone.n_restored - undone.n_identical
         )
     if undone.left:
-        more = f"; and {len(undone.left) - 3} more" if len(undone.left) > 3 else ""
-        raise UserError("; ".join(undone.left[:3]) + more)
+        raise first_messages(undone.left)
+
+
+def first_messages(messages: Sequence[str]) -> UserError:
+    """Return one error for several messages: the first three, and how many more there are."""
+    more = f"; and {len(messages) - 3} more" if len(messages) > 3 else ""
+    return UserError("; ".join(messages[:3]) + more)

@@ -216,7 +216,7 @@ def make_problem(
 ) -> Problem:
     """Return the problem of the search; UserError if the loss or the metric cannot be computed from these scores."""
     judge = make_judge(table, objective, folded=split.n_folds > 1)
-    identity = identify(table, features, head_input, objective, judge)
+    identity = identify(table, features, head_input, objective, split, judge)
 
     def data_of(train_rows: NDArray[np.int64]) -> TrainingData:
         return standardise(
@@ -238,7 +238,7 @@ def make_problem(
         objective,
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
         inputs=head_input.values,
-        identity=identity | {"folds": f"{split.n_folds} by seed {split.eval_pick_seed}"},
+        identity=identity,
     )
 
 
@@ -277,8 +277,8 @@ def planned_features(extractors: Sequence[FeatureExtractor], settings: FeatureSe
     view = SEPARATOR.join(settings.views)
     blocks = [
         f"{extractor.name} {state} {view}".strip()
-        for extractor, own in zip(extractors, states, strict=True)
-        for state in own
+        for extractor, states_of_one in zip(extractors, states, strict=True)
+        for state in states_of_one
     ]
     fixed = settings.fixed_hidden_state_weights
     if fixed is not None:
@@ -288,7 +288,12 @@ def planned_features(extractors: Sequence[FeatureExtractor], settings: FeatureSe
 
 
 def identify(
-    table: ScoreTable, features: FeatureTable, head_input: HeadInput, objective: ObjectiveSettings, judge: Judge
+    table: ScoreTable,
+    features: FeatureTable,
+    head_input: HeadInput,
+    objective: ObjectiveSettings,
+    split: SplitSettings,
+    judge: Judge,
 ) -> dict[str, str]:
     """Return what the results of a study depend on: name -> text or hash."""
     blocks = [f"{block.extractor} {block.hidden_state} {block.view}".strip() for block in features.blocks]
@@ -298,10 +303,9 @@ def identify(
         "images": _digest(table.paths),
         "scores": _digest([repr(float(score)) for score in table.scores]),
         "split": _digest(table.columns["split"]),
-        "features": "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]),
-        "loss_model": objective.loss_model,
-        "metric_for_scoring": objective.metric,
-        "set_for_scoring": objective.set_for_scoring,
+        **settings_identity(
+            "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]), objective, split
+        ),
     }
     if is_from_table(features):
         identity["table"] = hashlib.sha256(features.values.numpy().data).hexdigest()

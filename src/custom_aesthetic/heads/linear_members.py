@@ -1,8 +1,8 @@
 """Linear models that join the heads in the model file: fitted in closed form, and weighted by out-of-fold predictions.
 
 With few or noisy scores a linear model predicts new pictures better than any head; with smooth scores the heads do. The
-weights decide it from predictions of images that were left out. A linear model is exact in the
-plain file: two units of the first layer hold it and its negative, of which ReLU keeps one.
+weights decide it from predictions of images that were left out. A linear model is exact in the plain file: two units of
+the first layer hold it and its negative, of which ReLU keeps one.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.text import printable
+from custom_aesthetic.base.text import LONGEST_PATH, printable
 from custom_aesthetic.pictures.captions import NotACaption, plan_captions, tagged, write_tag
 from custom_aesthetic.pictures.rating_undo import UndoFile, undo_file_of_captions
 from custom_aesthetic.scores.score_files import name_some
@@ -48,4 +48,4 @@ def tag_captions(directory: Path, tags: Mapping[str, str | None], selected: Coll
 def _preview(file: Path, tag: str | None) -> None:
     if tagged(file, tag) is not None:
         action = "remove the tag from" if tag is None else f"write {tag} to"
-        log.info("would %s %s", action, printable(str(file), 10_000))
+        log.info("would %s %s", action, printable(str(file), LONGEST_PATH))

@@ -20,10 +20,19 @@ MODEL_HELP = "A model file of Custom Aesthetic Training, from the folder models/
 IMAGES_HELP = "One image or a batch of them."
 
 
-class AestheticScore:
-    """Scores images, and passes them on unchanged."""
+class ModelNode:
+    """What all nodes share: their place in the menu, and that a changed model file makes them run again."""
 
     CATEGORY = "Custom Aesthetic"
+
+    @classmethod
+    def IS_CHANGED(cls, model: str = "", **_others: Any) -> Any:
+        return file_stamp(model)
+
+
+class AestheticScore(ModelNode):
+    """Scores images, and passes them on unchanged."""
+
     DESCRIPTION = "Score images by your taste."
     FUNCTION = "score"
     RETURN_TYPES = ("IMAGE", "FLOAT", "STRING")
@@ -35,10 +44,6 @@ class AestheticScore:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": _common_inputs()}
 
-    @classmethod
-    def IS_CHANGED(cls, model: str = "", **_others: Any) -> Any:
-        return file_stamp(model)
-
     def score(self, model: str, images: "Tensor") -> tuple[Any, ...]:
         rated = _rated(model, images)
         lines = [f"{_counted(len(images))} by {model}"]
@@ -46,10 +51,9 @@ class AestheticScore:
         return images, rated.scores, "\n".join(lines)
 
 
-class AestheticBestOf:
+class AestheticBestOf(ModelNode):
     """Chooses the best or the worst images of a batch."""
 
-    CATEGORY = "Custom Aesthetic"
     DESCRIPTION = "Keep the n best images of a batch, best first, or the n worst, worst first."
     FUNCTION = "choose"
     RETURN_TYPES = ("IMAGE", "FLOAT", "STRING")
@@ -72,10 +76,6 @@ class AestheticBestOf:
             }
         }
 
-    @classmethod
-    def IS_CHANGED(cls, model: str = "", **_others: Any) -> Any:
-        return file_stamp(model)
-
     def choose(self, model: str, images: "Tensor", n: int, keep: str) -> tuple[Any, ...]:
         rated = _rated(model, images)
         rows = rated.in_order(best_first=keep == "best")[:n]
@@ -84,10 +84,9 @@ class AestheticBestOf:
         return images[rows], [rated.scores[row] for row in rows], "\n".join(lines)
 
 
-class AestheticFilter:
+class AestheticFilter(ModelNode):
     """Divides a batch by a threshold; what comes after an empty side is not executed."""
 
-    CATEGORY = "Custom Aesthetic"
     DESCRIPTION = "Divide a batch by a threshold. Nodes after a side without images are skipped."
     FUNCTION = "divide"
     RETURN_TYPES = ("IMAGE", "IMAGE", "FLOAT")
@@ -115,10 +114,6 @@ class AestheticFilter:
                 ),
             }
         }
-
-    @classmethod
-    def IS_CHANGED(cls, model: str = "", **_others: Any) -> Any:
-        return file_stamp(model)
 
     def divide(self, model: str, images: "Tensor", threshold: float, keep: str) -> tuple[Any, ...]:
         scores = _rated(model, images).scores
