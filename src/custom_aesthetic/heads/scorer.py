@@ -63,6 +63,10 @@ class Scorer:
     Methods take one image or a sequence of images: paths, bytes of files, PIL images, numpy arrays or torch tensors.
     Arrays and tensors are (height, width, channels), or a batch (n, height, width, channels), of type uint8 or of
     floats 0...1, with 1, 3 or 4 channels.
+
+    PyTorch's threads spin while they wait for each other, which slows a busy machine down. The scripts turn this off; a
+    program does by setting the environment variables OMP_WAIT_POLICY=PASSIVE and KMP_BLOCKTIME=0 before it imports
+    torch, or by `torch.set_num_threads(1)`.
     """
 
     def __init__(

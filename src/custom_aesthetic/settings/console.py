@@ -1,6 +1,7 @@
 """Run a script: log to the screen, print a UserError as one line, and return an exit code."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,12 +16,19 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 4000
 
+PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""What lets waiting threads sleep: the first for GNU's OpenMP (torch on Linux), both for LLVM's and Intel's."""
+
+WAITING_OPTIONS = (*PASSIVE_WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
+"""The environment variables by which users choose how threads wait."""
+
 
 def run_script(run: Callable[[Sequence[str]], None], *, extra: str | None = None) -> int:
     """Return the exit code of `run(arguments)`: 0, 2 after a UserError (one line on stderr), 130 after Ctrl-C.
 
     `extra` is the part of the installation that the script needs; a missing package is reported with it.
     """
+    wait_passively()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stdout)
@@ -44,6 +52,16 @@ def run_script(run: Callable[[Sequence[str]], None], *, extra: str | None = None
     finally:
         spare_last_collection()
     return 0
+
+
+def wait_passively() -> None:
+    """Let waiting threads of OpenMP sleep, in this process and those it starts; to be called before torch loads.
+
+    By default they spin for a moment, and on a busy machine take the cores from the threads that they wait for. Nothing
+    changes if the user has set one of WAITING_OPTIONS.
+    """
+    if not any(name in os.environ for name in WAITING_OPTIONS):
+        os.environ.update(PASSIVE_WAITING)
 
 
 def _refuse(error: UserError) -> int:
