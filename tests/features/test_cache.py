@@ -21,7 +21,14 @@ from custom_aesthetic.base.processes import aside_name
 from custom_aesthetic.features.cache import SHARDS_TO_MERGE, FeatureSet, open_feature_set
 from custom_aesthetic.features.cache_folders import cache_folders
 from custom_aesthetic.features.picture_keys import PictureKeys, Pictures
-from custom_aesthetic.features.shards import DamagedShard, read_features, read_index, set_key_text, write_shard
+from custom_aesthetic.features.shards import (
+    DamagedShard,
+    read_features,
+    read_index,
+    read_some,
+    set_key_text,
+    write_shard,
+)
 from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME
 from tests.mutations import mutations
 
@@ -52,10 +59,10 @@ def add(feature_set: FeatureSet, pictures: Pictures, rows: range, n_times: int =
 def cached(feature_set: FeatureSet, pictures: Pictures) -> tuple[list[int], NDArray[np.float32]]:
     """Return the rows that are in the cache, and their features."""
     located = feature_set.locate(pictures)
-    values = np.full((len(pictures.keys), WIDTH), -1, np.float32)
-    assert feature_set.read_into(located, values)
     rows = np.flatnonzero(located.shard_of >= 0)
-    return rows.tolist(), values[rows]
+    values = np.full((len(rows), WIDTH), -1, np.float32)
+    assert feature_set.read_rows(located, rows, values)
+    return rows.tolist(), values
 
 
 def shards(directory: Path) -> list[Path]:
@@ -210,7 +217,9 @@ def test_a_damaged_shard_is_named_and_set_aside(tmp_path: Path, damage: str, cap
     damaged.write_bytes(DAMAGES[damage](damaged.read_bytes()))
 
     fresh = a_set(tmp_path)
-    fresh.read_into(fresh.locate(pictures), np.zeros((8, WIDTH), np.float32))
+    located = fresh.locate(pictures)
+    rows = np.flatnonzero(located.shard_of >= 0)
+    fresh.read_rows(located, rows, np.zeros((len(rows), WIDTH), np.float32))
 
     assert damaged.name in caplog.text
     assert damaged.with_suffix(".damaged").exists() and not damaged.exists()
@@ -239,8 +248,47 @@ def test_a_shard_that_another_process_has_merged_is_noticed_and_found_again(tmp_
     located = reader.locate(pictures)
     other.compact(pictures)
 
-    assert not reader.read_into(located, np.zeros((20, WIDTH), np.float32))
+    assert not reader.read_rows(located, np.arange(20), np.zeros((20, WIDTH), np.float32))
     assert cached(reader, pictures)[0] == list(range(20))
+
+
+@given(st.lists(st.integers(0, 299), min_size=1, max_size=40), st.integers(1, 400), st.integers(12, 400))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_rows_in_any_order_are_read_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[int], gap_bytes: int, piece_bytes: int
+) -> None:
+    directory = tmp_path_factory.mktemp("rows")
+    pictures = Pictures(directory, [f"{row:03}" for row in range(300)])
+    feature_set = a_set(directory)
+    for start in (200, 0, 100):
+        add(feature_set, pictures, range(start, start + 100))
+    located, rows = feature_set.locate(pictures), np.array(wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(custom_aesthetic.features.shards, "GAP_BYTES", gap_bytes)
+        patch.setattr(custom_aesthetic.features.shards, "PIECE_BYTES", piece_bytes)
+        for _ in range(2):  # the first time, shards are verified as a whole
+            values = np.full((len(rows), WIDTH), -1, np.float32)
+            assert feature_set.read_rows(located, rows, values)
+            assert np.array_equal(values, features_of(rows))
+
+
+def test_a_few_rows_of_a_verified_shard_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = Pictures(tmp_path, [f"{row:05}" for row in range(10_000)])
+    feature_set = a_set(tmp_path)
+    add(feature_set, pictures, range(10_000))
+    located = feature_set.locate(pictures)
+    feature_set.read_rows(located, np.arange(3), np.zeros((3, WIDTH), np.float32))
+    read: list[tuple[int, int]] = []
+    runs = custom_aesthetic.features.shards._runs
+
+    def noted(wanted: NDArray[np.int32], row_bytes: int) -> list[tuple[int, int]]:
+        read.extend(runs(wanted, row_bytes))
+        return read
+
+    monkeypatch.setattr(custom_aesthetic.features.shards, "_runs", noted)
+    values = np.zeros((3, WIDTH), np.float32)
+    assert feature_set.read_rows(located, np.array([9000, 2, 3]), values)
+    assert np.array_equal(values, features_of(np.array([9000, 2, 3]))) and read == [(2, 4), (9000, 9001)]
 
 
 def test_locating_is_repeated_if_shards_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,10 +556,13 @@ def test_a_damaged_or_hostile_shard_is_read_correctly_or_refused(tmp_path: Path)
             try:
                 index, width = read_index(shard, KEY)
                 values = read_features(shard, KEY)
+                some = np.zeros((2, WIDTH), np.float32)
+                assert read_some(shard, KEY, np.array([3, 1], np.int32), some, np.arange(2), verify=True)
             except DamagedShard:
                 continue
             n_read += 1
             assert (list(index.paths), width) == (list(pictures.keys.paths), WIDTH)
             assert np.array_equal(index.sizes, pictures.keys.sizes)
             assert np.array_equal(values, features_of(range(4)))
+            assert np.array_equal(some, values[[3, 1]])
     assert n_read < 300

@@ -15,7 +15,6 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import is_file
 from custom_aesthetic.base.text import hashable
 from custom_aesthetic.extractors import FeatureExtractor, build_extractors
-from custom_aesthetic.features.asked import load_asked_features
 from custom_aesthetic.features.hidden_states import (
     HeadInput,
     make_head_input,
@@ -25,7 +24,7 @@ from custom_aesthetic.features.hidden_states import (
 )
 from custom_aesthetic.features.precomputed import PrecomputedTable, given_scores, is_from_table
 from custom_aesthetic.features.table import FeatureTable
-from custom_aesthetic.features.views import SEPARATOR
+from custom_aesthetic.features.views import SEPARATOR, load_asked_features
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.pictures.images import find_images

@@ -11,9 +11,9 @@ from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.base.processes import folder_prefix
 from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
 from custom_aesthetic.extractors import build_extractors
-from custom_aesthetic.features.asked import load_asked_features
 from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.features.views import load_asked_features
 from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
 
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from custom_aesthetic.features.shards import (
     DamagedShard,
     read_features,
     read_index,
+    read_some,
     remove_shard,
     set_aside,
     set_key_text,
@@ -36,8 +37,7 @@ from custom_aesthetic.features.shards import (
 logger = logging.getLogger(__name__)
 
 FULL_SHARD_BYTES = 64 * 2**20
-"""A shard of this size is not merged any more. It is read in one piece, so this bounds the memory needed for reading.
-"""
+"""A shard of this size is not merged any more. Shards are merged in memory, so this bounds what that needs."""
 
 SHARDS_TO_MERGE = 32
 """Number of shards of one generation that are merged into one of the next."""
@@ -65,6 +65,7 @@ class FeatureSet:
         self._folders = tuple(folders)
         self._set_key = set_key
         self._generations: list[list[Path]] = []
+        self._verified: set[Path] = set()
 
     def locate(self, pictures: Pictures) -> Located:
         """Return where the features of these pictures are. Damaged shards are logged and set aside."""
@@ -112,30 +113,28 @@ class FeatureSet:
             set_aside(shard, error)
         return None
 
-    def read_into(self, located: Located, values: NDArray[np.generic]) -> bool:
-        """Fill the rows of `values`, (n_pictures, width), that are located; return False if a shard is damaged or gone.
+    def read_rows(self, located: Located, rows: NDArray[np.int64], values: NDArray[np.generic]) -> bool:
+        """Fill `values`, (n_rows, width), with the features of these rows, all of which are located.
 
-        Shards are read one after another, so the memory needed besides `values` is a few shards.
+        Returns False if a shard is damaged or gone. A shard is verified as a whole when it is read first. The memory
+        needed besides `values` is a few megabytes.
         """
+        order = np.argsort(located.shard_of[rows], kind="stable")
+        numbers, starts = np.unique(located.shard_of[rows][order], return_index=True)
         complete = True
-        order = np.argsort(located.shard_of, kind="stable")
-        starts = np.searchsorted(located.shard_of[order], np.arange(len(located.shards) + 1))
-        for number, shard in enumerate(located.shards):
-            rows = order[starts[number] : starts[number + 1]]
-            if not len(rows):
-                continue
+        for number, places in zip(numbers, np.split(order, starts[1:]), strict=True):
+            shard = located.shards[number]
             try:
-                features = read_features(shard, self._set_key)
+                wanted = located.row_in_shard[rows[places]]
+                found = read_some(shard, self._set_key, wanted, values, places, verify=shard not in self._verified)
             except (FileNotFoundError, PermissionError):
                 complete = False
             except DamagedShard as error:
                 set_aside(shard, error)
                 complete = False
             else:
-                if features.shape[1] != values.shape[1] or len(features) <= located.row_in_shard[rows].max():
-                    complete = False  # another process has replaced the file
-                    continue
-                values[rows] = features[located.row_in_shard[rows]]
+                complete &= found
+                self._verified.add(shard)
         return complete
 
     def add(self, keys: PictureKeys, features: NDArray[np.generic]) -> None:

@@ -35,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 SHARD_SUFFIX = ".safetensors"
 DAMAGED_SUFFIX = ".damaged"
+PIECE_BYTES = 2**22
+"""Features that are read at once where a shard is not needed as a whole."""
+
+GAP_BYTES = 2**12
+"""Unwanted features between two wanted ones up to which both are read at once."""
+
 _FORMAT = "aesthetic features 1"
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -124,6 +130,56 @@ def read_features(shard: Path, set_key: str) -> NDArray[np.generic]:
         if metadata.get("features_crc32") != str(_checksum(features)):
             raise DamagedShard("its features do not match their checksum")
     return features
+
+
+def read_some(
+    shard: Path,
+    set_key: str,
+    wanted: NDArray[np.int32],
+    values: NDArray[np.generic],
+    places: NDArray[np.int64],
+    *,
+    verify: bool,
+) -> bool:
+    """Copy the rows `wanted` of a shard, (n,), to the rows `places` of `values`, some at a time.
+
+    Returns False, with nothing copied, for a shard without these rows or of another width. `verify` reads the whole
+    shard and compares its checksum; otherwise only the wanted rows are read. Raises the same errors as `read_index`.
+    """
+    order = np.argsort(wanted, kind="stable")
+    wanted, places = wanted[order], places[order]
+    with _opened(shard) as file:
+        metadata = _metadata(file, set_key)
+        n_rows, width = _check_layout(file, metadata, set_key)
+        if width != values.shape[1] or wanted[-1] >= n_rows:
+            return False
+        features = file.get_slice("features")
+        row_bytes = width * values.itemsize
+        pieces = _all_rows(n_rows, row_bytes) if verify else _runs(wanted, row_bytes)
+        checksum = 0
+        for start, stop in pieces:
+            rows = features[start:stop]
+            if verify:
+                checksum = zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data, checksum)
+            first, last = np.searchsorted(wanted, (start, stop))
+            values[places[first:last]] = rows[wanted[first:last] - start]
+        if verify and metadata.get("features_crc32") != str(checksum):
+            raise DamagedShard("its features do not match their checksum")
+    return True
+
+
+def _all_rows(n_rows: int, row_bytes: int) -> list[tuple[int, int]]:
+    """Return the first row and the row after the last of pieces of PIECE_BYTES that are the whole shard."""
+    at_once = max(1, PIECE_BYTES // row_bytes)
+    return [(start, min(start + at_once, n_rows)) for start in range(0, n_rows, at_once)]
+
+
+def _runs(wanted: NDArray[np.int32], row_bytes: int) -> list[tuple[int, int]]:
+    """Return the first row and the row after the last of runs of wanted rows, (n,) ascending, that lie together."""
+    most_apart = max(1, GAP_BYTES // row_bytes)
+    breaks = np.flatnonzero(np.diff(wanted) > most_apart)
+    starts, stops = np.append(0, breaks + 1), np.append(breaks, len(wanted) - 1)
+    return [(int(wanted[start]), int(wanted[stop]) + 1) for start, stop in zip(starts, stops, strict=True)]
 
 
 _DTYPES = {"F32": "float32", "F16": "float16"}

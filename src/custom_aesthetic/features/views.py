@@ -1,13 +1,17 @@
-"""Views: the crops of a picture that an extractor sees, and the mean of their features."""
+"""Views: the crops of a picture that an extractor sees, the mean of their features, and the features asked for."""
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import VIEWS
-from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.extractors.protocol import FeatureExtractor
+from custom_aesthetic.features.hidden_states import states_asked
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable, load_features
+from custom_aesthetic.settings.training import FeatureSettings
 
 SEPARATOR = "+"
 """Separates the views whose mean a block is."""
@@ -38,3 +42,21 @@ def average_views(features: FeatureTable) -> FeatureTable:
             blocks.append(FeatureBlock(extractor, state, SEPARATOR.join(block.view for block in alike), start, stop))
             start = stop
     return FeatureTable(features.paths, torch.cat(parts, dim=1), tuple(blocks), features.failures)
+
+
+def load_asked_features(
+    directory: Path, paths: Sequence[str], extractors: Sequence[FeatureExtractor], settings: FeatureSettings
+) -> FeatureTable:
+    """Return the features of the pictures, (n_images, n_features): all hidden states joined, the views averaged.
+
+    Raises UserError, before any picture is opened, if an option does not fit the extractors.
+    """
+    found = load_features(
+        directory,
+        paths,
+        extractors,
+        hidden_states=states_asked(settings.hidden_states_used, len(extractors)),
+        views=check_views(settings.views),
+        fp16=settings.fp16_features,
+    )
+    return average_views(found)
