@@ -119,15 +119,15 @@ def folding(n_rows: int) -> Callable[[], object]:
     return lambda: make_folds(paths, np.arange(n_rows), 4, seed=42, groups=groups)
 
 
-def made_up_features(n_pictures: int) -> np.ndarray:
-    """Return features of which one in ten pictures is a variation of another, (n_pictures, N_FEATURES)."""
+def made_up_features(n_pictures: int, n_features: int = N_FEATURES) -> np.ndarray:
+    """Return features of which one in ten pictures is a variation of another, (n_pictures, n_features)."""
     generator = np.random.default_rng(0)
     spread = 1 / np.sqrt(1 + np.arange(N_DIRECTIONS))
-    axes = generator.normal(size=(N_DIRECTIONS, N_FEATURES)).astype(np.float32)
+    axes = generator.normal(size=(N_DIRECTIONS, n_features)).astype(np.float32)
     features = (generator.normal(size=(n_pictures, N_DIRECTIONS)) * spread).astype(np.float32) @ axes
     features += generator.normal(scale=0.5, size=features.shape).astype(np.float32)
     copies = generator.permutation(n_pictures)[: n_pictures // 10]
-    noise = generator.normal(scale=0.3, size=(len(copies), N_FEATURES)).astype(np.float32)
+    noise = generator.normal(scale=0.3, size=(len(copies), n_features)).astype(np.float32)
     features[copies] = features[generator.permutation(n_pictures)[: len(copies)]] + noise
     return features
 

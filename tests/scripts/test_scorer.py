@@ -269,8 +269,8 @@ def test_conditions_that_no_picture_meets_are_one_line_and_status_2(score, optio
 def alike(monkeypatch):
     """Pictures are alike if their tens are equal: 00 ... 09, 10 ... 19, 20 ... 23."""
 
-    def tens(directory: Path, features) -> list[str]:
-        return [f"group {Path(path).stem[0]}" for path in features.paths]
+    def tens(directory: Path, paths, features) -> list[str]:
+        return [f"group {Path(path).stem[0]}" for path in paths]
 
     monkeypatch.setattr("custom_aesthetic.features.picture_groups.picture_groups", tens)
 

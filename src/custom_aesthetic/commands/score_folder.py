@@ -13,10 +13,10 @@ from custom_aesthetic.base.extras import missing_package, require
 from custom_aesthetic.base.files import in_folder_or_here, is_file
 from custom_aesthetic.commands.folder_actions import ScoredFolder, act, check_actions, take_back, transfer_options
 from custom_aesthetic.features.precomputed import PrecomputedTable, blocks_of, read_table
-from custom_aesthetic.features.table import FeatureTable
+from custom_aesthetic.features.table import StoredFeatures
 from custom_aesthetic.features.table_files import PARQUET, find_table
 from custom_aesthetic.heads.model_file import Model
-from custom_aesthetic.heads.prediction import model_input, predict_table
+from custom_aesthetic.heads.prediction import model_input, predict_stored, predict_table
 from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.scores.score_files import name_some
@@ -26,7 +26,7 @@ from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, S
 log = logging.getLogger(__name__)
 
 MOST_TO_GROUP = 60_000
-"""Rows of a table up to which near-duplicates are looked for unasked; beyond, that takes minutes and its features."""
+"""Rows of a table up to which near-duplicates are looked for unasked; beyond, that takes minutes and a copy on disk."""
 
 
 def score_folder(arguments: FolderArguments) -> None:
@@ -96,22 +96,29 @@ def load_scores(arguments: FolderArguments) -> ScoredFolder:
     paths = find_images(directory)
     if not paths:
         raise UserError(f"no pictures in {directory}; check -d")
-    found = scorer.score_folder(directory, paths)
-    export(arguments.folder.export_features, found.paths, blocks_of(model_input(scorer.model, found.features)))
-    groups = find_groups(directory, found.features) if needs_groups(arguments) else None
-    return ScoredFolder(directory, found.paths, found.scores, found.sigmas, found.domain_distances, groups)
+    stored = scorer.open_features(directory, paths)
+    scored_paths, prediction = predict_stored(scorer.model, stored)
+    parts = (
+        (part.paths[start : start + len(values)], values)
+        for part in stored.tables()
+        for start, values in blocks_of(model_input(scorer.model, part))
+    )
+    export(arguments.folder.export_features, len(scored_paths), parts)
+    groups = find_groups(directory, scored_paths, stored) if needs_groups(arguments) else None
+    return ScoredFolder(directory, scored_paths, *prediction, groups)
 
 
 def score_table(model: Model, table: PrecomputedTable, directory: Path, arguments: FolderArguments) -> ScoredFolder:
     """Return the model's scores of all rows of a table; where there are actions, of those whose picture exists.
 
-    The features are in memory a block at a time, or all at once where near-duplicates are looked for.
+    The features are in memory a block at a time, or all at once where near-duplicates are looked for among few.
     """
     prediction = predict_table(model, table)
-    export(arguments.folder.export_features, table.paths, table.blocks(fp16=model.fp16))
+    parts = ((table.paths[start : start + len(values)], values) for start, values in table.blocks(fp16=model.fp16))
+    export(arguments.folder.export_features, len(table.paths), parts)
     groups = None
     if arguments.selection.per_group is not None or (needs_groups(arguments) and len(table.paths) <= MOST_TO_GROUP):
-        groups = find_groups(directory, table.load(table.paths))
+        groups = find_groups(directory, table.paths, table)
     elif needs_groups(arguments):
         log.info("more than %s pictures: near-duplicates are grouped for --per_group only", f"{MOST_TO_GROUP:,}")
     scored = ScoredFolder(directory, table.paths, *prediction, groups)
@@ -125,27 +132,28 @@ def needs_groups(arguments: FolderArguments) -> bool:
     )
 
 
-def find_groups(directory: Path, features: FeatureTable) -> list[str] | None:
+def find_groups(directory: Path, paths: Sequence[str], source: StoredFeatures | PrecomputedTable) -> list[str] | None:
     """Return the group of each picture; None, and why in the log, if a package for that is not installed."""
     try:
-        from custom_aesthetic.features.picture_groups import picture_groups
+        from custom_aesthetic.features.picture_groups import picture_groups, rows_of
     except ModuleNotFoundError as error:
         missing = missing_package(error, "train")
         if missing is None:
             raise
         log.info("near-duplicates are not grouped: %s", missing)
         return None
-    return picture_groups(directory, features)
+    with rows_of(source, paths) as features:
+        return picture_groups(directory, paths, features)
 
 
-def export(name: str | None, paths: Sequence[str], blocks: Iterable[tuple[int, NDArray[Any]]]) -> None:
-    """Write the features of these pictures, (first row, features) a block, as parquet; nothing if no file is named."""
+def export(name: str | None, n_pictures: int, parts: Iterable[tuple[Sequence[str], NDArray[Any]]]) -> None:
+    """Write the features of these pictures, paths and features a part, as parquet; nothing if no file is named."""
     if name is None:
         return
     from custom_aesthetic.features.parquet_parts import write_features
 
-    write_features(Path(name), ((paths[start : start + len(values)], values) for start, values in blocks))
-    log.info("features of %d pictures written to %s", len(paths), name)
+    write_features(Path(name), parts)
+    log.info("features of %d pictures written to %s", n_pictures, name)
 
 
 def keep_existing(scored: ScoredFolder) -> ScoredFolder:

@@ -119,6 +119,8 @@ class FeatureSet:
         Returns False if a shard is damaged or gone. A shard is verified as a whole when it is read first. The memory
         needed besides `values` is a few megabytes.
         """
+        if not len(rows):
+            return True
         order = np.argsort(located.shard_of[rows], kind="stable")
         numbers, starts = np.unique(located.shard_of[rows][order], return_index=True)
         complete = True

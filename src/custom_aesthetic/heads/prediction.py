@@ -5,7 +5,7 @@ scorer, `Scorer`) uses these functions, so that all get the same scores.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +20,12 @@ from custom_aesthetic.extractors import FeatureExtractor, build_extractors
 from custom_aesthetic.extractors.build import asks_a_hub
 from custom_aesthetic.features.hidden_states import arrange, spell_states
 from custom_aesthetic.features.precomputed import PrecomputedTable, is_from_table
-from custom_aesthetic.features.table import FeatureTable, load_features
+from custom_aesthetic.features.table import FeatureTable, StoredFeatures, open_features
 from custom_aesthetic.features.table_files import extractor_name
 from custom_aesthetic.features.views import average_views
 from custom_aesthetic.heads.domain import distances, from_text
 from custom_aesthetic.heads.model_file import Model
 from custom_aesthetic.heads.predictor import ROWS_AT_ONCE, predict
-from custom_aesthetic.scores.score_files import name_some
 from custom_aesthetic.settings.training import TABLE_PREFIX
 
 log = logging.getLogger(__name__)
@@ -149,15 +148,37 @@ def predict_features(model: Model, values: Tensor) -> Prediction:
 def predict_table(model: Model, table: PrecomputedTable) -> Prediction:
     """Return the model's predictions for every row of a table, whose features are loaded in blocks."""
     check_width(model, table.name, table.n_features)
+    blocks = table.blocks(fp16=model.fp16)
+    parts = (torch.from_numpy(np.require(values, requirements="W")) for _, values in blocks)  # as torch wants it
+    return _predict_parts(model, parts, len(table.paths))
+
+
+def predict_stored(model: Model, stored: StoredFeatures) -> tuple[tuple[str, ...], Prediction]:
+    """Return the model's predictions for features in the cache, read in blocks, and the paths of their pictures."""
+    paths: list[str] = []
+
+    def parts() -> Iterator[Tensor]:
+        for table in stored.tables(ROWS_AT_ONCE):
+            paths.extend(table.paths)
+            yield model_input(model, table)
+
+    predictions = _predict_parts(model, parts(), len(stored.rows))
+    return tuple(paths), predictions
+
+
+def _predict_parts(model: Model, parts: Iterable[Tensor], most_rows: int) -> Prediction:
+    """Return the predictions for model inputs, (n_rows, n_features) each, of at most `most_rows` rows in all."""
     columns: tuple[Array | None, ...] = ()
-    for start, values in table.blocks(fp16=model.fp16):
-        found = predict_features(model, torch.from_numpy(np.require(values, requirements="W")))  # as torch wants it
+    start = 0
+    for values in parts:
+        found = predict_features(model, values)
         # Arrays made now leave no holes in the memory: small ones made between the blocks would.
-        columns = columns or tuple(None if part is None else np.empty(len(table.paths)) for part in found)
+        columns = columns or tuple(None if part is None else np.empty(most_rows) for part in found)
         for column, part in zip(columns, found, strict=True):
             if column is not None:
                 column[start : start + len(values)] = part
-    return Prediction(*columns)  # type: ignore[arg-type]
+        start += len(values)
+    return Prediction(*(None if column is None else column[:start] for column in columns))  # type: ignore[arg-type]
 
 
 def check_name(model: Model, name: str | None) -> None:
@@ -195,7 +216,16 @@ def score_pictures(
         given = table.load(paths, fp16=fp16 or model.fp16)
         return PictureScores(given.paths, *predict_features(model, model_input(model, given)), given)
     extractors = open_extractors(model, device, extractor_model=extractor_model, offline=offline)
-    found = load_features(
+    stored = store_features(model, directory, paths, extractors, fp16=fp16)
+    features = average_views(stored.read(stored.rows))
+    return PictureScores(features.paths, *predict_features(model, model_input(model, features)), features)
+
+
+def store_features(
+    model: Model, directory: Path, paths: Sequence[str], extractors: Sequence[FeatureExtractor], *, fp16: bool = False
+) -> StoredFeatures:
+    """Return the features that the model needs of these pictures, in the cache; see `score_pictures`."""
+    return open_features(
         directory,
         paths,
         extractors,
@@ -203,7 +233,3 @@ def score_pictures(
         views=model.views,
         fp16=fp16 or model.fp16,
     )
-    if not found.paths:
-        raise UserError(f"none of the {len(paths)} pictures in {directory} could be read: {name_some(list(paths))}")
-    features = average_views(found)
-    return PictureScores(features.paths, *predict_features(model, model_input(model, features)), features)

@@ -21,7 +21,7 @@ from custom_aesthetic.base.machine import choose_device, n_cores
 from custom_aesthetic.base.processes import folder_prefix
 from custom_aesthetic.extractors.protocol import FeatureExtractor
 from custom_aesthetic.features.extraction import model_features
-from custom_aesthetic.features.table import FeatureBlock, FeatureTable
+from custom_aesthetic.features.table import FeatureBlock, FeatureTable, StoredFeatures
 from custom_aesthetic.heads.learnt_pictures import KEY as LEARNT_PICTURES
 from custom_aesthetic.heads.model_file import Model, load_model, public_bytes
 from custom_aesthetic.heads.prediction import (
@@ -32,6 +32,7 @@ from custom_aesthetic.heads.prediction import (
     predict_features,
     score_pictures,
     states_of,
+    store_features,
 )
 from custom_aesthetic.hub.card import FILE as USUAL_NAME
 from custom_aesthetic.hub.card import model_card
@@ -194,6 +195,13 @@ class Scorer:
             fp16=fp16,
             offline=self._offline,
         )
+
+    def open_features(self, directory: Path, paths: Sequence[str]) -> StoredFeatures:
+        """Return the features of the pictures `directory`/`paths`, in the folder's cache, to be read some at a time.
+
+        Those that the cache lacks are computed first. Unreadable pictures are left out and named in the log.
+        """
+        return store_features(self.model, directory, paths, self._opened())
 
     def save_folder(self, folder: str | os.PathLike[str], *, license: str | None = None) -> Path:
         """Write the model and its card, `README.md`, to a new or empty folder; return the folder.

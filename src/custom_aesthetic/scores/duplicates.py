@@ -14,6 +14,7 @@ of different pictures. A threshold of 0.7 finds 67 %, 67 %, 96 % and 0.01 %.
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,13 @@ log = logging.getLogger(__name__)
 
 Pairs = NDArray[np.int64]
 """(n_pairs, 2): row numbers, the lower first."""
+
+
+class Rows(Protocol):
+    """Features of images, (n_images, n_features): an array, or something that reads the rows asked for."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Array: ...
+
 
 THRESHOLD = 0.85
 BURST_THRESHOLD = 0.5
@@ -45,7 +53,7 @@ BLOCK = 2048
 
 
 def group_duplicates(
-    paths: Sequence[str], features: Array, *, threshold: float = THRESHOLD, shot_together: Pairs | None = None
+    paths: Sequence[str], features: Rows, *, threshold: float = THRESHOLD, shot_together: Pairs | None = None
 ) -> dict[str, str]:
     """Return path -> first path of its group, for all images with a near-duplicate; other images are left out.
 
@@ -78,17 +86,22 @@ def describe_groups(groups: Mapping[str, str]) -> str:
     return f"{len(groups)} images are near-duplicates of others, in {len(set(groups.values()))} groups"
 
 
-def _identical(features: Array, order: Pairs) -> Pairs:
+def _identical(features: Rows, order: Pairs) -> Pairs:
     """Return for each image in this order the position of the first image with equal features, (n_images,)."""
-    seen: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(features[row].tobytes(), digest_size=16).digest() for row in order)
-    return np.array([seen.setdefault(digest, place) for place, digest in enumerate(digests)], dtype=np.int64)
+    digests = np.empty((len(order), 2), np.uint64)
+    for start in range(0, len(order), BLOCK):
+        for place, row in enumerate(features[order[start : start + BLOCK]], start):
+            digests[place] = np.frombuffer(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), np.uint64)
+    if not len(order):
+        return np.zeros(0, np.int64)
+    _, first, inverse = np.unique(digests.view("V16")[:, 0], return_index=True, return_inverse=True)
+    return first[inverse.reshape(-1)]
 
 
 class _Likeness:
     """The likeness of images by their standardised features."""
 
-    def __init__(self, features: Array, rows: Pairs) -> None:
+    def __init__(self, features: Rows, rows: Pairs) -> None:
         """Standardise by the images in `rows`, or by a sample of them if there are many."""
         self._features = features
         sampled = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLED_ROWS])
@@ -104,8 +117,14 @@ class _Likeness:
     def at_least(self, threshold: float, pairs: Pairs) -> Pairs:
         """Return the pairs of rows whose likeness is at least the threshold."""
         parts = np.split(pairs, range(BLOCK, len(pairs), BLOCK))
-        products = [np.einsum("pf,pf->p", self.units(part[:, 0]), self.units(part[:, 1])) for part in parts]
-        return pairs[np.concatenate(products) >= threshold]
+        return pairs[np.concatenate([self._likenesses(part) for part in parts]) >= threshold]
+
+    def _likenesses(self, pairs: Pairs) -> Array:
+        """Return the likeness of each pair of rows, (n_pairs,); each row is read once."""
+        rows, places = np.unique(pairs, return_inverse=True)
+        units = self.units(rows)
+        places = places.reshape(pairs.shape)
+        return np.einsum("pf,pf->p", units[places[:, 0]], units[places[:, 1]])
 
     def _to_units(self, values: Array) -> Array:
         standardised = (values - self._mean) / self._scale
@@ -119,7 +138,9 @@ def _alike(likeness: _Likeness, rows: Pairs, threshold: float) -> Iterator[Pairs
     out most pairs and loses none.
     """
     axes = _main_axes(likeness.sample).astype(np.float32)
-    short = np.concatenate([likeness.units(part) @ axes for part in np.split(rows, range(BLOCK, len(rows), BLOCK))])
+    short = np.empty((len(rows), axes.shape[1]), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        short[start : start + BLOCK] = likeness.units(rows[start : start + BLOCK]) @ axes
     reach = len(rows) if len(rows) <= ALL_PAIRS_UP_TO else NEIGHBOURS
     if reach < len(rows):
         log.warning(
@@ -143,7 +164,7 @@ def _main_axes(values: Array) -> Array:
     return axes
 
 
-def _near(short: Array, squared_distance: float, reach: int) -> Iterator[Pairs]:
+def _near(short: NDArray[np.float32], squared_distance: float, reach: int) -> Iterator[Pairs]:
     """Yield the pairs, at most `reach` rows apart, that are within the squared distance, a block of rows at a time."""
     squares = np.square(short).sum(1)
     for start in range(0, len(short), BLOCK):
