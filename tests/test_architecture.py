@@ -32,7 +32,7 @@ OWNERS = {
     "sklearn": {
         *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
     },
-    "starlette": {"base.local_server", "labelling.server", "integrations.http_service"},
+    "starlette": {"base.local_server", "labelling", "integrations.http_service"},
     "uvicorn": {"base.local_server"},
     "pillow_heif": {"pictures.camera"},
     "rawpy": {"pictures.camera"},

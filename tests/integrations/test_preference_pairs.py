@@ -98,7 +98,7 @@ def test_a_path_outside_the_directory_is_not_read(folder, tmp_path):
 
 def test_choices_taken_back_are_left_out_and_merged_ones_added(folder, tmp_path):
     log = choose(folder, ("a.jpg", "clear.png"), ("clear.png", "a.jpg"))
-    log.append(undo_rows(log.last_choice()))
+    log.append(undo_rows(log.last_answer()))
     choose(tmp_path, ("turned.jpg", "a.jpg"), name="other.csv")
     rows = export(folder, tmp_path / "pairs.parquet", f"--merge={tmp_path / 'other.csv'}")
     assert [(row["relative_path_1"], row["label_0"]) for row in rows] == [("clear.png", 1.0), ("turned.jpg", 0.0)]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from custom_aesthetic.labelling.figures import HELD_OUT_PARTS, Answers, Figure, held_out, held_out_shares, random_pairs
+from custom_aesthetic.labelling.figures import HELD_OUT_PARTS, Figure, held_out, held_out_shares, random_pairs
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, flat_prior, standard_errors
+from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group
 
 SPREAD = {0.65: 0.59, 0.8: 1.63, 0.95: 7.6}
@@ -19,8 +20,12 @@ N_PICTURES = (60, 100, 60, 200, 60)
 class World(NamedTuple):
     truth: np.ndarray
     scores: np.ndarray
-    answers: Answers
+    answers: Evidence
     prior: Prior
+
+
+def choices(winners: np.ndarray, losers: np.ndarray, numbers: np.ndarray) -> Evidence:
+    return Evidence(winners, losers, np.ones(len(winners)), numbers, np.ones(len(winners), dtype=bool))
 
 
 def judged(
@@ -48,7 +53,7 @@ def judged(
             scores = fit_scores(winners, losers, prior)
             standing = Standing(scores, standard_errors(scores, winners, losers, prior), standing.shown)
     winners, losers = np.array(made).T
-    answers = Answers(winners, losers, np.arange(len(made)))
+    answers = choices(winners, losers, np.arange(len(made)))
     return World(truth, fit_scores(winners, losers, prior), answers, prior)
 
 
@@ -92,13 +97,13 @@ def test_held_out_choices_are_predicted_as_often_as_the_judge_would_agree(consis
 
 
 def test_a_held_out_choice_between_pictures_without_another_answer_is_a_tie():
-    answers = Answers(np.array([0, 2, 4, 6]), np.array([1, 3, 5, 7]), np.arange(4))
+    answers = choices(np.array([0, 2, 4, 6]), np.array([1, 3, 5, 7]), np.arange(4))
     np.testing.assert_array_equal(held_out_shares(answers, flat_prior(8)), 0.5)
 
 
 def test_the_rows_of_a_choice_among_four_are_held_out_together():
     winners, losers = np.array([0, 0, 0, 4, 4, 4]), np.array([1, 2, 3, 5, 6, 7])
-    shares = held_out_shares(Answers(winners, losers, np.repeat([7, 9], 3)), flat_prior(8))
+    shares = held_out_shares(choices(winners, losers, np.repeat([7, 9], 3)), flat_prior(8))
     np.testing.assert_array_equal(shares, [0.5, 0.5])
 
 
@@ -107,10 +112,10 @@ def test_a_held_out_answer_never_reaches_the_fit_that_predicts_it():
     before = held_out_shares(world.answers, world.prior)
     part = np.random.default_rng(0).permutation(np.arange(len(before)) % HELD_OUT_PARTS)
     held = part == 0
-    turned = Answers(
+    turned = choices(
         np.where(held, world.answers.losers, world.answers.winners),
         np.where(held, world.answers.winners, world.answers.losers),
-        world.answers.choices,
+        world.answers.answers,
     )
     np.testing.assert_allclose(held_out_shares(turned, world.prior)[held], 1 - before[held])
 
@@ -130,7 +135,7 @@ def test_many_answers_of_a_consistent_judge_give_narrow_intervals():
     first = generator.integers(n_pictures, size=4000)
     second = (first + generator.integers(1, n_pictures, size=4000)) % n_pictures
     won = generator.uniform(size=4000) < expit(truth[first] - truth[second])
-    answers = Answers(np.where(won, first, second), np.where(won, second, first), np.arange(4000))
+    answers = choices(np.where(won, first, second), np.where(won, second, first), np.arange(4000))
     prior = flat_prior(n_pictures)
     scores = fit_scores(answers.winners, answers.losers, prior)
     found = random_pairs(scores, answers, prior, n_pictures)
@@ -143,7 +148,7 @@ def test_the_order_of_ten_thousand_pictures_after_few_choices_is_hardly_better_t
     winners, losers = generator.permutation(n_pictures)[:600].reshape(2, -1)
     prior = flat_prior(n_pictures)
     scores = fit_scores(winners, losers, prior)
-    found = random_pairs(scores, Answers(winners, losers, np.arange(300)), prior, n_pictures)
+    found = random_pairs(scores, choices(winners, losers, np.arange(300)), prior, n_pictures)
     assert 0.5 <= found.right.value < 0.52
 
 

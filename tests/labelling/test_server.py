@@ -48,7 +48,7 @@ def test_the_page_carries_the_token_and_a_strict_policy(client):
     assert 'content="secret"' in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "access-control-allow-origin" not in answer.headers
-    for name in ("/style.css", "/script.js"):
+    for name in ("/style.css", "/main.js"):
         assert client.get(name).status_code == 200
 
 
@@ -56,7 +56,7 @@ def test_the_page_carries_the_token_and_a_strict_policy(client):
     "host", ["evil.example", "evil.example:8111", "127.0.0.1.evil.example:8111", "0.0.0.0:8111", ""]
 )
 def test_other_hosts_are_refused_everywhere(client, host):
-    for path in ("/", "/script.js", "/picture?path=cold/00.png"):
+    for path in ("/", "/main.js", "/picture?path=cold/00.png"):
         assert client.get(path, headers={"Host": host}).status_code == 403
     assert post(client, "choice", CHOICE, Host=host).status_code == 403
 

@@ -15,7 +15,8 @@ import pytest
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands.score_pairs import describe, open_session, score_by_comparisons
-from custom_aesthetic.labelling.session import BadRequest, Session
+from custom_aesthetic.labelling.plan import BadRequest
+from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.arguments import parse_arguments
@@ -54,7 +55,7 @@ def choose_redder(session: Session, n_choices: int) -> list[tuple[str, str]]:
 def test_the_log_contains_the_choices_and_the_scores_follow_them(colour_pictures):
     session = session_of(colour_pictures)
     made = choose_redder(session, 200)
-    session.update()
+    session.scores.update()
     log = ComparisonLog(colour_pictures / "comparisons.csv")
     assert [(row.winner, row.loser) for row in log.rows] == made
     table = read_scores(colour_pictures / "scores.csv")
@@ -67,11 +68,11 @@ def test_the_log_contains_the_choices_and_the_scores_follow_them(colour_pictures
 def test_scores_are_recomputed_from_the_log_alone(colour_pictures):
     session = session_of(colour_pictures)
     choose_redder(session, 30)
-    session.update()
+    session.scores.update()
     before = read_scores(colour_pictures / "scores.json").columns
     (colour_pictures / "scores.json").unlink()
     (colour_pictures / "scores.csv").unlink()
-    session_of(colour_pictures).update()
+    session_of(colour_pictures).scores.update()
     after = read_scores(colour_pictures / "scores.json").columns
     for name in ("score", "score_sigma", "comparisons", "weight"):
         np.testing.assert_allclose(after[name], before[name], atol=2e-4)
@@ -93,7 +94,7 @@ def test_undo_removes_the_given_choice_or_the_last(colour_pictures):
     assert set(session.undo(first)["pictures"]) == set(group)
     assert set(session.undo(None)["pictures"]) == set(other)
     assert session.undo(None) is None
-    session.update()
+    session.scores.update()
     assert session.progress()["choices"] == 0
     assert session.progress()["seen"] == 0
 
@@ -109,10 +110,10 @@ def test_the_same_choice_sent_twice_counts_once_even_after_a_restart(colour_pict
 def test_two_sessions_at_once_share_one_log(colour_pictures):
     left, right = session_of(colour_pictures), session_of(colour_pictures)
     made = [*choose_redder(left, 10), *choose_redder(right, 10), *choose_redder(left, 10)]
-    left.update()
-    right.update()
+    left.scores.update()
+    right.scores.update()
     assert left.progress()["choices"] == right.progress()["choices"] == 30
-    np.testing.assert_allclose(left._standing.scores, right._standing.scores, atol=1e-4)
+    np.testing.assert_allclose(left.scores.standing.scores, right.scores.standing.scores, atol=1e-4)
     log = ComparisonLog(colour_pictures / "comparisons.csv")
     assert sorted((row.winner, row.loser) for row in log.choices()) == sorted(made)
 
@@ -138,7 +139,7 @@ def test_the_group_on_screen_is_never_drawn_again_next_even_after_a_broken_pictu
     for path in sorted(colour_pictures.rglob("*.png"))[4:]:
         path.unlink()
     session = session_of(colour_pictures, "--strategy=random")
-    session._generator = np.random.default_rng(seed)
+    session._drawing.generator = np.random.default_rng(seed)
     broken, on_screen = "cold/00.png", []
     for _ in range(20):
         pictures = session.group()["pictures"]
@@ -183,7 +184,7 @@ def test_earlier_scores_are_the_start_and_are_kept_as_a_backup(colour_pictures):
     original = json.dumps({"ImageRecords": records, "Metadata": {}})
     (colour_pictures / "scores.json").write_text(original, encoding="utf-8")
     session = session_of(colour_pictures)
-    session.update()
+    session.scores.update()
     assert (colour_pictures / "scores.start.json").read_text(encoding="utf-8") == original
     untouched = read_scores(colour_pictures / "scores.json")
     np.testing.assert_allclose(untouched.scores, [elo[path]["score"] for path in untouched.paths], atol=1e-4)
@@ -192,7 +193,7 @@ def test_earlier_scores_are_the_start_and_are_kept_as_a_backup(colour_pictures):
     group = ["cold/00.png", "warm/19.png"]
     session.choose(group, "cold/00.png", seconds=1, drawn="random", time=None)
     again = session_of(colour_pictures)
-    again.update()
+    again.scores.update()
     table = read_scores(colour_pictures / "scores.json")
     scores = dict(zip(table.paths, table.scores, strict=True))
     assert scores["cold/00.png"] > 0.1
@@ -209,7 +210,7 @@ def test_scores_that_another_program_wrote_later_become_the_new_start(colour_pic
     (colour_pictures / "scores.csv").write_text("relative_path,score\ncold/00.png,1\nwarm/01.png,5\n", encoding="utf-8")
     session = session_of(colour_pictures)
     choose_redder(session, 3)
-    session.update()
+    session.scores.update()
     (colour_pictures / "scores.csv").write_text("relative_path,score\ncold/00.png,7\nwarm/01.png,2\n", encoding="utf-8")
     (colour_pictures / "scores.json").unlink()
     again = session_of(colour_pictures)
@@ -224,7 +225,7 @@ def test_comparisons_with_deleted_pictures_still_count_for_the_others(colour_pic
         session.choose([f"cold/{number:02}.png", "cold/00.png"], "cold/00.png", seconds=1, drawn="random", time=None)
     (colour_pictures / "cold" / "04.png").unlink()
     again = session_of(colour_pictures)
-    again.update()
+    again.scores.update()
     table = read_scores(colour_pictures / "scores.csv")
     assert table.paths[int(np.argmax(table.scores))] == "cold/00.png"
     assert dict(zip(table.paths, table.columns["comparisons"], strict=True))["cold/00.png"] == 5
@@ -253,8 +254,8 @@ def test_what_was_picked_starts_above_what_was_rejected_and_the_choices_have_the
     assert session.progress()["choices"] == 0
     for _ in range(12):
         session.choose(["cold/00.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
-    session.update()
-    scores = dict(zip(session.plan.paths, session._standing.scores, strict=True))
+    session.scores.update()
+    scores = dict(zip(session.plan.paths, session.scores.standing.scores, strict=True))
     assert scores["warm/01.png"] > scores["cold/00.png"]
 
 
@@ -267,15 +268,15 @@ def test_features_give_pictures_that_were_never_shown_a_first_guess(colour_pictu
     for _ in range(150):
         pair = [str(path) for path in generator.choice(shown, 2, replace=False)]
         session.choose(pair, max(pair, key=number_of), seconds=1, drawn="random", time=None)
-    session.update()
+    session.scores.update()
     never = [path for path in session.plan.paths if number_of(path) % 3 == 0]
-    scores = [session._standing.scores[rows[path]] for path in sorted(never, key=number_of)]
+    scores = [session.scores.standing.scores[rows[path]] for path in sorted(never, key=number_of)]
     assert np.corrcoef(scores, np.arange(len(scores)))[0, 1] > 0.7
     assert set(read_scores(colour_pictures / "scores.csv").paths) == set(shown)
 
 
 def test_random_choices_are_not_called_a_good_order(colour_pictures):
-    session, generator = seeded(session_of(colour_pictures)), np.random.default_rng(0)
+    session, generator = seeded(session_of(colour_pictures, "--strategy=random")), np.random.default_rng(0)
     for _ in range(200):
         group = session.group()
         winner = str(generator.choice(group["pictures"]))
@@ -318,7 +319,7 @@ def test_the_order_improves_with_every_few_choices(colour_pictures):
     session, found = seeded(session_of(colour_pictures)), []
     for _ in range(6):
         choose_redder(session, 20)
-        session.update()
+        session.scores.update()
         found.append(session.progress()["order_right"][0])
     assert found == sorted(found)
     assert found[-1] > found[0] + 0.1
@@ -327,14 +328,14 @@ def test_the_order_improves_with_every_few_choices(colour_pictures):
 
 def test_the_background_keeps_the_score_file_up_to_date_and_stopping_completes_it(colour_pictures):
     session = session_of(colour_pictures)
-    session.start()
+    session.scores.start()
     choose_redder(session, 5)
     deadline = time.monotonic() + 10
     while not (colour_pictures / "scores.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert (colour_pictures / "scores.csv").exists()
     choose_redder(session, 20)
-    session.stop()
+    session.scores.stop()
     assert sum(read_scores(colour_pictures / "scores.csv").columns["comparisons"]) == 50
 
 
@@ -345,13 +346,13 @@ def test_stopping_does_not_wait_for_the_figures(colour_pictures, monkeypatch):
         asked.set()
         release.wait(20)
 
-    monkeypatch.setattr("custom_aesthetic.labelling.session.random_pairs", slow)
+    monkeypatch.setattr("custom_aesthetic.labelling.scorekeeper.random_pairs", slow)
     session = session_of(colour_pictures)
     choose_redder(session, 30)
-    session.start()
+    session.scores.start()
     assert asked.wait(10)
     choose_redder(session, 5)
-    session.stop()
+    session.scores.stop()
     assert not release.is_set()
     assert sum(read_scores(colour_pictures / "scores.csv").columns["comparisons"]) == 70
     release.set()
@@ -367,7 +368,7 @@ def test_recompute_writes_the_scores_of_the_choices_and_opens_no_page(colour_pic
     assert together.paths == alone.paths
     assert not np.allclose(together.scores, alone.scores, atol=0.05)
     session = session_of(colour_pictures)
-    session.update()
+    session.scores.update()
     np.testing.assert_allclose(read_scores(colour_pictures / "scores.json").scores, alone.scores, atol=2e-4)
 
 
@@ -408,7 +409,7 @@ def test_weights_are_larger_for_more_certain_scores_and_one_on_average(colour_pi
         session.choose(["cold/00.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
         session.choose(["cold/02.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
     session.choose(["cold/04.png", "warm/01.png"], "warm/01.png", seconds=1, drawn="random", time=None)
-    session.update()
+    session.scores.update()
     table = read_scores(colour_pictures / "scores.csv")
     sigma = dict(zip(table.paths, map(float, table.columns["score_sigma"]), strict=True))
     weight = dict(zip(table.paths, table.columns["weight"], strict=True))
@@ -421,14 +422,14 @@ def test_choices_among_ten_thousand_pictures_do_not_wait_for_the_scores(colour_p
     names = [f"{i:05}.png" for i in range(10_000)]
     monkeypatch.setattr("custom_aesthetic.commands.score_pairs.find_images", lambda directory: names)
     session = session_of(colour_pictures)
-    session.start()
+    session.scores.start()
     generator = np.random.default_rng(0)
     for _ in range(60):
         group = session.group()
         winner = str(generator.choice(group["pictures"]))
         session.choose(group["pictures"], winner, seconds=1, drawn=group["drawn"], time=None)
         session.progress()
-    session.stop()
+    session.scores.stop()
     assert len(read_scores(colour_pictures / "scores.csv").paths) > 0
 
 
@@ -441,12 +442,12 @@ def test_pictures_with_odd_names_are_scored_and_their_scores_read_back(colour_pi
     for number, name in enumerate(odd):
         moment = f"2026-01-01T00:00:0{number}+00:00"
         session.choose([name, "warm/01.png"], name, seconds=1, drawn="random", time=moment)
-    session.update()
+    session.scores.update()
     assert session.progress()["pictures"] == 27
     for file in ("scores.json", "scores.csv"):
         assert set(odd) <= set(read_scores(colour_pictures / file).paths)
     (colour_pictures / "scores.json").unlink()
     again = session_of(colour_pictures)
     assert again.progress()["choices"] == 3
-    again.update()
+    again.scores.update()
     assert set(odd) <= set(read_scores(colour_pictures / "scores.json").paths)

@@ -1,6 +1,8 @@
 """The log of choices: rows are durable and only appended, damage stays local, and logs can be merged."""
 
+import csv
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ from custom_aesthetic.scores.choice_log import (
     Comparison,
     ComparisonLog,
     make_choice,
+    make_mark,
+    make_pick,
+    make_stars,
+    make_tie,
     merge_log,
     read_log,
     undo_rows,
@@ -29,8 +35,8 @@ def test_appended_rows_are_flushed_and_read_back(tmp_path):
     assert log.file.read_text(encoding="utf-8").startswith(HEADER + "\n")
     assert log.refresh() == 0
     assert log.choices() == sorted(rows)
-    assert log.n_choices == 1
-    assert log.last_choice() == rows
+    assert log.n_answers == 1
+    assert log.last_answer() == rows
 
 
 def test_an_undo_adds_a_row_and_undoes_only_its_choice(tmp_path):
@@ -41,8 +47,8 @@ def test_an_undo_adds_a_row_and_undoes_only_its_choice(tmp_path):
     log.append(undo_rows(second))
     assert len(log.rows) == 3
     assert log.choices() == first
-    assert log.last_choice() == first
-    assert log.choice_of("2") == []
+    assert log.last_answer() == first
+    assert log.answer_of("2") == []
     assert ComparisonLog(log.file).choices() == first
 
 
@@ -51,7 +57,7 @@ def test_a_choice_among_four_is_undone_as_a_whole_in_any_order_of_rows(tmp_path,
     choice = make_choice("a", ["b", "c", "d"], seconds=1, drawn="adaptive")
     log = ComparisonLog(tmp_path / "comparisons.csv")
     log.append([*choice, *undo_rows(choice)][::order])
-    assert (log.choices(), log.n_choices) == ([], 0)
+    assert (log.choices(), log.n_answers) == ([], 0)
     log.append(choice)
     assert log.choices() == []
 
@@ -188,3 +194,79 @@ def test_a_name_that_begins_with_a_quote_but_is_not_json_is_read_unchanged(tmp_p
     file = tmp_path / "comparisons.csv"
     file.write_text(f'{HEADER}\n1,"""a.png",b.png,1,,random\n', encoding="utf-8")
     assert [row.winner for row in ComparisonLog(file).choices()] == ['"a.png']
+
+
+PICTURES = ["a.png", "sub/b.png", "caf\udce9.png", "line\nbreak.png", "4", "c,d.png"]
+EVERY_KIND = {
+    "choice": make_choice("a.png", ["4", "c,d.png"], seconds=1, drawn="adaptive", time="1"),
+    "tie": make_tie(["a.png", "sub/b.png"], seconds=2, drawn="random", time="2"),
+    "repeated choice": make_choice("4", ["a.png"], seconds=1, drawn="repeat", time="3"),
+    "repeated tie": make_tie(["caf\udce9.png", "line\nbreak.png"], seconds=1, drawn="repeat", time="4"),
+    "pick": make_pick(PICTURES[:2], PICTURES[2:], seconds=9, drawn="adaptive", time="5"),
+    "stars": make_stars("4", 4, seconds=1.5, drawn="random", time="6"),
+    "keep": make_mark("caf\udce9.png", keep=True, time="7"),
+    "reject": make_mark("line\nbreak.png", keep=False, time="8"),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_an_answer_of_every_kind_is_read_back_as_given_and_can_be_undone(tmp_path, name):
+    answer, log = EVERY_KIND[name], ComparisonLog(tmp_path / "comparisons.csv")
+    log.append(answer)
+    again = ComparisonLog(log.file)
+    assert again.answers() == sorted(answer) == sorted(read_log(log.file))
+    assert again.last_answer() == answer
+    assert again.choices() == (sorted(answer) if "choice" in name else [])
+    again.append(undo_rows(answer))
+    assert ComparisonLog(log.file).answers() == []
+    assert again.n_unreadable == 0
+
+
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_no_beginning_of_a_row_is_taken_for_another_answer(tmp_path, name):
+    log = ComparisonLog(tmp_path / "comparisons.csv")
+    log.append(EVERY_KIND[name][:1])
+    whole = log.file.read_bytes()
+    for end in range(len(HEADER) + 1, len(whole) - 1):
+        log.file.write_bytes(whole[:end] + b"\n")
+        assert ComparisonLog(log.file).answers() == []
+
+
+def test_only_stars_and_marks_are_about_one_picture(tmp_path):
+    file = tmp_path / "comparisons.csv"
+    file.write_text(
+        f"{HEADER}\n1,a,,1,,random\n2,a,,1,,tie-random\n3,a,b,1,,stars4-random\n4,a,b,1,,stars6-random\n5,a,b,1,,keep-x\n",
+        encoding="utf-8",
+    )
+    log = ComparisonLog(file)
+    assert (log.answers(), log.n_unreadable) == ([], 5)
+
+
+def test_logs_with_answers_of_every_kind_are_merged_in_any_order(tmp_path):
+    everything = [row for answer in EVERY_KIND.values() for row in answer]
+    undone = [*undo_rows(EVERY_KIND["tie"]), *undo_rows(EVERY_KIND["stars"])]
+    orders = [[*everything, *undone], [*undone, *everything[::-1]], [*everything[::2], *undone, *everything[1::2]]]
+    found = []
+    for number, rows in enumerate(orders):
+        log, other = (ComparisonLog(tmp_path / f"{name}{number}.csv") for name in "lo")
+        log.append(rows[: len(rows) // 2])
+        other.append(rows[len(rows) // 3 :])
+        merge_log(log, other.file)
+        assert merge_log(log, other.file) == 0
+        found.append(log.answers())
+    assert found[0] == found[1] == found[2]
+    assert {row.time for row in found[0]} == {"1", "3", "4", "5", "7", "8"}
+
+
+def test_a_log_of_an_earlier_version_is_continued_and_every_line_still_has_its_columns(tmp_path):
+    file = tmp_path / "comparisons.csv"
+    file.write_text(f"{HEADER}\n1,a.png,b.png,1.5,,adaptive\n0,undone.png,b.png,1,,random\n", encoding="utf-8")
+    log = ComparisonLog(file)
+    log.append(undo_rows(log.answer_of("0")))
+    for answer in EVERY_KIND.values():
+        log.append([replace(row, time=f"9{row.time}") for row in answer])
+    lines = list(csv.reader(file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()))
+    assert {len(line) for line in lines} == {6}
+    earlier = [line for line in lines if line[5] in ("adaptive", "random", "undo")]
+    assert [line[1] for line in earlier] == ["a.png", "undone.png", "undone.png", "a.png", "a.png"]
+    assert ComparisonLog(file).choices()[0] == Comparison("1", "a.png", "b.png", 1.5)

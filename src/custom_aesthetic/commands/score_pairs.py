@@ -12,8 +12,9 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.files import in_folder_or_here
+from custom_aesthetic.labelling.plan import PairPlan, with_names
 from custom_aesthetic.labelling.score_files import ScoreFiles, find_log, open_score_files
-from custom_aesthetic.labelling.session import PairPlan, Session, with_names
+from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.pictures.judgements import (
     LEAST_FOR_A_LABEL,
@@ -42,7 +43,7 @@ def score_by_comparisons(arguments: ABArguments) -> None:
             return
     session = open_session(arguments)
     if images.recompute:
-        session.update()
+        session.scores.update()
         log.info("%s", describe(session))
         return
     from custom_aesthetic.base.local_server import open_socket
@@ -70,7 +71,7 @@ def open_session(arguments: ABArguments) -> Session:
     comparisons = open_log(files.log, images.merge)
     plan = make_plan(directory, paths, files, first_guesses(directory, paths, arguments))
     plan = replace(plan, strategy=images.strategy, number_to_compare=images.number_to_compare)
-    named = [name for row in comparisons.choices() for name in (row.winner, row.loser)]
+    named = [name for row in comparisons.answers() for name in (row.winner, row.loser)]
     return Session(with_names(plan, named), files, comparisons)
 
 
@@ -97,7 +98,7 @@ def export_pairs(images: ComparisonSettings, file: Path) -> None:
     if not pairs:
         raise UserError(f"no choices in {comparisons.file}; make some, or give another log with --merge")
     written = write_pairs(file, directory, set(find_images(directory)), pairs)
-    log.info("%d pairs of %d choices written to %s", written.n_pairs, comparisons.n_choices, file)
+    log.info("%d pairs of %d choices written to %s", written.n_pairs, len({pair.time for pair in pairs}), file)
     if written.n_left_out:
         named = name_some([f"{path} ({reason})" for path, reason in written.missing.items()])
         log.warning("%d pairs left out because of pictures that cannot be used: %s", written.n_left_out, named)

@@ -8,6 +8,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores
+from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.posterior import draw_true_scores
 
 FEWEST_CHOICES = 20
@@ -17,14 +18,6 @@ MOST_PAIRS = 20_000
 """With more pairs than this, a random sample of the pairs is used."""
 
 HELD_OUT_PARTS = 10
-
-
-class Answers(NamedTuple):
-    """The answers of a user, arrays (n_comparisons,); rows of one choice among several pictures share its number."""
-
-    winners: np.ndarray
-    losers: np.ndarray
-    choices: np.ndarray
 
 
 class Figure(NamedTuple):
@@ -44,14 +37,14 @@ class RandomPairs(NamedTuple):
     """Share of the user's answers that the scores predict; lower than `right`, because people are inconsistent."""
 
 
-def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int, *, seed: int = 0) -> RandomPairs:
+def random_pairs(scores: np.ndarray, answers: Evidence, prior: Prior, n_here: int, *, seed: int = 0) -> RandomPairs:
     """Return the quality of these scores, (n_pictures,), on random pairs of the first `n_here` pictures.
 
     The true scores are unknown, so they are drawn from their posterior given the answers, including the posterior of
     the user's consistency.
     """
     first, second = _pairs(n_here, np.random.default_rng(seed))
-    truths, lapses = draw_true_scores(answers.winners, answers.losers, prior, seed=seed)
+    truths, lapses = draw_true_scores(answers.winners, answers.losers, prior, weights=answers.weights, seed=seed)
     says = np.sign(scores[first] - scores[second])
     right, predicted = np.empty(len(truths)), np.empty(len(truths))
     for place, truth in enumerate(truths):
@@ -61,26 +54,29 @@ def random_pairs(scores: np.ndarray, answers: Answers, prior: Prior, n_here: int
     return RandomPairs(_figure(right), _figure(predicted))
 
 
-def held_out_shares(answers: Answers, prior: Prior, *, seed: int = 0) -> np.ndarray:
+def held_out_shares(answers: Evidence, prior: Prior, *, seed: int = 0) -> np.ndarray:
     """Return how well each choice is predicted by scores fitted without it, (n_choices,), 0...1, higher is better.
 
-    The choices are divided into parts; each part is predicted by a fit to all others that starts from the prior. The
-    value of a choice among several pictures is the mean over its losers; equal scores count one half.
+    The choices are divided into parts; each part is predicted by a fit to all other answers that starts from the prior.
+    The value of a choice among several pictures is the mean over its losers; equal scores count one half.
     """
-    _, choice = np.unique(answers.choices, return_inverse=True)
+    _, choice = np.unique(answers.answers[answers.is_choice], return_inverse=True)
     n_choices = int(choice.max(initial=-1)) + 1
-    part = np.random.default_rng(seed).permutation(np.arange(n_choices) % HELD_OUT_PARTS)[choice]
-    right = np.empty(len(choice))
+    part = np.full(len(answers.winners), -1)
+    part[answers.is_choice] = np.random.default_rng(seed).permutation(np.arange(n_choices) % HELD_OUT_PARTS)[choice]
+    right = np.empty(len(part))
     for number in range(min(HELD_OUT_PARTS, n_choices)):
         held, kept = part == number, part != number
-        scores = fit_scores(answers.winners[kept], answers.losers[kept], prior)
+        scores = fit_scores(answers.winners[kept], answers.losers[kept], prior, weights=answers.weights[kept])
         right[held] = 0.5 + 0.5 * np.sign(scores[answers.winners[held]] - scores[answers.losers[held]])
-    return np.bincount(choice, right, n_choices) / np.bincount(choice, minlength=n_choices)
+    return np.bincount(choice, right[answers.is_choice], n_choices) / np.bincount(choice, minlength=n_choices)
 
 
-def held_out(answers: Answers, prior: Prior) -> Figure:
+def held_out(answers: Evidence, prior: Prior) -> Figure | None:
     """Return the share of the choices that scores fitted without them predict, with Wilson's interval."""
     shares = held_out_shares(answers, prior)
+    if len(shares) < FEWEST_CHOICES:
+        return None
     ends = binomtest(round(shares.sum()), len(shares)).proportion_ci(method="wilson")
     return Figure(float(shares.mean()), float(ends.low), float(ends.high))
 

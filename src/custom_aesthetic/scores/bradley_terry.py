@@ -58,25 +58,33 @@ def feature_basis(features: np.ndarray, variance: float, n_components: int = 64)
 
 
 def fit_scores(
-    winners: np.ndarray, losers: np.ndarray, prior: Prior, *, start: np.ndarray | None = None, tolerance: float = 1e-6
+    winners: np.ndarray,
+    losers: np.ndarray,
+    prior: Prior,
+    *,
+    weights: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+    tolerance: float = 1e-6,
 ) -> np.ndarray:
     """Return the most probable scores, (n_pictures,), in logits, by Newton's method.
 
-    `winners` and `losers` are (n_comparisons,) indices of pictures. `start` are initial scores; earlier scores save
-    steps. The objective is strictly convex, so the solution is unique.
+    `winners` and `losers` are (n_comparisons,) indices of pictures, and `weights` (n_comparisons,) how much each
+    comparison counts; 1 without them. `start` are initial scores; earlier scores save steps. The objective is strictly
+    convex, so the solution is unique.
     """
+    share = np.ones(len(winners)) if weights is None else weights
     scores = prior.mean.copy() if start is None else start.copy()
-    value = _objective(scores, winners, losers, prior)
+    value = _objective(scores, winners, losers, prior, share)
     for _ in range(50):
         surprise = expit(scores[losers] - scores[winners])
-        slope = _prior_product(prior, scores - prior.mean) - _signed_sum(surprise, winners, losers, len(scores))
+        slope = _prior_product(prior, scores - prior.mean) - _signed_sum(share * surprise, winners, losers, len(scores))
         if np.abs(slope).max() < tolerance:
             break
-        step = _solve(surprise * (1 - surprise), winners, losers, prior, slope)
+        step = _solve(share * surprise * (1 - surprise), winners, losers, prior, slope)
         length = 1.0
         while length > 1e-4:
             candidate = scores - length * step
-            new_value = _objective(candidate, winners, losers, prior)
+            new_value = _objective(candidate, winners, losers, prior, share)
             if new_value <= value:
                 break
             length /= 2
@@ -86,19 +94,21 @@ def fit_scores(
     return scores
 
 
-def standard_errors(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
+def standard_errors(
+    scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, *, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Return the standard error of each score, (n_pictures,), in logits, from the curvature at `scores`.
 
     It is exact (from the diagonal of the inverse Hessian) for up to `EXACT_UP_TO` pictures. For more, it comes from
     Gaussian belief propagation along the comparisons, which is exact on trees and a little too small otherwise; the
     contribution of the features is added by the Woodbury identity.
     """
-    weights = curvature(scores, winners, losers)
     if len(scores) <= EXACT_UP_TO:
-        return np.sqrt(np.diag(covariance(scores, winners, losers, prior)))
-    variance = _variance_without_loops(weights, winners, losers, 1 / prior.variance)
+        return np.sqrt(np.diag(covariance(scores, winners, losers, prior, weights=weights)))
+    curvatures = curvature(scores, winners, losers, weights)
+    variance = _variance_without_loops(curvatures, winners, losers, 1 / prior.variance)
     if prior.basis is not None and prior.basis.shape[1] > 0:
-        sparse = _sparse_hessian(weights, winners, losers, 1 / prior.variance)
+        sparse = _sparse_hessian(curvatures, winners, losers, 1 / prior.variance)
         inner, scaled = _woodbury(prior)
         # Hessian = sparse - scaled @ inner @ scaled.T
         solved = np.stack([_conjugate_gradient(sparse, column) for column in scaled.T], axis=1)
@@ -107,9 +117,11 @@ def standard_errors(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray,
     return np.sqrt(variance)
 
 
-def covariance(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> np.ndarray:
+def covariance(
+    scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, *, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Return the covariance of the scores given the comparisons, (n_pictures, n_pictures), dense, logits squared."""
-    hessian = _dense_hessian(curvature(scores, winners, losers), winners, losers, prior)
+    hessian = _dense_hessian(curvature(scores, winners, losers, weights), winners, losers, prior)
     return np.linalg.inv(hessian)
 
 
@@ -124,15 +136,18 @@ def weighted_laplacian(weights: np.ndarray, winners: np.ndarray, losers: np.ndar
     return _sparse_hessian(weights, winners, losers, np.zeros(n_pictures)).toarray()
 
 
-def curvature(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray) -> np.ndarray:
-    """Return the information in each comparison at these scores, (n_comparisons,): p (1 - p), at most 0.25."""
+def curvature(
+    scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the information in each comparison at these scores, (n_comparisons,): its weight times p (1 - p)."""
     probability = expit(scores[winners] - scores[losers])
-    return probability * (1 - probability)
+    information: np.ndarray = probability * (1 - probability)
+    return information if weights is None else weights * information
 
 
-def _objective(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior) -> float:
+def _objective(scores: np.ndarray, winners: np.ndarray, losers: np.ndarray, prior: Prior, weights: np.ndarray) -> float:
     deviation = scores - prior.mean
-    misfit = -log_expit(scores[winners] - scores[losers]).sum()
+    misfit = -(weights * log_expit(scores[winners] - scores[losers])).sum()
     return float(misfit + 0.5 * deviation @ _prior_product(prior, deviation))
 
 

@@ -1,9 +1,23 @@
-"""The log of choices, `comparisons.csv`: rows are only appended, and damaged rows do not affect others.
+"""The log of answers, `comparisons.csv`: rows are only appended, and damaged rows do not affect others.
 
 Columns: `time` (UTC, ISO 8601), `winner`, `loser` (paths relative to the image directory), `seconds` (time taken for
-the choice), `undoes` (in a row that undoes a choice: the time of that choice) and `drawn` (how the pair was drawn:
-`adaptive`, `random`, or `undo`). A choice among N pictures is N - 1 rows with the same time. The order of rows does
-not matter, so logs can be merged by `merge_log` or by concatenation.
+the answer), `undoes` (in a row that undoes an answer: the time of that answer) and `drawn` (`undo` there, else how the
+pictures were drawn, after the kind of answer where it is not a choice):
+
+| kind              | rows of one time                                             | last column, for example |
+|-------------------|--------------------------------------------------------------|--------------------------|
+| choice            | the winner before each of the others                         | `adaptive`               |
+| tie               | the first picture and each of the others, all equal          | `tie-random`             |
+| pick              | each picked picture before each that was not                 | `pick-random`            |
+| stars1 ... stars5 | the picture as winner, no loser                              | `stars4-random`          |
+| keep, reject      | the picture as winner, no loser: a mark from the gallery     | `keep-gallery`           |
+
+A pair that is asked again, to see how consistent the answers are, is drawn by `repeat`: `repeat` and `tie-repeat`.
+The columns are those of earlier versions, so their logs can be continued, and they read the choices of later logs. The
+order of rows does not matter, so logs can be merged by `merge_log` or by concatenation.
+
+To log an answer: `log.append(make_choice(...))`, or `make_tie`, `make_pick`, `make_stars`, `make_mark`. To get all
+back: `log.answers()`; `scores.evidence` turns them into what the scores are fitted to.
 
 A name that is not UTF-8 keeps its bytes. A name with an unprintable character, such as a newline, is stored as
 JSON (`"line\\nbreak.png"`), because a row is one line.
@@ -32,8 +46,21 @@ LOG_NAME = "comparisons.csv"
 
 COLUMNS = ("time", "winner", "loser", "seconds", "undoes", "drawn")
 HEADER = ",".join(COLUMNS)
-DRAWN = ("adaptive", "random", "undo")
-"""Values of the last column, by which incomplete rows are recognised."""
+
+STARS = (1, 2, 3, 4, 5)
+PAIR_KINDS = ("choice", "tie", "pick")
+PICTURE_KINDS = (*(f"stars{stars}" for stars in STARS), "keep", "reject")
+"""Kinds of answers about a single picture."""
+
+DRAWN = ("adaptive", "random", "model", "repeat", "gallery")
+"""How pictures come to be shown: by the scores, by chance, by a model, once more, or as the user's pick."""
+
+_LAST_CELLS = {
+    "undo": ("choice", "undo"),
+    **{drawn: ("choice", drawn) for drawn in DRAWN},
+    **{f"{kind}-{drawn}": (kind, drawn) for kind in (*PAIR_KINDS[1:], *PICTURE_KINDS) for drawn in DRAWN},
+}
+"""Value of the last column -> (kind, drawn). None is the beginning of another, so an incomplete row is recognised."""
 
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 """Bytes of a name that is not UTF-8."""
@@ -43,7 +70,7 @@ _BINARY = getattr(os, "O_BINARY", 0)  # without it, Windows would write \r\n
 
 @dataclass(frozen=True, order=True)
 class Comparison:
-    """One row: `winner` was preferred to `loser`, or with `undoes`, the choice of that time was undone."""
+    """One row: `winner` was preferred to `loser`, or what its kind says; with `undoes`, that answer was undone."""
 
     time: str
     winner: str
@@ -51,24 +78,60 @@ class Comparison:
     seconds: float
     drawn: str = "adaptive"
     undoes: str = ""
+    kind: str = "choice"
+
+    @property
+    def stars(self) -> int | None:
+        """The stars of an answer of that kind, 1...5."""
+        return int(self.kind[-1]) if self.kind.startswith("stars") else None
 
 
 def make_choice(
     winner: str, losers: Sequence[str], *, seconds: float, drawn: str, time: str | None = None
 ) -> list[Comparison]:
     """Return the rows of one choice, made now unless `time` is given."""
+    return _rows("choice", [(winner, loser) for loser in losers], seconds, drawn, time)
+
+
+def make_tie(pictures: Sequence[str], *, seconds: float, drawn: str, time: str | None = None) -> list[Comparison]:
+    """Return the rows of the answer that these pictures, at least two, are equally good."""
+    return _rows("tie", [(pictures[0], other) for other in pictures[1:]], seconds, drawn, time)
+
+
+def make_pick(
+    picked: Sequence[str], others: Sequence[str], *, seconds: float, drawn: str, time: str | None = None
+) -> list[Comparison]:
+    """Return the rows of a grid of which some pictures were picked; none if none or all were."""
+    return _rows("pick", [(picture, other) for picture in picked for other in others], seconds, drawn, time)
+
+
+def make_stars(picture: str, stars: int, *, seconds: float, drawn: str, time: str | None = None) -> list[Comparison]:
+    """Return the row of the answer that a picture deserves these stars, 1...5."""
+    return _rows(f"stars{stars}", [(picture, "")], seconds, drawn, time)
+
+
+def make_mark(
+    picture: str, *, keep: bool, seconds: float = 0.0, drawn: str = "gallery", time: str | None = None
+) -> list[Comparison]:
+    """Return the row of a picture marked to be kept or rejected."""
+    return _rows("keep" if keep else "reject", [(picture, "")], seconds, drawn, time)
+
+
+def _rows(
+    kind: str, pairs: Iterable[tuple[str, str]], seconds: float, drawn: str, time: str | None
+) -> list[Comparison]:
     moment = now() if time is None else time
-    return [Comparison(moment, winner, loser, round(seconds, 3), drawn) for loser in losers]
+    return [Comparison(moment, winner, loser, round(seconds, 3), drawn, kind=kind) for winner, loser in pairs]
 
 
-def undo_rows(choice: Iterable[Comparison]) -> list[Comparison]:
-    """Return the rows that undo a choice."""
+def undo_rows(answer: Iterable[Comparison]) -> list[Comparison]:
+    """Return the rows that undo an answer."""
     moment = now()
-    return [Comparison(moment, row.winner, row.loser, 0.0, "undo", row.time) for row in choice]
+    return [Comparison(moment, row.winner, row.loser, 0.0, "undo", row.time) for row in answer]
 
 
 def now() -> str:
-    """Return the current time in UTC to the microsecond, which identifies a choice."""
+    """Return the current time in UTC to the microsecond, which identifies an answer."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
@@ -135,20 +198,24 @@ class ComparisonLog:
         self._position += len(whole)
         return len(rows)
 
-    def choices(self) -> list[Comparison]:
-        """Return the rows of all choices that were not undone, without repetitions, in order of time."""
-        return sorted(row for choice in self._standing.values() for row in choice.values())
+    def answers(self) -> list[Comparison]:
+        """Return the rows of all answers that were not undone, without repetitions, in order of time."""
+        return sorted(row for answer in self._standing.values() for row in answer.values())
 
-    def choice_of(self, time: str) -> list[Comparison]:
-        """Return the rows of the choice made at that time; empty if there is none or it was undone."""
+    def choices(self) -> list[Comparison]:
+        """Return the rows of `answers` that are choices."""
+        return [row for row in self.answers() if row.kind == "choice"]
+
+    def answer_of(self, time: str) -> list[Comparison]:
+        """Return the rows of the answer given at that time; empty if there is none or it was undone."""
         return list(self._standing.get(time, {}).values())
 
-    def last_choice(self) -> list[Comparison]:
-        """Return the rows of the latest choice that was not undone; empty if there is none."""
-        return self.choice_of(max(self._standing, default=""))
+    def last_answer(self) -> list[Comparison]:
+        """Return the rows of the latest answer that was not undone; empty if there is none."""
+        return self.answer_of(max(self._standing, default=""))
 
     @property
-    def n_choices(self) -> int:
+    def n_answers(self) -> int:
         return len(self._standing)
 
     def _clear(self) -> None:
@@ -165,7 +232,8 @@ class ComparisonLog:
             if not self._standing.get(time, True):
                 del self._standing[time]
         elif (time, *pair) not in self._undone:
-            self._standing.setdefault(time, {})[pair] = row
+            rows = self._standing.setdefault(time, {})
+            rows[pair] = max(row, rows.get(pair, row))  # whatever the order of the rows
 
     def _check_header(self) -> None:
         with self.file.open("rb") as stream:
@@ -199,7 +267,8 @@ def merge_log(target: ComparisonLog, other: Path) -> int:
 
 def _line(row: Comparison) -> str:
     stream = io.StringIO(newline="")
-    cells = (row.time, _cell(row.winner), _cell(row.loser), f"{row.seconds:g}", row.undoes, row.drawn)
+    last = row.drawn if row.kind == "choice" else f"{row.kind}-{row.drawn}"
+    cells = (row.time, _cell(row.winner), _cell(row.loser), f"{row.seconds:g}", row.undoes, last)
     csv.writer(stream, lineterminator="\n").writerow(cells)
     return stream.getvalue()
 
@@ -238,14 +307,15 @@ def _parse(content: bytes) -> tuple[list[Comparison], int]:
 def _row(line: str) -> Comparison | None:
     try:
         (cells,) = csv.reader([line], strict=True)
-        time, first, second, seconds, undoes, drawn = cells
+        time, first, second, seconds, undoes, last = cells
         winner, loser, taken = _name(first), _name(second), float(seconds)
-    except (ValueError, csv.Error):
+        kind, drawn = _LAST_CELLS[last]
+    except (ValueError, KeyError, csv.Error):
         return None
-    whole = drawn in DRAWN and bool(time and winner and loser) and winner != loser and math.isfinite(taken)
-    if not whole or (drawn == "undo") != bool(undoes):
+    whole = bool(time and winner) and winner != loser and math.isfinite(taken) and (drawn == "undo") == bool(undoes)
+    if not whole or (drawn != "undo" and (loser == "") != (kind in PICTURE_KINDS)):
         return None
-    return Comparison(time, winner, loser, taken, drawn, undoes)
+    return Comparison(time, winner, loser, taken, drawn, undoes, kind)
 
 
 def _closing(descriptor: int, size: int) -> str:

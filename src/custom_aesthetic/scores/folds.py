@@ -1,11 +1,12 @@
-"""Folds for cross-validation: each image is left out of exactly one training."""
+"""Folds for cross-validation, and what they share with splits: a seeded order of images, and groups' members."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_aesthetic.scores.grouping import gather, rank
+from custom_aesthetic.base.text import hashable
 
 Rows = NDArray[np.int64]
 
@@ -29,3 +30,21 @@ def make_folds(
         min(folds, key=len).extend(members)
     left_out = [np.array(sorted(fold), dtype=np.int64) for fold in folds]
     return [(np.setdiff1d(rows, fold), fold) for fold in left_out]
+
+
+def rank(path: str, seed: int) -> bytes:
+    """Return the sort key of an image in the seeded order: a hash of seed and path."""
+    return hashlib.sha256(hashable(f"{seed}:{path}")).digest()
+
+
+def gather(paths: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """Return first path -> sorted members of each group; the result does not depend on the names of the groups.
+
+    `groups` is path -> name of its group; other paths are groups of one.
+    """
+    if not groups:
+        return {path: [path] for path in sorted(paths)}
+    by_group: dict[tuple[bool, str], list[str]] = {}
+    for path in sorted(paths):
+        by_group.setdefault((path in groups, groups.get(path, path)), []).append(path)
+    return {members[0]: members for members in by_group.values()}

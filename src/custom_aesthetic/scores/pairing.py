@@ -30,17 +30,22 @@ def after_choice(standing: Standing, winner: int, losers: Sequence[int]) -> Stan
     It takes one Newton step for the pictures involved and ignores their dependence on others, so it is fast enough to
     draw the next pair immediately.
     """
+    return after_comparisons(standing, [(winner, loser, 1.0) for loser in losers])
+
+
+def after_comparisons(standing: Standing, comparisons: Sequence[tuple[int, int, float]]) -> Standing:
+    """Return the approximate standing after an answer, as (winner, loser, weight) of its comparisons."""
     scores, variances, shown = standing.scores.copy(), standing.sigmas**2, standing.shown.copy()
-    for loser in losers:
+    for winner, loser, share in comparisons:
         probability = expit(scores[winner] - scores[loser])
-        weight = probability * (1 - probability)
-        step = (1 - probability) / (1 + weight * (variances[winner] + variances[loser]))
+        weight = share * probability * (1 - probability)
+        step = share * (1 - probability) / (1 + weight * (variances[winner] + variances[loser]))
         scores[winner] += variances[winner] * step
         scores[loser] -= variances[loser] * step
         before = variances[winner], variances[loser]
         variances[winner] = 1 / (1 / before[0] + weight / (1 + weight * before[1]))
         variances[loser] = 1 / (1 / before[1] + weight / (1 + weight * before[0]))
-    shown[[winner, *losers]] += 1
+    shown[list({row for winner, loser, _ in comparisons for row in (winner, loser)})] += 1
     return Standing(scores, np.sqrt(variances), shown)
 
 
@@ -71,6 +76,27 @@ def draw_group(
     else:
         group = _any_other(n_pictures, generator, number, avoid) or group
     return [group[k] for k in generator.permutation(number)], drawn
+
+
+def draw_fresh(
+    standing: Standing,
+    generator: np.random.Generator,
+    *,
+    number: int,
+    strategy: str = "adaptive",
+    avoid: Collection[frozenset[int]] = (),
+) -> tuple[list[int], str]:
+    """Return `number` pictures to show one by one or as a grid, in random order, and how they were drawn.
+
+    `adaptive` takes pictures that were shown least. Single pictures to `avoid` are left out, as long as there are
+    others.
+    """
+    n_pictures = len(standing.scores)
+    turn = generator.uniform(size=n_pictures) + (standing.shown if strategy == "adaptive" else 0)
+    turn[[place for group in avoid if len(group) == 1 for place in group]] = np.inf
+    if number >= n_pictures:
+        return [int(place) for place in generator.permutation(n_pictures)], strategy
+    return [int(place) for place in generator.permutation(np.argpartition(turn, number - 1)[:number])], strategy
 
 
 def pair_gain(standing: Standing, first: int, others: np.ndarray) -> np.ndarray:

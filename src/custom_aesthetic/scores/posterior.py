@@ -68,6 +68,14 @@ class Posterior(NamedTuple):
     """Log probability of the comparisons under the prior."""
 
 
+class _Comparisons(NamedTuple):
+    """Rows of winners and losers, and how much each comparison counts, (n_comparisons,) each."""
+
+    winners: np.ndarray
+    losers: np.ndarray
+    weights: np.ndarray
+
+
 class _Sites(NamedTuple):
     """The factor exp(shift lead - precision lead^2 / 2) that approximates each comparison, (n_comparisons,)."""
 
@@ -94,19 +102,28 @@ class Draws(NamedTuple):
 
 
 def draw_true_scores(
-    winners: np.ndarray, losers: np.ndarray, prior: Prior, *, n_draws: int = 200, seed: int = 0
+    winners: np.ndarray,
+    losers: np.ndarray,
+    prior: Prior,
+    *,
+    weights: np.ndarray | None = None,
+    n_draws: int = 200,
+    seed: int = 0,
 ) -> Draws:
     """Return draws of the true scores, and of the lapse rate of the judge that goes with each.
+
+    `weights` (n_comparisons,) says how much each comparison counts; 1 without them.
 
     If the prior is informative (features, earlier scores), a flat prior is tried too, so that an informative prior that
     contradicts the comparisons does not make the order look certain.
     """
     candidates = _candidates(prior)
-    weights = _weights(winners, losers, candidates)
+    comparisons = _Comparisons(winners, losers, np.ones(len(winners)) if weights is None else weights)
+    shares = _shares(comparisons, candidates)
     generator = np.random.default_rng(seed)
-    counts = np.bincount(generator.choice(len(candidates), n_draws, p=weights), minlength=len(candidates))
+    counts = np.bincount(generator.choice(len(candidates), n_draws, p=shares), minlength=len(candidates))
     drawn = [
-        _draw(winners, losers, candidate, int(count), generator)
+        _draw(comparisons, candidate, int(count), generator)
         for candidate, count in zip(candidates, counts, strict=True)
         if count
     ]
@@ -132,22 +149,24 @@ def _at_spread(prior: Prior, spread: float) -> Prior:
     return Prior(prior.mean * spread, prior.variance * spread**2, basis)
 
 
-def _weights(winners: np.ndarray, losers: np.ndarray, candidates: Sequence[_Candidate]) -> np.ndarray:
+def _shares(comparisons: _Comparisons, candidates: Sequence[_Candidate]) -> np.ndarray:
     """Return the probability of each candidate given the comparisons; those below `LEAST_WEIGHT` are set to 0."""
     n_pictures = len(candidates[0].prior.mean)
+    winners, losers, weights = comparisons
     rows, inside = _neighbours(winners, losers, n_pictures)
     place = np.zeros(n_pictures, dtype=int)
     place[rows] = np.arange(len(rows))
     kept = place[winners[inside]], place[losers[inside]]
     evidence = np.array(
         [
-            one.log_probability + posterior(*kept, _of_rows(one.prior, rows), lapse=one.lapse).log_evidence
+            one.log_probability
+            + posterior(*kept, _of_rows(one.prior, rows), weights=weights[inside], lapse=one.lapse).log_evidence
             for one in candidates
         ]
     )
-    weights = np.exp(evidence - logsumexp(evidence))
-    weights[weights < LEAST_WEIGHT] = 0
-    return weights / weights.sum()
+    shares = np.exp(evidence - logsumexp(evidence))
+    shares[shares < LEAST_WEIGHT] = 0
+    return shares / shares.sum()
 
 
 def _neighbours(winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,14 +187,22 @@ def _of_rows(prior: Prior, rows: np.ndarray) -> Prior:
     return Prior(prior.mean[rows], prior.variance[rows], None if prior.basis is None else prior.basis[rows])
 
 
-def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior, *, lapse: float = 0.0) -> Posterior:
+def posterior(
+    winners: np.ndarray,
+    losers: np.ndarray,
+    prior: Prior,
+    *,
+    weights: np.ndarray | None = None,
+    lapse: float = 0.0,
+) -> Posterior:
     """Return the true scores' distribution given the comparisons, by expectation propagation with dense matrices.
 
     `lapse` (0...1) is the share of answers that are the toss of a coin.
     """
     base = prior_precision(prior)
     pull = base @ prior.mean
-    sites = _at_the_mode(winners, losers, prior)
+    weights = np.ones(len(winners)) if weights is None else weights
+    sites = _at_the_mode(_Comparisons(winners, losers, weights), prior)
     for _ in range(MOST_ROUNDS):
         precision = base + weighted_laplacian(sites.precision, winners, losers, len(pull))
         covariance = np.linalg.inv(precision)
@@ -184,7 +211,7 @@ def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior, *, lapse: f
         variance = covariance[winners, winners] + covariance[losers, losers] - 2 * covariance[winners, losers]
         cavity_variance = 1 / (1 / variance - sites.precision)
         cavity_mean = cavity_variance * (lead / variance - sites.shift)
-        log_mass, new_mean, new_variance = _tilted(cavity_mean, cavity_variance, lapse)
+        log_mass, new_mean, new_variance = _tilted(cavity_mean, cavity_variance, lapse, weights)
         evidence = _log_evidence(prior.mean, base, precision, mean, sites, cavity_mean, cavity_variance, log_mass)
         found = Posterior(mean, precision, evidence)
         new_precision = np.maximum(1 / new_variance - 1 / cavity_variance, 1e-10)
@@ -198,18 +225,21 @@ def posterior(winners: np.ndarray, losers: np.ndarray, prior: Prior, *, lapse: f
     return found
 
 
-def _at_the_mode(winners: np.ndarray, losers: np.ndarray, prior: Prior) -> _Sites:
+def _at_the_mode(comparisons: _Comparisons, prior: Prior) -> _Sites:
     """Return Laplace's approximation as the start, without which wide priors with many comparisons may diverge."""
-    scores = fit_scores(winners, losers, prior)
-    lead, weights = scores[winners] - scores[losers], curvature(scores, winners, losers)
-    return _Sites(weights, expit(-lead) + weights * lead)
+    winners, losers, weights = comparisons
+    scores = fit_scores(winners, losers, prior, weights=weights)
+    lead, precision = scores[winners] - scores[losers], curvature(scores, winners, losers, weights)
+    return _Sites(precision, weights * expit(-lead) + precision * lead)
 
 
-def _tilted(mean: np.ndarray, variance: np.ndarray, lapse: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tilted(
+    mean: np.ndarray, variance: np.ndarray, lapse: float, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log mass, mean and variance, (n,) each, of normal(mean, variance) times the comparison's probability."""
     leads = mean[:, None] + np.sqrt(variance)[:, None] * _NODES
     answer = log_expit(leads) if lapse == 0 else np.log(lapse / 2 + (1 - lapse) * expit(leads))
-    logs = answer + _LOG_NODE_WEIGHTS
+    logs = weights[:, None] * answer + _LOG_NODE_WEIGHTS
     log_mass = logsumexp(logs, axis=1)
     share = np.exp(logs - log_mass[:, None])
     new_mean = (share * leads).sum(axis=1)
@@ -242,14 +272,12 @@ def _on_pictures(values: np.ndarray, winners: np.ndarray, losers: np.ndarray, n_
     return np.bincount(winners, values, n_pictures) - np.bincount(losers, values, n_pictures)
 
 
-def _draw(
-    winners: np.ndarray, losers: np.ndarray, candidate: _Candidate, n_draws: int, generator: np.random.Generator
-) -> np.ndarray:
+def _draw(comparisons: _Comparisons, candidate: _Candidate, n_draws: int, generator: np.random.Generator) -> np.ndarray:
     """Return draws from the posterior for one candidate, (n_draws, n_pictures)."""
-    prior = candidate.prior
+    prior, (winners, losers, weights) = candidate.prior, comparisons
     normal = generator.normal(size=(n_draws, len(prior.mean)))
     if len(prior.mean) > JOINT_PICTURES:
-        scores = fit_scores(winners, losers, prior)
-        return scores + normal * standard_errors(scores, winners, losers, prior)
-    mean, precision, _ = posterior(winners, losers, prior, lapse=candidate.lapse)
+        scores = fit_scores(winners, losers, prior, weights=weights)
+        return scores + normal * standard_errors(scores, winners, losers, prior, weights=weights)
+    mean, precision, _ = posterior(winners, losers, prior, weights=weights, lapse=candidate.lapse)
     return mean + scipy.linalg.solve_triangular(np.linalg.cholesky(precision), normal.T, lower=True, trans="T").T

@@ -9,7 +9,7 @@ from typing import Any
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.text import encoding_of, json_bytes, printable
-from custom_aesthetic.scores.grouping import gather, rank
+from custom_aesthetic.scores.folds import gather, rank
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,94 @@
+// Talks to the server. Answers wait in a queue in sessionStorage until the server has them on the disk, so neither a
+// reload nor a killed server loses any; while they cannot be sent, the page says so.
+
+import { wait } from "./dom.js";
+import { say } from "./message.js";
+
+const RETRY_MS = 1000;
+const token = document.querySelector('meta[name="token"]').content;
+const listeners = [];
+let reloading = false;
+let sending = null;
+
+export function stored(name, make) {
+  const text = sessionStorage.getItem(name);
+  const value = text === null ? make() : JSON.parse(text);
+  store(name, value);
+  return value;
+}
+
+export function store(name, value) {
+  sessionStorage.setItem(name, JSON.stringify(value));
+}
+
+export const windowName = stored("window", () => crypto.randomUUID());
+const unsent = stored("unsent", () => []); // [{ name, body }] in order
+
+// Calls `listener` with the progress that comes with most answers of the server.
+export function onProgress(listener) {
+  listeners.push(listener);
+}
+
+// POST /api/NAME; throws an Error with the `status` of a refusal.
+export async function ask(name, body = {}) {
+  const answer = await fetch(`/api/${name}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-Token": token },
+    body: JSON.stringify({ window: windowName, ...body }),
+  });
+  const content = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(content.error || answer.statusText), { status: answer.status });
+  if (content.progress) for (const listener of listeners) listener(content.progress);
+  return content;
+}
+
+// Repeats the request until the server answers. A restarted server has a new token: the page is then reloaded.
+export async function askUntilAnswered(name, body = {}) {
+  for (let failed = false; ; failed = true) {
+    try {
+      const content = await ask(name, body);
+      if (failed) say("");
+      return content;
+    } catch (error) {
+      if (error.status === 400) throw error;
+      if (error.status === 403) {
+        if (!reloading) location.reload();
+        reloading = true; // a second call of reload would cancel the first
+        await new Promise(() => {});
+      }
+      say(error.status ? `${error.message}.${kept()}` : `The server does not answer; start the script again to continue.${kept()}`);
+      await wait(RETRY_MS);
+    }
+  }
+}
+
+function kept() {
+  const count = unsent.filter((one) => one.name !== "undo" && one.name !== "skip").length;
+  return count ? ` This page keeps ${count} unsaved answer${count > 1 ? "s" : ""} until then.` : "";
+}
+
+// Sends a request after all earlier ones; it survives a reload and a restart of the server.
+export function send(name, body) {
+  unsent.push({ name, body });
+  store("unsent", unsent);
+  return sendUnsent();
+}
+
+// Resolves when everything has been sent.
+export function sendUnsent() {
+  sending ??= sendAll().finally(() => { sending = null; });
+  return sending;
+}
+
+async function sendAll() {
+  while (unsent.length) {
+    const { name, body } = unsent[0];
+    try {
+      await askUntilAnswered(name, body);
+    } catch (error) {
+      say(error.message);
+    }
+    unsent.shift();
+    store("unsent", unsent);
+  }
+}
