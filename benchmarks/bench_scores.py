@@ -3,7 +3,7 @@
     python -m benchmarks.bench_scores                 # a million rows; some minutes
     python -m benchmarks.bench_scores --rows=100000   # quicker
 
-Printed for each of the three forms of a score file: its size, the memory that reading it takes at its peak (of a
+Printed for each form of a score file: its size, the memory that reading it takes at its peak (of a
 process that reads it, less that of one that only imports the same), as a multiple of the size, and the time. Then the
 time of a new split and of four folds at a tenth of the rows and at all of them, and of the search for near-duplicates
 at 10,000, 20,000 and 40,000 pictures: twice the pictures should take little more than twice the time.
@@ -48,19 +48,29 @@ def make_paths(n_rows: int) -> tuple[str, ...]:
     return tuple(f"{row % 97:02}/{row:07}.jpg" for row in range(n_rows))
 
 
-FILES = {"AB scorer's JSON": "scores.json", "older JSON": "older.json", "CSV": "scores.csv"}
+FILES = {
+    "AB scorer's JSON": "scores.json",
+    "the same on one line": "one_line.json",
+    "older JSON": "older.json",
+    "with a text for a score": "text.json",
+    "CSV": "scores.csv",
+}
 
 
 def write_files(folder: Path, n_rows: int) -> None:
-    """Write the same rows in the three forms."""
+    """Write the same rows in every form."""
     generator = np.random.default_rng(0)
     paths = make_paths(n_rows)
     scores = generator.normal(size=n_rows).round(4).tolist()
     comparisons = generator.integers(1, 30, n_rows).tolist()
     table = ScoreTable(paths, {"score": scores, "comparisons": comparisons})
     write_json(folder / FILES["AB scorer's JSON"], table)
+    records = json.loads((folder / FILES["AB scorer's JSON"]).read_bytes())
+    (folder / FILES["the same on one line"]).write_text(json.dumps(records), encoding="utf-8")
     older = dict(zip(paths, map(list, zip(scores, comparisons, strict=True)), strict=True))
     (folder / FILES["older JSON"]).write_text(json.dumps(older), encoding="utf-8")
+    older[paths[-1]][0] = str(scores[-1])
+    (folder / FILES["with a text for a score"]).write_text(json.dumps(older), encoding="utf-8")
     write_csv(folder / FILES["CSV"], table)
 
 
@@ -88,7 +98,7 @@ def report_files(n_rows: int) -> None:
             size = file.stat().st_size
             times = (n_bytes - baseline) / size
             print(
-                f"{form:18} {n_rows:>9,} rows, {size / 1e6:6.1f} MB: {times:4.1f} times the file, {seconds:5.2f} s of "
+                f"{form:24} {n_rows:>9,} rows, {size / 1e6:6.1f} MB: {times:4.1f} times the file, {seconds:5.2f} s of "
                 "processor time",
                 flush=True,
             )

@@ -5,12 +5,13 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.scores import score_files
+from custom_aesthetic.base.json_entries import read_entries
 from custom_aesthetic.scores.score_files import (
     ScoreTable,
     find_score_file,
@@ -266,24 +267,53 @@ def test_an_image_on_a_network_share_is_refused(tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "columns"),
     [
-        '{"a.png": [1.5, 3], "b.png": [2, 4]}',
-        '{"a.png": 1.5,\n "b.png": 2e0 }\n',
-        '{ "#meta#": {"x": [1, {"y": "}"}]}, "a.png":1.5,"b.png":[ 2 ]}',
-        '{"\\u00e9\\"\\n.png": 1, "sub\\\\b.png": -0.5, "\\udce9.png": [1, 2], "#meta#": null}',
-        '{"a.png": [1, 2], "b.png": 3}',
+        ('{"a.png": [1.5, 3], "b.png": [2, 4]}', {"a.png": (1.5, 3), "b.png": (2, 4)}),
+        ('\n {"a.png": 1.5,\n "b.png": 2e0 }\n', {"a.png": (1.5,), "b.png": (2,)}),
+        ('{ "#meta#": {"x": [1, {"y": "}"}]}, "a.png":1.5,"b.png":[ "2" ]}', {"a.png": (1.5,), "b.png": (2,)}),
+        ('{"\\u00e9\\"\\n.png" : 1, "sub\\\\b.png": -0.5, "#meta#": null}', {'é"\n.png': (1,), "sub/b.png": (-0.5,)}),
+        ('{"a.png": [1, 2], "b.png": 3}', {"a.png": (1, 2), "b.png": (3, math.nan)}),
     ],
 )
-def test_the_older_form_read_row_by_row_is_what_the_parser_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+def test_the_older_form_is_read_with_any_spaces_escapes_and_mixtures(
+    tmp_path: Path, content: str, columns: dict[str, tuple[float, ...]]
 ) -> None:
-    file = tmp_path / "scores.json"
-    file.write_text(content, encoding="utf-8")
-    assert score_files._plain_older_columns(content) is not None
-    quick = read_scores(file)
-    monkeypatch.setattr(score_files, "_plain_older_columns", lambda text: None)
-    assert read_scores(file) == quick
+    found = read_scores(write(tmp_path, "scores.json", content))
+    assert found.paths == tuple(columns)
+    names = ("score", "comparisons")[: len(next(iter(columns.values())))]
+    assert tuple(found.columns) == names
+    for number, name in enumerate(names):
+        expected = [values[number] for values in columns.values()]
+        np.testing.assert_array_equal(np.array(found.columns[name], float), np.array(expected, float))
+
+
+def test_records_need_not_have_the_same_values_nor_come_first(tmp_path: Path) -> None:
+    records = {"a": {"score": 1, "x": "u"}, "b": {"relative_filepath": "c", "score": 2}, "d": {"score": 3, "y": [1]}}
+    file = write(tmp_path, "s.json", {"Additionals": ["x", "y", "z"], "ImageRecords": records, "Metadata": {}})
+    found = read_scores(file)
+    assert found.paths == ("a", "c", "d")
+    assert found.columns == {"score": [1, 2, 3], "x": ["u", "", ""], "y": ["", "", [1]]}
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1), st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9), min_size=1
+    ),
+    st.sampled_from([None, 1, "\t"]),
+    st.booleans(),
+)
+def test_entries_are_those_of_the_parser(content: dict[str, float], indent: int | str | None, ascii_only: bool) -> None:
+    text = json.dumps(content, indent=indent, ensure_ascii=ascii_only)
+    found: dict[str, float] = {}
+    decoder = json.JSONDecoder()
+
+    def take(name: str, place: int) -> int:
+        found[name], end = decoder.raw_decode(text, place)
+        return end
+
+    assert read_entries(text, 0, decoder, take, is_whole=True) == len(text)
+    assert found == content and list(found) == list(content)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +328,7 @@ def test_the_older_form_read_row_by_row_is_what_the_parser_reads(
         *('{"a.p\\ua.png": 1}', '{"\\x.png": 1}', '[{"a.png": 1}', '[1, {"a.png": 1}'),
     ],
 )
-def test_what_is_no_json_is_not_read_row_by_row_either(tmp_path: Path, content: str) -> None:
+def test_what_is_no_json_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "scores.json"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match="is not JSON"):

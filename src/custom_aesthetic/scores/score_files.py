@@ -14,10 +14,14 @@ from typing import Any
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.json_entries import opens_object, read_entries
 from custom_aesthetic.base.text import encoding_of, json_bytes, may_name_a_file, printable
 from custom_aesthetic.scores.csv_rows import NUMERIC_COLUMNS, PATH, csv_table, read_csv
 
 log = logging.getLogger(__name__)
+
+RECORDS = "ImageRecords"
+"""The entry of the AB scorer's JSON form with a record for each image."""
 
 SCORE_FILES = ("scores.json", "score.json", "scores.csv")
 MOST_NAMED = 5
@@ -145,23 +149,33 @@ def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTab
 
 
 def _read_json(file: Path, text: str, required: Sequence[str]) -> dict[str, list[Any]]:
-    plain = _plain_older_columns(text)
-    if plain is not None and all(name in plain for name in required):
-        return plain
+    """Return the columns of either JSON form, read entry by entry."""
+    decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: _without_repeats(file, pairs))
+    older, records = _OlderRows(file), _Records(file, required)
+
+    def take(name: str, place: int) -> int:
+        if name == RECORDS and opens_object(text, place):
+            records.are_there = True
+            return read_entries(text, place, decoder, take_record)
+        value, end = decoder.raw_decode(text, place)
+        older.add(name, value)
+        return end
+
+    def take_record(name: str, place: int) -> int:
+        record, end = decoder.raw_decode(text, place)
+        records.add(name, record)
+        return end
+
     try:
-        content = json.loads(text, object_pairs_hook=lambda pairs: _without_repeats(file, pairs))
+        start = len(text) - len(text.lstrip())
+        if opens_object(text, start):
+            read_entries(text, start, decoder, take, is_whole=True)
+        else:
+            json.loads(text)
+            raise UserError(f"score file {file} is not a JSON object of image path and score; see README for the forms")
     except (ValueError, RecursionError) as error:
         raise UserError(f"score file {file} is not JSON: {printable(str(error))}; restore it from a backup") from None
-    if not isinstance(content, dict):
-        raise UserError(f"score file {file} is not a JSON object of image path and score; see README for the forms")
-    if isinstance(content.get("ImageRecords"), dict):
-        records = content["ImageRecords"].items()
-        return _as_columns(file, [_record_row(file, path, record) for path, record in records], required)
-    columns = _older_columns(file, content)
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise UserError(f"score file {file} has no {' or '.join(missing)}; choose a file in another form")
-    return columns
+    return records.columns() if records.are_there else older.columns(required)
 
 
 def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -172,87 +186,78 @@ def _without_repeats(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]
     return content
 
 
-def _record_row(file: Path, path: str, record: Any) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise UserError(
-            f"score file {file}: the record of {printable(path)} is not an object with a score; fix or remove it"
-        )
-    others = {name: value for name, value in record.items() if name != "relative_filepath"}
-    return {"relative_path": record.get("relative_filepath", path), **others}
+class _Records:
+    """The columns of the AB scorer's form, path -> record, as they grow; an empty text stands for a missing value."""
 
+    def __init__(self, file: Path, required: Sequence[str]) -> None:
+        self._file = file
+        self._lacking: dict[str, list[str]] = {name: [] for name in required}
+        self._names: list[str] = []
+        self._paths: list[Any] = []
+        self._columns: dict[str, list[Any]] = {}
+        self.are_there = False
 
-_REAL = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-_OLDER_ROW = re.compile(
-    rf"""\s*"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}))*)"\s*:\s*(?:({_REAL})|\[\s*({_REAL})\s*(?:,\s*({_REAL})\s*)?\])\s*([,}}])"""
-)
-_META = re.compile(r'\s*"#meta#"\s*:\s*')
-_AFTER = re.compile(r"\s*([,}])")
-
-
-def _plain_older_columns(text: str) -> dict[str, list[Any]] | None:
-    """Return the columns of the older form read row by row; None where a row has another form.
-
-    A million rows as Python's lists, which the JSON parser makes, take twelve times the memory of the file.
-    """
-    paths: list[str] = []
-    scores: list[float] = []
-    comparisons: list[float | str] = []
-    place, end = text.find("{") + 1, ","
-    if text[: max(place - 1, 0)].strip():
-        return None
-    while end == ",":
-        row = _OLDER_ROW.match(text, place)
-        if row is not None:
-            path, alone, score, count, end = row.groups()
-            paths.append(json.loads(f'"{path}"') if "\\" in path else path)
-            scores.append(float(alone or score))
-            comparisons.append("" if count is None else float(count))
-        else:
-            row = _after_meta(text, place)
-            if row is None:
-                return None
-            end = row[1]
-        place = row.end()
-    if text[place:].strip():
-        return None
-    counts = {"comparisons": comparisons} if any(count != "" for count in comparisons) else {}
-    return {PATH: paths, "score": scores, **counts}
-
-
-def _after_meta(text: str, place: int) -> re.Match[str] | None:
-    """Return the comma or brace behind the entry `#meta#` at this place; None where there is no such entry."""
-    meta = _META.match(text, place)
-    if meta is None:
-        return None
-    try:
-        return _AFTER.match(text, json.JSONDecoder().raw_decode(text, meta.end())[1])
-    except (ValueError, RecursionError):
-        return None
-
-
-def _older_columns(file: Path, content: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the columns of the older form, path -> score or [score, comparisons]."""
-    paths = [path for path in content if path != "#meta#"]
-    pairs = [value if isinstance(value := content[path], list) else (value,) for path in paths]
-    for path, pair in zip(paths, pairs, strict=True):
-        if not 1 <= len(pair) <= 2:
+    def add(self, name: str, record: Any) -> None:
+        if not isinstance(record, dict):
             raise UserError(
-                f"score file {file}: {printable(path)} has {len(pair)} values; write a score, or [score, comparisons]"
+                f"score file {self._file}: the record of {printable(name)} is not an object with a score; fix or "
+                "remove it"
             )
-    columns: dict[str, list[Any]] = {PATH: paths, "score": [pair[0] for pair in pairs]}
-    if any(len(pair) > 1 for pair in pairs):
-        columns["comparisons"] = [pair[1] if len(pair) > 1 else "" for pair in pairs]
-    return columns
+        path = record.pop(PATH, record.pop("relative_filepath", name))
+        for key, paths in self._lacking.items():
+            if key not in record:
+                paths.append(str(path))
+        for key, value in record.items():
+            column = self._columns.setdefault(key, [])
+            column += [""] * (len(self._paths) - len(column))
+            column.append(value)
+        self._names.append(name)
+        self._paths.append(name if path == name else path)  # one text in memory, not two
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the columns; UserError for a name twice, and for records without a required value."""
+        _refuse_repeats(f"score file {self._file}", self._names)
+        for name, paths in self._lacking.items():
+            if paths:
+                raise UserError(f"score file {self._file}: no {name} for {name_some(paths)}; add it or remove the rows")
+        for column in self._columns.values():
+            column += [""] * (len(self._paths) - len(column))
+        return {PATH: self._paths, **self._columns}
 
 
-def _as_columns(file: Path, rows: list[dict[str, Any]], required: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the rows of a JSON file as columns, with an empty text for missing values."""
-    for name in required:
-        lacking = [str(row[PATH]) for row in rows if name not in row]
-        if lacking:
-            raise UserError(f"score file {file}: no {name} for {name_some(lacking)}; add it or remove the rows")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name, "") for row in rows] for name in names}
+class _OlderRows:
+    """The columns of the older form, path -> score or [score, comparisons], as they grow."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._paths: list[str] = []
+        self._scores: list[Any] = []
+        self._comparisons: list[Any] = []
+        self._is_counted = False
+        self._wrong: str | None = None
+
+    def add(self, path: str, value: Any) -> None:
+        if path == "#meta#":
+            return
+        pair = value if isinstance(value, list) else [value]
+        if 1 <= len(pair) <= 2:
+            self._is_counted |= len(pair) > 1
+            self._paths.append(path)
+            self._scores.append(pair[0])
+            self._comparisons.append(pair[1] if len(pair) > 1 else "")
+        elif self._wrong is None:
+            self._wrong = f"{printable(path)} has {len(pair)} values; write a score, or [score, comparisons]"
+
+    def columns(self, required: Sequence[str]) -> dict[str, list[Any]]:
+        """Return the columns; UserError for a row of another form, and without a required column."""
+        if self._wrong is not None:
+            raise UserError(f"score file {self._file}: {self._wrong}")
+        counts = {"comparisons": self._comparisons} if self._is_counted else {}
+        columns: dict[str, list[Any]] = {PATH: self._paths, "score": self._scores, **counts}
+        missing = [name for name in required if name not in columns]
+        if missing:
+            raise UserError(f"score file {self._file} has no {' or '.join(missing)}; choose a file in another form")
+        return columns
 
 
 def make_table(place: str, columns: Mapping[str, Sequence[Any]]) -> ScoreTable:
@@ -359,5 +364,5 @@ def write_json(file: Path, table: ScoreTable) -> None:
         kept = {name: value for name, value in cells.items() if not (isinstance(value, float) and math.isnan(value))}
         records[path] = {"relative_filepath": path, **kept}
     extra = [name for name in table.columns if name not in ("score", "comparisons")]
-    content = {"ImageRecords": records, "Metadata": {}} | ({"Additionals": extra} if extra else {})
+    content = {RECORDS: records, "Metadata": {}} | ({"Additionals": extra} if extra else {})
     write_atomically(file, json_bytes(json.dumps(content, indent=1, ensure_ascii=False)))
