@@ -44,7 +44,7 @@ SLOW = (
     "scripts/every_model",
     *("labelling/page", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/camera_folder", "scripts/installing", "scripts/odd_names"),
-    *("scripts/real_environment", "scripts/scorer", "scripts/tables", "scripts/training"),
+    *("scripts/prior", "scripts/real_environment", "scripts/scorer", "scripts/tables", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),
 )
 """Folders and files of tests that start processes, browsers, servers or real networks; `make fast` leaves them out."""

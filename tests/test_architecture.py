@@ -12,8 +12,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("aesthetic_*.py"))
 
 ORDER = (
-    *("base", "settings", "pictures", "scores", "extractors", "features", "hub", "heads", "quality", "search"),
-    *("report", "labelling", "integrations", "commands", "scripts"),
+    *("base", "settings", "pictures", "scores", "extractors", "features", "hub", "heads", "priors", "quality"),
+    *("search", "report", "labelling", "integrations", "commands", "scripts"),
 )
 """The packages in order: each imports only from those before it."""
 

@@ -21,6 +21,12 @@ def check_scored_images(images: ImageSettings, features: FeatureSettings) -> Non
         find_score_file(directory, images.scores)
 
 
+def check_prior(directory: Path, prior_model: str | None) -> None:
+    """Raise UserError if the prior model does not exist."""
+    if prior_model is not None:
+        existing_file(directory, prior_model, "--prior_model")
+
+
 def check_judged_images(images: ImageSettings, source: ModelScoreSettings, features: FeatureSettings) -> None:
     """Raise UserError if the image directory, or a file that the arguments name, does not exist."""
     directory = Path(images.directory)

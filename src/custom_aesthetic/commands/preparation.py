@@ -28,6 +28,7 @@ from custom_aesthetic.features.views import SEPARATOR, load_asked_features
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.priors.given import GivenPrior, check_features, prior_scores
 from custom_aesthetic.quality.judge import Judge, check_scores
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import (
@@ -181,6 +182,19 @@ def check_folds(split: SplitSettings, objective: ObjectiveSettings) -> None:
         )
 
 
+def check_prior_fits(arguments: TrainingArguments) -> None:
+    """Raise UserError where a prior model is given with settings that it cannot join."""
+    reason = ""
+    if arguments.split.n_folds == 1:
+        reason = "needs scores that each fold leaves out: set --folds=4"
+    elif arguments.objective.loss_model != "mse":
+        reason = f"needs --loss_model=mse, not {arguments.objective.loss_model}"
+    elif arguments.features.fixed_hidden_state_weights is not None:
+        reason = "cannot join --fixed_hidden_state_weights; leave them away"
+    if arguments.search.prior_model is not None and reason:
+        raise UserError(f"--prior_model={arguments.search.prior_model} {reason}")
+
+
 def make_judge(table: ScoreTable, objective: ObjectiveSettings, *, folded: bool = False) -> Judge:
     """Return the judge of the heads; UserError if the loss or the metric cannot be computed from these scores.
 
@@ -212,10 +226,11 @@ def make_problem(
     objective: ObjectiveSettings,
     split: SplitSettings,
     device: torch.device,
+    prior: GivenPrior | None = None,
 ) -> Problem:
     """Return the problem of the search; UserError if the loss or the metric cannot be computed from these scores."""
     judge = make_judge(table, objective, folded=split.n_folds > 1)
-    identity = identify(table, features, head_input, objective, split, judge)
+    identity = identify(table, features, head_input, objective, split, judge, prior)
 
     def data_of(train_rows: NDArray[np.int64]) -> TrainingData:
         return standardise(
@@ -237,6 +252,7 @@ def make_problem(
         objective,
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
         inputs=head_input.values,
+        prior=None if prior is None else prior_scores(prior, head_input.values, features.values.numpy(), table.paths),
         identity=identity,
     )
 
@@ -252,8 +268,11 @@ def _folds(
     return make_folds(table.paths, rows, split.n_folds, seed=split.eval_pick_seed)
 
 
-def settings_identity(features: str, objective: ObjectiveSettings, split: SplitSettings) -> dict[str, str]:
+def settings_identity(
+    features: str, objective: ObjectiveSettings, split: SplitSettings, prior: GivenPrior | None = None
+) -> dict[str, str]:
     """Return the part of a study's identity that is known from the settings alone; `features` as planned."""
+    started = {} if prior is None else {"prior": prior.digest}
     folds = {} if split.n_folds == 1 else {"folds": f"{split.n_folds} by seed {split.eval_pick_seed}"}
     return {
         "features": features,
@@ -261,6 +280,7 @@ def settings_identity(features: str, objective: ObjectiveSettings, split: SplitS
         "metric_for_scoring": objective.metric,
         "set_for_scoring": objective.set_for_scoring,
         **folds,
+        **started,
     }
 
 
@@ -293,6 +313,7 @@ def identify(
     objective: ObjectiveSettings,
     split: SplitSettings,
     judge: Judge,
+    prior: GivenPrior | None = None,
 ) -> dict[str, str]:
     """Return what the results of a study depend on: name -> text or hash."""
     blocks = [f"{block.extractor} {block.hidden_state} {block.view}".strip() for block in features.blocks]
@@ -303,7 +324,7 @@ def identify(
         "scores": _digest([repr(float(score)) for score in table.scores]),
         "split": _digest(table.columns["split"]),
         **settings_identity(
-            "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]), objective, split
+            "; ".join([*blocks, mode, *fixed, f"{head_input.values.shape[1]} columns"]), objective, split, prior
         ),
     }
     if is_from_table(features):
@@ -315,10 +336,12 @@ def identify(
     return identity
 
 
-def check_study(arguments: TrainingArguments, features: str) -> None:
-    """Raise UserError where the study of that name was made with other settings, before the features are computed."""
+def check_plan(arguments: TrainingArguments, prior: GivenPrior | None, features: str) -> None:
+    """Raise UserError, before the features are computed, where the prior takes others, or the study has others."""
+    if prior is not None:
+        check_features(prior, features)
     if arguments.search.trials > 0:
-        settings = settings_identity(features, arguments.objective, arguments.split)
+        settings = settings_identity(features, arguments.objective, arguments.split, prior)
         check_newest(arguments.study.database, arguments.study.name, settings)
 
 

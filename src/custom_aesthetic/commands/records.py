@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -121,6 +122,8 @@ def _metadata(
     found = {"hidden_state_weights": str(model.state_weights)} if model.state_weights else {}
     if model.blend:
         found[BLEND] = ", ".join(f"{name} {weight:.4f}" for name, weight in model.blend.items())
+    if arguments.search.prior_model is not None:
+        found["prior_model"] = Path(arguments.search.prior_model).name
     known = {**trial.user_attrs, **model.metrics, **trial.params}
     parameters = {key: str(value) for key, value in known.items() if key not in OF_THE_MACHINE}
     return {

@@ -10,7 +10,8 @@ import torch
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device, threads_for
 from custom_aesthetic.commands.preparation import (
-    check_study,
+    check_plan,
+    check_prior_fits,
     describe,
     load_head_input,
     load_scored_images,
@@ -21,6 +22,7 @@ from custom_aesthetic.commands.preparation import (
 from custom_aesthetic.commands.records import file_maker, study_note
 from custom_aesthetic.commands.results import show_results
 from custom_aesthetic.features.precomputed import open_table, without_extractor
+from custom_aesthetic.priors.given import describe_prior, read_prior
 from custom_aesthetic.search.dashboard import check_server, serve_dashboard
 from custom_aesthetic.search.run import Target, divide_work, search
 from custom_aesthetic.settings.arguments import shown_lines
@@ -39,9 +41,12 @@ def train_predictor(arguments: TrainingArguments) -> None:
         arguments = replace(arguments, features=without_extractor(arguments.features))
     scored = load_scored_images(arguments.images, arguments.split, table)
     arguments = settle_folds(arguments, scored)
+    check_prior_fits(arguments)
+    asked = arguments.search.prior_model
+    prior = None if asked is None else read_prior(scored.directory, asked)
     make_judge(scored.table, arguments.objective, folded=arguments.split.n_folds > 1)  # raises it too
     scored, features, head_input = load_head_input(
-        scored, arguments.features, arguments.split, device, table, check=partial(check_study, arguments)
+        scored, arguments.features, arguments.split, device, table, check=partial(check_plan, arguments, prior)
     )
     log.info("%s", describe(scored.table, arguments.split.n_folds))
     if arguments.search.trials == 0:
@@ -50,7 +55,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
         return
 
     with threads_for(len(scored.table)):
-        problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device)
+        problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device, prior)
     target = Target(
         scored.directory / arguments.output.model,
         file_maker(arguments, scored, features, head_input),
@@ -62,6 +67,8 @@ def train_predictor(arguments: TrainingArguments) -> None:
     with serve_dashboard(arguments.study.server, arguments.study.database):
         found = search(problem, arguments.space, arguments.search, arguments.study, target)
     show_results(arguments, found, scored, features, problem.folds)
+    if problem.prior is not None:
+        log.info("%s", describe_prior(problem.prior, problem.judge.scores, problem.judge.rows["full"]))
 
 
 def check_places(arguments: TrainingArguments) -> None:

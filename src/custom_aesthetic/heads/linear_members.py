@@ -37,6 +37,12 @@ SHRINKAGE = 60.0
 """How many images the prior weights count for. Chosen with HALF_HEADS on the ratings of single people and on mean
 ratings; see docs/log.md."""
 
+PRIOR = "prior"
+"""The name of the model that learns the difference from a prior model, among the members."""
+
+PRIOR_SHARE = 0.6
+"""Prior weight of that model. Chosen on single raters with good, shuffled and opposite priors; see docs/log.md."""
+
 HALF_HEADS = 100.0
 """Number of images at which the prior weight of the heads is one half; it grows with the images. The linear models
 share the rest equally."""
@@ -130,8 +136,7 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     deviations = values.std(0)
     if not np.isfinite(values).all() or not deviations.max() > 0:
         return None
-    share = len(scores) / (len(scores) + HALF_HEADS)
-    prior = np.array([share if name == HEADS else (1 - share) / (len(names) - 1) for name in names])
+    prior = _prior_weights(names, len(scores))
     strength = np.sqrt(SHRINKAGE) * deviations
     noise = np.array([HEADS_NOISE if name == HEADS else 0.0 for name in names]) * deviations**2
     products = (values - means).T @ (values - means) + np.diag(strength**2)
@@ -190,6 +195,18 @@ def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
     inverses = 1 / (np.maximum(values, 0)[:, None] + penalties)
     solved = vectors @ (inverses * (vectors.T @ scores)[:, None])
     return np.square(solved / (np.square(vectors) @ inverses)).mean(0)
+
+
+def _prior_weights(names: Sequence[str], n_images: int) -> Array:
+    """Return the weights (n_members,) that are expected before any score is looked at; their sum is 1."""
+    heads = n_images / (n_images + HALF_HEADS)
+    n_linear = len(names) - (HEADS in names) - (PRIOR in names)
+    each = (1 - heads) / max(n_linear, 1)
+    found = np.array([PRIOR_SHARE if name == PRIOR else heads if name == HEADS else each for name in names])
+    others = np.array([name != PRIOR for name in names])
+    if PRIOR in names:
+        found[others] *= (1 - PRIOR_SHARE) / max(found[others].sum(), TINY)
+    return found
 
 
 def _root(products: Array, *, otherwise: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.interrupts import obey_lost
@@ -19,9 +20,10 @@ def run(argv: Sequence[str]) -> None:
     log.info("%s", "\n".join(lines))
     if arguments.output.report is not None:
         require("matplotlib", "report", "--report")
-    from custom_aesthetic.commands.early_checks import check_scored_images
+    from custom_aesthetic.commands.early_checks import check_prior, check_scored_images
 
     check_scored_images(arguments.images, arguments.features)
+    check_prior(Path(arguments.images.directory), arguments.search.prior_model)
     from custom_aesthetic.commands.train import train_predictor
 
     obey_lost()  # the imports take seconds, and a Ctrl-C during them can get lost

@@ -23,7 +23,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.heads.linear_members import (
     HEADS,
-    add_linear,
+    PRIOR,
     blended_out_of_fold,
     fit_blend,
     fit_linear_models,
@@ -32,6 +32,7 @@ from custom_aesthetic.heads.linear_members import (
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.priors.joining import add_all, judged_difference
 from custom_aesthetic.quality.optimism import Choice, Optimism, optimism, unpack_outputs
 from custom_aesthetic.scores.out_of_fold import out_of_fold_file, read_out_of_fold
 from custom_aesthetic.search.optuna_private import storage_of
@@ -189,7 +190,7 @@ class BestModels:
         heads = [self._head(trial) for trial in trials]
         origin = _origin(self.study, trials)
         first = heads[0]
-        if len(heads) == 1:
+        if len(heads) == 1 and self.problem.prior is None:
             return BestModel(first.predictor, first.outputs, first.state_weights, tuple(trials), {}, origin)
         seen = [head.seen_outputs for head in heads if head.seen_outputs is not None]
         mean = replace(
@@ -233,6 +234,8 @@ class BestModels:
 def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict[str, float]]:
     """Return the blend of the heads' mean and linear models, and its weights by name; the heads alone if none join.
 
+    With a prior model, the model that learns the difference from it joins too.
+
     Linear models join where heads are judged out of fold and learn the mean of the scores, by the loss `mse`.
     """
     if not problem.folds or not len(problem.inputs) or problem.objective.loss_model != "mse":
@@ -242,20 +245,24 @@ def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict
     known = np.concatenate([left_out for _, left_out in folds])
     models = fit_linear_models(inputs, scores, known)
     members = {HEADS: heads.outputs[:, 0].double().numpy(), **out_of_fold(inputs, scores, folds)}
+    linear = {name: model.predict(inputs) for name, model in models.items()}
+    difference = judged_difference(problem.prior, inputs, scores, folds)
+    if difference is not None and problem.prior is not None:
+        models[PRIOR], members[PRIOR] = difference.model.rest, difference.out_of_fold
+        linear[PRIOR] = difference.model.predict(inputs, problem.prior.scores)
     if not models or members.keys() != {HEADS, *models}:
         return heads, {}
     blend = fit_blend({name: values[known] for name, values in members.items()}, scores[known])
     judged = blended_out_of_fold(members, scores, folds)
     if blend is None or judged is None:
         return heads, {}
-    linear = {name: model.predict(inputs) for name, model in models.items()}
     learnt = heads.outputs if heads.seen_outputs is None else heads.seen_outputs
     seen = blend.of({HEADS: learnt[:, 0].double().numpy(), **linear})
     unseen = np.where(np.isnan(judged), blend.of({HEADS: members[HEADS], **linear}), judged)
     joined = replace(
         heads,
         outputs=torch.from_numpy(unseen).float()[:, None],
-        make_predictor=lambda: add_linear(heads.predictor, blend, models),
+        make_predictor=lambda: add_all(heads.predictor, blend, models, problem.prior, difference),
         seen_outputs=torch.from_numpy(seen).float()[:, None],
     )
     return joined, blend.weights

@@ -65,13 +65,14 @@ def share(problem: Problem, folder: Path) -> SharedProblem:
 
 
 def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
-    """Return the problem with these features, and without the inputs of linear models, which no worker fits."""
+    """Return the problem with these features, and without what only linear models take, which no worker fits."""
     first, *others = features
     folds = zip(problem.folds, others, strict=True)
     return replace(
         problem,
         data=replace(problem.data, features=first),
         inputs=torch.empty(0),
+        prior=None,
         folds=tuple(replace(fold, data=replace(fold.data, features=other)) for fold, other in folds),
     )
 

@@ -102,7 +102,7 @@ def _names(storage: BaseStorage) -> list[str]:
 
 def _differing_settings(recorded: Mapping[str, str], settings: Mapping[str, str]) -> list[str]:
     before = {**recorded, "features": recorded.get("features", "").rpartition("; ")[0]}
-    return [key for key in dict.fromkeys((*settings, "folds")) if before.get(key) != settings.get(key)]
+    return [key for key in dict.fromkeys((*settings, "folds", "prior")) if before.get(key) != settings.get(key)]
 
 
 def newest_name(storage: BaseStorage, name: str) -> str:

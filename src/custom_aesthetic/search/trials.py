@@ -18,6 +18,7 @@ from custom_aesthetic.heads.fold_training import Fold, train_folds
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
+from custom_aesthetic.priors.given import PriorScores
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import MOST_NUMBERS, pack_outputs
@@ -46,6 +47,8 @@ class Problem:
     """The folds that trials are judged by; empty if they are judged by a set of images."""
     inputs: Tensor = field(default_factory=lambda: torch.empty(0))
     """(n_images, n_columns): what a predictor takes, for the linear models that join the heads; empty: none join."""
+    prior: PriorScores | None = None
+    """The prior model whose difference from the scores joins the heads too."""
     identity: dict[str, str] = field(default_factory=dict)
     """Everything that a study's scores depend on, by name; a study is continued only if all of it is the same."""
 

@@ -317,6 +317,12 @@ class SearchSettings:
         "on the folds done so far",
         choices=("none", "median", "hyperband"),
     )
+    prior_model: str | None = setting(
+        None,
+        "a model file on the same features, or a public linear head on the same CLIP embeddings (.pth), from whose "
+        "scores the new model learns the difference, relative to the directory or a path; how far it is believed "
+        "depends on the scores, and the new file stands alone. It needs folds and --loss_model=mse",
+    )
     ensemble: int = setting(4, "average the best N heads into the one model file; 1 = the best alone", low=1)
     model_seed: int | None = setting(
         None,
