@@ -37,7 +37,7 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 
 
 SLOW = (
-    *("benchmarks", "base/process_group"),
+    *("benchmarks", "base/process_group", "cluster/ray"),
     *("commands/records", "commands/results", "commands/run_report", "commands/spotlight"),
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
     *("heads/scorer", "hub/hub", "integrations/comfyui", "integrations/http_service", "integrations/immich"),

@@ -13,7 +13,7 @@ SCRIPTS = sorted(ROOT.glob("aesthetic_*.py"))
 
 ORDER = (
     *("base", "settings", "pictures", "scores", "extractors", "features", "hub", "heads", "priors", "quality"),
-    *("search", "report", "labelling", "integrations", "commands", "scripts"),
+    *("search", "report", "labelling", "integrations", "cluster", "commands", "scripts"),
 )
 """The packages in order: each imports only from those before it."""
 
@@ -38,7 +38,9 @@ OWNERS = {
     "rawpy": {"pictures.camera"},
     "exiv2": {"pictures.embedding"},
     "tqdm": {"base.progress"},
-    "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet"},
+    "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet", "cluster"},
+    "fsspec": {"cluster.places"},
+    "ray": {"cluster.engine"},
 }
 """Heavy or delicate libraries -> the only packages or modules that can import them."""
 

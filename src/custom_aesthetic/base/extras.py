@@ -24,10 +24,11 @@ EXTRAS = {
     "serve": ("starlette", "uvicorn", "python_multipart"),
     "camera": ("pillow_heif", "rawpy"),
     "photo": ("exiv2",),
+    "cluster": ("ray", "pyarrow", "fsspec"),
 }
 """Extra -> what it brings, by the names of the imports."""
 
-APART = ("photo",)
+APART = ("photo", "cluster")
 """Extras that are not part of `all` and requirements.txt; their packages are imported by the names they install by."""
 
 

@@ -179,7 +179,11 @@ class Scorer:
 
     def rate_prepared(self, images: Sequence["Prepared"]) -> Ratings:
         """Return what `rate` returns, of images from `prepare`, which go through the extractor together."""
-        return self._rate(self._compute(images).float().numpy())
+        return self._rate(self.features_prepared(images))
+
+    def features_prepared(self, images: Sequence["Prepared"]) -> NDArray[np.float32]:
+        """Return what `features` returns, of images from `prepare`, which go through the extractor together."""
+        return self._compute(images).float().numpy()
 
     def score_folder(self, directory: Path, paths: Sequence[str], *, fp16: bool = False) -> PictureScores:
         """Return the scores of the pictures `directory`/`paths`, with features from the folder's cache if it has them.

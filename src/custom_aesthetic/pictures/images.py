@@ -85,6 +85,18 @@ class Listing:
     links: list[str]
     """Relative paths of links to directories, sorted. They are not followed."""
 
+    def count(self, other: "Listing") -> None:
+        """Add the other listing to this one, but for its pictures."""
+        self.ignored += other.ignored
+        self.unreadable += other.unreadable
+        self.n_paired += other.n_paired
+        self.links += other.links
+
+
+def empty_listing() -> Listing:
+    """Return the listing of an empty directory."""
+    return Listing([], Counter(), Counter(), 0, [])
+
 
 def find_images(directory: Path | str) -> list[str]:
     """Return the relative posix paths of all pictures below `directory`, sorted.
@@ -92,26 +104,31 @@ def find_images(directory: Path | str) -> list[str]:
     Ignored files and links are logged. Raises UserError if the directory itself cannot be read.
     """
     listing = list_folder(directory)
+    for level, text in remarks(str(directory), listing):
+        logger.log(level, "%s", text)
+    return listing.pictures
+
+
+def remarks(directory: str, listing: Listing) -> list[tuple[int, str]]:
+    """Return what was left out of a directory, as levels of the log and lines."""
+    found, shown = [], _printable(directory)
     if listing.ignored:
-        logger.info("ignored in %s: %s", _printable(str(directory)), _kinds_in_words(listing.ignored))
+        found.append((logging.INFO, f"ignored in {shown}: {_kinds_in_words(listing.ignored)}"))
     if listing.unreadable:
-        logger.warning(
-            "not read in %s: %s; %s",
-            _printable(str(directory)),
-            _kinds_in_words(listing.unreadable),
-            camera.how_to_read(listing.unreadable),
-        )
+        kinds = _kinds_in_words(listing.unreadable)
+        found.append((logging.WARNING, f"not read in {shown}: {kinds}; {camera.how_to_read(listing.unreadable)}"))
     if listing.n_paired:
-        logger.info("RAW files that count as one with the JPEG or HEIC file of the same name: %d", listing.n_paired)
+        line = f"RAW files that count as one with the JPEG or HEIC file of the same name: {listing.n_paired}"
+        found.append((logging.INFO, line))
     if listing.links:
         named = ", ".join(_printable(link) for link in listing.links[:_MOST_LINKS_NAMED])
-        more = len(listing.links) - _MOST_LINKS_NAMED
-        logger.warning(
-            "links to directories are not followed: %s%s; run on those directories separately, or move them in",
-            named,
-            f" and {more} more" if more > 0 else "",
+        n_more = len(listing.links) - _MOST_LINKS_NAMED
+        line = (
+            f"links to directories are not followed: {named}{f' and {n_more} more' if n_more > 0 else ''}; run on "
+            "those directories separately, or move them in"
         )
-    return listing.pictures
+        found.append((logging.WARNING, line))
+    return found
 
 
 def is_image_name(name: str) -> bool:
@@ -131,16 +148,31 @@ def list_folder(directory: Path | str) -> Listing:
     once, even if a junction or mount shows it twice. A sub-directory that cannot be read is logged and left out. Raises
     UserError if the directory itself cannot be read.
     """
-    listing = Listing([], Counter(), Counter(), 0, [])
+    whole = empty_listing()
+    for listing in walk_folder(directory):
+        whole.pictures += listing.pictures
+        whole.count(listing)
+    whole.pictures.sort()
+    whole.links.sort()
+    return whole
+
+
+def walk_folder(directory: Path | str) -> Iterator[Listing]:
+    """Yield the contents of `directory` and of each of its sub-directories alone, in the same order each time.
+
+    Paths are relative to `directory`. Otherwise this is `list_folder`.
+    """
     seen: set[tuple[int, int]] = set()
     pending = [(str(directory), "")]
     while pending:
         folder, prefix = pending.pop()
+        listing = empty_listing()
         try:
             identity = _directory_identity(folder)
-            if identity not in seen:
-                seen.add(identity)
-                pending += _list_one(folder, prefix, listing)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            below = _list_one(folder, prefix, listing)
         except OSError as error:
             if not prefix:
                 raise UserError(
@@ -149,9 +181,10 @@ def list_folder(directory: Path | str) -> Listing:
             logger.warning(
                 "the sub-directory %s cannot be read (%s) and is left out", _printable(folder), error.strerror
             )
-    listing.pictures.sort()
-    listing.links.sort()
-    return listing
+            continue
+        pending += sorted(below, reverse=True)
+        listing.pictures.sort()
+        yield listing
 
 
 def _list_one(folder: str, prefix: str, listing: Listing) -> list[tuple[str, str]]:
@@ -165,11 +198,11 @@ def _list_one(folder: str, prefix: str, listing: Listing) -> list[tuple[str, str
                 listing.links.append(prefix + entry.name)
             elif entry.name != CACHE_FOLDER_NAME:
                 below.append((entry.path, f"{prefix}{entry.name}/"))
-    _sort_out([name for name in names if not name.startswith(".")], prefix, listing)
+    sort_out([name for name in names if not name.startswith(".")], prefix, listing)
     return below
 
 
-def _sort_out(names: list[str], prefix: str, listing: Listing) -> None:
+def sort_out(names: list[str], prefix: str, listing: Listing) -> None:
     """Add the files of one directory to the listing, as pictures or as what they are counted as."""
     suffixes = picture_suffixes()
     paired = raws_in_pairs(names)

@@ -3,15 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.console import run_script
-from custom_aesthetic.settings.scorers import FolderArguments
+from custom_aesthetic.settings.scorers import ClusterSettings, FolderArguments
 
 
 def run(argv: Sequence[str]) -> None:
     """Run the folder scorer; raise UserError for mistakes the user can correct."""
     arguments, _ = parse_arguments(FolderArguments, argv, description="Score the pictures in a folder.")
+    if arguments.cluster.engine == "ray":
+        from custom_aesthetic.cluster.job import score_on_cluster
+
+        score_on_cluster(arguments)
+        return
+    if arguments.cluster != ClusterSettings():
+        raise UserError("--ray_address, --part_pictures and --with_features need --engine=ray; add it")
     if arguments.action.undo is None and arguments.folder.directory is not None:
         from custom_aesthetic.base.files import existing_file
         from custom_aesthetic.features.table_files import find_table

@@ -13,6 +13,9 @@ from custom_aesthetic.settings.training import (
 
 STRATEGIES = ("adaptive", "random")
 
+ENGINES = ("plain", "ray")
+"""What the folder scorer runs on: this process, or Ray."""
+
 XMP_PROGRAMS = ("darktable", "digikam", "immich", "lightroom")
 """Photo programs that read star ratings from XMP sidecars."""
 
@@ -182,6 +185,26 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """Cluster: scores of any number of pictures, by all machines of a Ray cluster or all cores of this one"""
+
+    engine: str = setting(
+        ENGINES[0],
+        "ray = by Ray Data, into a folder of parquet parts that -o names; -d is then a folder that all machines see, "
+        "a URL such as s3://bucket/folder, tar files by .../*.tar or .../{00000..00099}.tar, or parquet with the "
+        "columns bytes (or image) and key (or relative_path). The same command goes on with the parts that are missing",
+        choices=ENGINES,
+    )
+    ray_address: str = setting(
+        "local", "with --engine=ray, where Ray runs: local = start it here, auto = found here, or ray://host:port"
+    )
+    part_pictures: int = setting(
+        1000, "with --engine=ray, about how many pictures a part holds; of tar files, one is one part", low=1
+    )
+    with_features: bool = setting(False, "with --engine=ray, write the features that the model takes to the parts too")
+
+
+@dataclass(frozen=True)
 class FolderArguments:
     """All settings of `aesthetic_scorer.py`."""
 
@@ -190,3 +213,4 @@ class FolderArguments:
     action: ActionSettings
     device: DeviceSettings
     service: ServiceSettings
+    cluster: ClusterSettings
