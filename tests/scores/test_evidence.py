@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior, standard_errors
 from custom_aesthetic.scores.choice_log import make_choice, make_mark, make_pick, make_stars, make_tie
-from custom_aesthetic.scores.evidence import LINES, PICK_WEIGHT, evidence, times_shown
+from custom_aesthetic.scores.evidence import LINES, PICK_WEIGHT, STAR_WEIGHT, evidence, times_shown
 
 ROWS = {name: row for row, name in enumerate([*"abcdef", *LINES])}
 HOW = {"seconds": 1.0, "drawn": "random"}
@@ -35,10 +34,10 @@ def test_a_pick_weighs_as_much_as_its_pictures_not_as_its_pairs():
     assert found.weights.sum() == pytest.approx(6 * PICK_WEIGHT)
 
 
-def test_stars_lie_between_two_lines_and_the_extremes_beyond_one():
-    assert said(make_stars("a", 4, **HOW)) == [("a", "above 3 stars", 1), ("above 4 stars", "a", 1)]
-    assert said(make_stars("a", 1, **HOW)) == [("above 1 stars", "a", 1)]
-    assert said(make_stars("a", 5, **HOW)) == [("a", "above 4 stars", 1)]
+def test_stars_lie_above_the_lines_below_them_and_below_the_others():
+    above = [("a", f"above {stars} stars", STAR_WEIGHT) for stars in (1, 2, 3)]
+    assert said(make_stars("a", 4, **HOW)) == sorted([*above, ("above 4 stars", "a", STAR_WEIGHT)])
+    assert len(said(make_stars("a", 1, **HOW))) == len(said(make_stars("a", 5, **HOW))) == 4
 
 
 def test_a_mark_lies_on_one_side_of_a_line():
@@ -111,11 +110,3 @@ def test_stars_alone_order_the_pictures_and_the_lines_stand_between_them():
     scores = fit_scores(*found[:2], flat_prior(len(rows_of)), weights=found.weights)
     assert np.corrcoef(scores[:n_pictures], truth)[0, 1] > 0.75, "at most 0.82, by the noise of three answers"
     np.testing.assert_allclose(scores[n_pictures : n_pictures + 4], lines, atol=0.5)
-
-
-def test_for_one_picture_the_two_comparisons_of_stars_are_the_ordinal_model():
-    scores = np.linspace(-4, 4, 9)
-    below, above = -0.3, 1.1
-    ordinal = expit(scores - below) - expit(scores - above)
-    ours = expit(scores - below) * expit(above - scores)
-    np.testing.assert_allclose(ordinal / ours, 1 - np.exp(below - above))

@@ -4,11 +4,13 @@
 - A tie is half a win for each side.
 - A pick is the comparison of each picked picture with each that was not, with a lower weight: together they weigh
   `PICK_WEIGHT` for each picture of the grid.
-- Stars are comparisons with lines between the stars: a picture with four stars lies above the line between three and
-  four and below that between four and five. The lines are like pictures whose scores are fitted with the others, so
-  nothing is assumed of how generous the stars are. For the score of the picture, this is exactly the ordinal
-  (cumulative logit) model: F(s - a) - F(s - b) = F(s - a) F(b - s) (1 - exp(a - b)) for lines a < b and logistic F.
+- Stars are comparisons with the lines between the stars: a picture with four stars lies above the lines below four,
+  three and two, and below the line above four. The lines are like pictures whose scores are fitted with the others, so
+  nothing is assumed of how generous the stars are. Each comparison follows the ordinal (cumulative logit) model, but
+  they are not independent of each other, so each weighs `STAR_WEIGHT`.
 - A mark is a comparison with the line between what is kept and what is rejected.
+
+The weights are those at which the standard errors of simulated judges' scores hold (docs/log.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +29,15 @@ LINES = (*STAR_LINES, KEEP_LINE)
 PICK_WEIGHT = 0.5
 """Weight of a grid's comparisons together, for each of its pictures."""
 
-_BETWEEN = {
-    **{
-        f"stars{stars}": (STAR_LINES[stars - 2] if stars > 1 else None, STAR_LINES[stars - 1] if stars < 5 else None)
-        for stars in STARS
-    },
-    "keep": (KEEP_LINE, None),
-    "reject": (None, KEEP_LINE),
+STAR_WEIGHT = 0.5
+"""Weight of the comparison of a picture with one of the lines between stars."""
+
+_LINES_BELOW_AND_ABOVE = {
+    **{f"stars{stars}": (STAR_LINES[: stars - 1], STAR_LINES[stars - 1 :], STAR_WEIGHT) for stars in STARS},
+    "keep": ((KEEP_LINE,), (), 1.0),
+    "reject": ((), (KEEP_LINE,), 1.0),
 }
-"""Kind of an answer about one picture -> the lines below and above the picture."""
+"""Kind of an answer about one picture -> the lines below it, the lines above it, and the weight of each comparison."""
 
 
 class Evidence(NamedTuple):
@@ -87,8 +89,5 @@ def _comparisons(answer: Sequence[Comparison]) -> list[tuple[str, str, float]]:
     if kind == "pick":
         n_pictures = len({name for row in answer for name in (row.winner, row.loser)})
         return [(row.winner, row.loser, PICK_WEIGHT * n_pictures / len(answer)) for row in answer]
-    picture, (below, above) = answer[0].winner, _BETWEEN[kind]
-    return [
-        *([(picture, below, 1.0)] if below is not None else []),
-        *([(above, picture, 1.0)] if above is not None else []),
-    ]
+    picture, (below, above, weight) = answer[0].winner, _LINES_BELOW_AND_ABOVE[kind]
+    return [*((picture, line, weight) for line in below), *((line, picture, weight) for line in above)]
