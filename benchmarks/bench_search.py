@@ -67,7 +67,7 @@ def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Ten
 def parameter_sets(n_sets: int) -> list[HeadParameters]:
     """Return parameter sets as a search begins: the default configuration, then random ones."""
     study = optuna.create_study(sampler=make_sampler("random", SEED))
-    study.enqueue_trial(first_parameters(SearchSpace(), weighs_states=False))
+    study.enqueue_trial(first_parameters(SearchSpace(), weighs_states=False)[0])
     return [suggest(study.ask(), SearchSpace(), weighs_states=False) for _ in range(n_sets)]
 
 

@@ -1,6 +1,7 @@
 """The training: from its arguments to a model file and its statistics."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,16 @@ log = logging.getLogger(__name__)
 
 def train_predictor(arguments: TrainingArguments) -> None:
     """Extract the features, search, keep the best model, print the verdict and statistics, write the savefile."""
+    show = train_model(arguments)
+    if show is not None:
+        show()
+
+
+def train_model(arguments: TrainingArguments) -> Callable[[], None] | None:
+    """Extract the features, search, and write the model file; return the function that shows the results.
+
+    None with --trials=0, which ends after the features.
+    """
     device = choose_device(arguments.device.device)
     check_places(arguments)
     divide_work(arguments.study.workers, device)  # raises UserError before any work
@@ -52,7 +63,7 @@ def train_predictor(arguments: TrainingArguments) -> None:
     if arguments.search.trials == 0:
         scored.record_split()
         log.info("the features are cached; no search, because --trials=0")
-        return
+        return None
 
     with threads_for(len(scored.table)):
         problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device, prior)
@@ -66,9 +77,13 @@ def train_predictor(arguments: TrainingArguments) -> None:
     torch.set_num_threads(1)
     with serve_dashboard(arguments.study.server, arguments.study.database):
         found = search(problem, arguments.space, arguments.search, arguments.study, target)
-    show_results(arguments, found, scored, features, problem.folds)
-    if problem.prior is not None:
-        log.info("%s", describe_prior(problem.prior, problem.judge.scores, problem.judge.rows["full"]))
+
+    def show() -> None:
+        show_results(arguments, found, scored, features, problem.folds)
+        if problem.prior is not None:
+            log.info("%s", describe_prior(problem.prior, problem.judge.scores, problem.judge.rows["full"]))
+
+    return show
 
 
 def check_places(arguments: TrainingArguments) -> None:
