@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.cross_decomposition import PLSRegression
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import Ridge
 
 from custom_aesthetic.heads.linear_members import (
@@ -18,6 +18,7 @@ from custom_aesthetic.heads.linear_members import (
     out_of_fold,
 )
 from custom_aesthetic.heads.predictor import Predictor, predict
+from custom_aesthetic.heads.training_data import DEGREE
 
 RANDOM = np.random.default_rng(3)
 N_IMAGES, N_FEATURES = 60, 90
@@ -27,20 +28,24 @@ ROWS = np.arange(N_IMAGES)
 FOLDS = [(np.setdiff1d(ROWS, part), part) for part in np.split(RANDOM.permutation(N_IMAGES), 4)]
 
 
-def test_ridge_is_that_of_scikit_learn_at_one_of_the_penalties() -> None:
+def test_ridge_is_that_of_scikit_learn_on_partly_standardised_features() -> None:
     mean, deviation = FEATURES.mean(0, dtype=np.float64), FEATURES.std(0, dtype=np.float64)
-    scaled = {"ridge": deviation, "unscaled ridge": np.sqrt(np.square(deviation).mean())}
-    models = fit_linear_models(FEATURES, SCORES, ROWS)
-    for name, scale in scaled.items():
-        given = (FEATURES - mean) / scale
-        found = models[name].predict(FEATURES)
-        expected = [Ridge(penalty * N_FEATURES).fit(given, SCORES).predict(given) for penalty in PENALTIES]
-        assert min(np.abs(other - found).max() for other in expected) < 1e-6
+    given = (FEATURES - mean) / deviation**DEGREE
+    found = fit_linear_models(FEATURES, SCORES, ROWS)["ridge"].predict(FEATURES)
+
+    def gap(log_penalty: float) -> float:
+        return float(np.abs(Ridge(np.exp(log_penalty)).fit(given, SCORES).predict(given) - found).max())
+
+    size = np.log(np.square(given).sum(1).mean())
+    bounds = (size + np.log(PENALTIES[0]), size + np.log(PENALTIES[-1]))
+    assert gap(minimize_scalar(gap, bounds=bounds, options={"xatol": 1e-9}).x) < 1e-5
 
 
-def test_pls_is_that_of_scikit_learn_with_one_component() -> None:
-    expected = PLSRegression(1, scale=False).fit(FEATURES.astype(np.float64), SCORES).predict(FEATURES).ravel()
-    np.testing.assert_allclose(fit_linear_models(FEATURES, SCORES, ROWS)["PLS"].predict(FEATURES), expected, rtol=1e-6)
+def test_scores_without_meaning_move_the_predictions_less_than_those_with() -> None:
+    spreads = []
+    for scores in (SCORES, RANDOM.permutation(SCORES)):
+        spreads.append(np.std(fit_linear_models(FEATURES, scores, ROWS)["ridge"].predict(FEATURES)))
+    assert spreads[1] < 0.8 * spreads[0]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 import scipy.stats
 import sqlalchemy.orm
 import torch
+from optuna.distributions import IntDistribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
@@ -28,6 +29,7 @@ from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.optimism import unpack_outputs
+from custom_aesthetic.search import space as space_module
 from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search import succession
 from custom_aesthetic.search.best_models import BestModel
@@ -59,6 +61,32 @@ def test_the_first_trial_is_the_default_configuration_clipped_to_the_bounds(tmp_
     run_search(tmp_path, 1)
     (trial,) = trials_in(tmp_path)
     assert (trial.params["first_layer_size"], trial.params["train_epochs"], trial.params["log_lr"]) == (16, 6, -2.6)
+
+
+def test_the_second_trial_learns_less_from_each_score(tmp_path: Path) -> None:
+    run_search(tmp_path, 2)
+    first, second = trials_in(tmp_path)
+    assert second.params["log_lr"] < first.params["log_lr"]
+    assert second.params["dropout"] > first.params["dropout"]
+
+
+def test_a_study_of_an_earlier_version_goes_on_with_sizes_on_its_linear_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(space_module, "SIZES", ())
+        run_search(tmp_path, 3)
+    run_search(tmp_path, 6)
+    trials = trials_in(tmp_path)
+    assert states(trials) == ["COMPLETE"] * 6
+    assert {trial.distributions["first_layer_size"] for trial in trials} == {IntDistribution(8, 16)}
+
+
+def test_sizes_are_searched_on_a_logarithmic_scale(tmp_path: Path) -> None:
+    run_search(tmp_path, 3)
+    assert all(
+        trial.distributions["first_layer_size"] == IntDistribution(8, 16, log=True) for trial in trials_in(tmp_path)
+    )
 
 
 def test_a_study_is_continued_up_to_its_number_of_trials_and_not_beyond(
@@ -253,9 +281,9 @@ def test_heads_trained_side_by_side_record_the_same_metrics_as_alone(tmp_path: P
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_pruned_trials_count_but_never_win(tmp_path: Path, pruner: str, workers: str) -> None:
     space = replace(SPACE, train_epochs=Range(10, 10), log_lr=Range(-6, -2))
-    (best,) = run_search(tmp_path, 16, space=space, pruner=pruner, model_seed=1, workers=workers)
+    (best,) = run_search(tmp_path, 24, space=space, pruner=pruner, model_seed=1, workers=workers)
     trials = trials_in(tmp_path)
-    assert len(trials) == 16
+    assert len(trials) == 24
     assert set(states(trials)) == {"COMPLETE", "PRUNED"}
     assert best.state == TrialState.COMPLETE
     assert best.value == max(trial.value for trial in trials if trial.state == TrialState.COMPLETE)  # type: ignore[type-var]
@@ -391,7 +419,7 @@ def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Pat
         find(tmp_path, 4, problem=problem, ensemble=3, workers=workers, made=made)
     first, last = made[-1], made[-2]
     assert first.blend == last.blend
-    assert first.blend.keys() == {"heads", "ridge", "unscaled ridge", "PLS"}
+    assert first.blend.keys() == {"heads", "ridge"}
     assert sum(first.blend.values()) > 0.5
     model = load_model(tmp_path / "model.safetensors")
     heads = [retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in first.trials]

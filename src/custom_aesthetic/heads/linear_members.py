@@ -1,4 +1,4 @@
-"""Linear models that join the heads in the model file: fitted in closed form, and weighted by out-of-fold predictions.
+"""The linear model that joins the heads in the model file: fitted in closed form, weighted by out-of-fold predictions.
 
 With few or noisy scores a linear model predicts new pictures better than any head; with smooth scores the heads do. The
 weights decide it from predictions of images that were left out. A linear model is exact in the plain file: two units of
@@ -15,6 +15,7 @@ from scipy.optimize import nnls
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.heads.predictor import Predictor, from_layers, to_layers
+from custom_aesthetic.heads.training_data import scales_of
 
 Rows = NDArray[np.int64]
 
@@ -27,15 +28,19 @@ MOST_ROWS = 3000
 MOST_SEARCHED_ROWS = 1000
 """Training images beyond which a random part of them serves to choose the penalty of ridge regression."""
 
+USUAL_PENALTY, PENALTY_RANGE = 3.0, 0.7
+"""Which penalty is likely before any score is seen, and the standard deviation of its logarithm: the fewer the images,
+the less leaving out each in turn tells of the penalty. Chosen on single raters and on mean ratings; see docs/log.md."""
+
 MEAN_VARIANCE = 100.0
 """Added to every kernel value. It makes the mean of the scores a free parameter, fitted without left-out images."""
 
 PENALTIES = np.logspace(-3, 3, 25)
 """Added to the diagonal of a kernel, which is about 1 besides MEAN_VARIANCE: shares of the scores' variance."""
 
-SHRINKAGE = 60.0
+SHRINKAGE = 100.0
 """How many images the prior weights count for. Chosen with HALF_HEADS on the ratings of single people and on mean
-ratings; see docs/log.md."""
+ratings, where the figures hardly depend on either; see docs/log.md."""
 
 PRIOR = "prior"
 """The name of the model that learns the difference from a prior model, among the members."""
@@ -43,13 +48,9 @@ PRIOR = "prior"
 PRIOR_SHARE = 0.6
 """Prior weight of that model. Chosen on single raters with good, shuffled and opposite priors; see docs/log.md."""
 
-HALF_HEADS = 100.0
+HALF_HEADS = 50.0
 """Number of images at which the prior weight of the heads is one half; it grows with the images. The linear models
 share the rest equally."""
-
-HEADS_NOISE = 0.2
-"""Share of the variance of the heads' out-of-fold predictions that counts as noise which the model file does not have:
-it averages the heads of all folds, out of fold those of one. Without it the heads get too little weight."""
 
 ROWS_AT_ONCE = 4096
 
@@ -86,27 +87,16 @@ class Blend(NamedTuple):
 def fit_linear_models(features: Array, scores: Array, rows: Rows) -> dict[str, LinearModel]:
     """Return linear models of the images `rows`, by name; an empty dictionary where nothing can be learnt.
 
-    `features` are (n_images, n_features), `scores` (n_images,). Ridge regression is fitted to standardised features and
-    to centred ones, which keep the extractor's own scale; its penalty is chosen by leaving out each image in turn. PLS
-    is partial least squares with one component (Wold, Ruhe, Wold and Dunn, 1984): the direction of features that
-    varies most with the scores.
+    `features` are (n_images, n_features), `scores` (n_images,). Ridge regression is fitted to features on the scales
+    that heads learn from, `training_data.scales_of`; see `_likely_penalty`.
     """
     rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
     given, wanted = features[rows].astype(np.float64), scores[rows]
-    mean, deviation, middle = given.mean(0), given.std(0), float(wanted.mean())
-    if len(rows) < 3 or not deviation.max(initial=0) > 0 or np.ptp(wanted) == 0:
+    mean, scale, middle = given.mean(0), scales_of(given.var(0)), float(wanted.mean())
+    if len(rows) < 3 or not np.isfinite(scale).any() or np.ptp(wanted) == 0:
         return {}
-    kept = deviation > 1e-6 * deviation.max()
-    given = np.where(kept, given - mean, 0.0)
-    wanted = wanted - middle
-    scales = {
-        "ridge": np.where(kept, deviation, np.inf),
-        "unscaled ridge": np.full_like(deviation, np.sqrt(np.square(deviation[kept]).mean())),
-    }
-    slopes = {name: _ridge(given / scale, wanted) / scale for name, scale in scales.items()} | {
-        "PLS": _pls(given, wanted)
-    }
-    return {name: LinearModel(slope, middle - float(mean @ slope)) for name, slope in slopes.items()}
+    slope = _ridge((given - mean) / scale, wanted - middle) / scale
+    return {"ridge": LinearModel(slope, middle - float(mean @ slope))}
 
 
 def out_of_fold(features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]]) -> dict[str, Array]:
@@ -127,8 +117,7 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     """Return the weights of members, the heads among them, that fit the scores best; all arrays are (n_images,).
 
     Non-negative least squares of out-of-fold predictions, as in stacking (Breiman, 1996), shrunk to prior weights
-    (SHRINKAGE, HALF_HEADS) and corrected for noise in the heads (HEADS_NOISE), as errors-in-variables regression is.
-    None where no weights can be computed, for instance from equal predictions.
+    (SHRINKAGE, HALF_HEADS). None where no weights can be computed, for instance from equal predictions.
     """
     names = list(members)
     values = np.stack([members[name] for name in names], axis=1)
@@ -138,10 +127,10 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
         return None
     prior = _prior_weights(names, len(scores))
     strength = np.sqrt(SHRINKAGE) * deviations
-    noise = np.array([HEADS_NOISE if name == HEADS else 0.0 for name in names]) * deviations**2
     products = (values - means).T @ (values - means) + np.diag(strength**2)
     targets = (values - means).T @ (scores - middle) + strength**2 * prior
-    root = _root(products - len(scores) * np.diag(noise), otherwise=products)
+    slight = TINY * float(np.trace(products)) * np.eye(len(names))
+    root = np.linalg.cholesky(products + slight)
     weights, _ = nnls(root.T, np.linalg.solve(root, targets))
     return Blend(dict(zip(names, weights.tolist(), strict=True)), middle - float(means @ weights))
 
@@ -209,27 +198,25 @@ def _prior_weights(names: Sequence[str], n_images: int) -> Array:
     return found
 
 
-def _root(products: Array, *, otherwise: Array) -> Array:
-    """Return the Cholesky factor of the first matrix, or of the other where members differ by less than their noise."""
-    slight = TINY * float(np.trace(otherwise)) * np.eye(len(otherwise))
-    try:
-        found = np.linalg.cholesky(products + slight)
-    except np.linalg.LinAlgError:
-        found = np.linalg.cholesky(otherwise + slight)
-    return found.astype(np.float64)
-
-
 def _ridge(features: Array, scores: Array) -> Array:
     """Return the slope (n_features,) of ridge regression on centred features and scores."""
-    likeness = features @ features.T / features.shape[1]
+    likeness = features @ features.T
+    size = float(np.trace(likeness)) / len(likeness)
+    likeness /= size
     searched = slice(MOST_SEARCHED_ROWS)
-    errors = left_out_errors(MEAN_VARIANCE + likeness[searched, searched], scores[searched], PENALTIES)
-    likeness[np.diag_indices_from(likeness)] += PENALTIES[np.argmin(errors)]
-    return features.T @ np.linalg.solve(likeness, scores) / features.shape[1]
+    penalty = _likely_penalty(likeness[searched, searched], scores[searched])
+    likeness[np.diag_indices_from(likeness)] += penalty
+    return features.T @ np.linalg.solve(likeness, scores) / size
 
 
-def _pls(features: Array, scores: Array) -> Array:
-    """Return the slope (n_features,) of the first component of partial least squares, on centred values."""
-    direction = features.T @ scores
-    component = features @ direction
-    return direction * float(component @ scores) / max(float(component @ component), np.finfo(float).tiny)
+def _likely_penalty(likeness: Array, scores: Array) -> float:
+    """Return the geometric mean of the penalties, weighted by how likely each is.
+
+    That is the likelihood of the leave-one-out errors, as of normally distributed ones, times the likelihood before
+    any score is seen.
+    """
+    errors = left_out_errors(MEAN_VARIANCE + likeness, scores, PENALTIES)
+    likelihood = -len(scores) / 2 * np.log(np.maximum(errors, np.finfo(float).tiny))
+    likelihood -= np.square(np.log(PENALTIES / USUAL_PENALTY) / PENALTY_RANGE) / 2
+    weights = np.exp(likelihood - likelihood.max())
+    return float(np.exp(weights @ np.log(PENALTIES) / weights.sum()))

@@ -4,8 +4,8 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -23,7 +23,7 @@ from custom_aesthetic.search.cost import costly_trial, say_time
 from custom_aesthetic.search.optuna_private import storage_of, writable
 from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
 from custom_aesthetic.search.shared_data import share
-from custom_aesthetic.search.space import first_parameters, starting_point
+from custom_aesthetic.search.space import first_parameters, is_linear, starting_points
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
 from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, kept_texts, n_finished, process_name
 from custom_aesthetic.search.succession import Wanted, open_study
@@ -105,15 +105,17 @@ def search(
                 make_files=target.make_files,
                 shared=is_server(database),
             )
-            start = _start_within(study, starting_point(space, weighs_states=bool(problem.data.mixtures)))
+            trials = patiently(study.get_trials, deepcopy=False)
+            plan = replace(plan, linear_sizes=is_linear(trials))
+            start = _start_within(trials, starting_points(space, weighs_states=bool(problem.data.mixtures)))
             place = Place(
                 database, study.study_name, settings.sampler, settings.pruner, start, len(problem.folds) or N_REPORTS
             )
             bury_silent(study)
             _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
-            trials = models.finish()
-            _link(study, trials, target)
-            return Found(trials, models.optimism(), study.study_name)
+            best = models.finish()
+            _link(study, best, target)
+            return Found(best, models.optimism(), study.study_name)
         finally:
             close_storage(storage)
 
@@ -139,12 +141,10 @@ def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> 
     return int(number), 1
 
 
-def _start_within(study: optuna.Study, start: FrozenTrial | None) -> FrozenTrial | None:
-    """Return the trial that the sampler starts from; None if trials of the study have other ranges than it."""
-    trials = patiently(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    if start is None or any(trial.distributions != start.distributions for trial in trials):
-        return None
-    return start
+def _start_within(trials: Sequence[FrozenTrial], start: tuple[FrozenTrial, ...]) -> tuple[FrozenTrial, ...]:
+    """Return the trials that the sampler starts from; none if trials of the study have other ranges than these."""
+    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    return () if any(trial.distributions != one.distributions for trial in ended for one in start) else start
 
 
 def _describe(study: optuna.Study, target: Target, metric: str) -> None:
@@ -203,7 +203,8 @@ def _search(
         return
     if not study.get_trials(deepcopy=False):
         first = first_parameters(plan.space, weighs_states=bool(problem.data.mixtures))
-        patiently(study.enqueue_trial, first, skip_if_exists=True)
+        for parameters in first[: plan.n_trials]:
+            patiently(study.enqueue_trial, parameters, skip_if_exists=True)
     costly = costly_trial(problem, plan.space)
     if costly is not None:
         log.warning("%s", costly)

@@ -1,6 +1,7 @@
 """The samplers, which choose the parameters of the next trial, and the pruners, which end unpromising trials early."""
 
 import warnings
+from collections.abc import Sequence
 
 import optuna
 from optuna.pruners import BasePruner
@@ -11,14 +12,15 @@ N_REPORTS = 10
 """A trial reports to the pruner after every tenth of its training, so that trials of any length are comparable."""
 
 WARM_START_TRIALS = 10
-"""Copies of the starting trial given to CMA-ES, which uses the best tenth of them and so needs at least ten."""
+"""Copies of each starting trial given to CMA-ES, which uses the best tenth of all: one of each."""
 
 
-def make_sampler(name: str, seed: int | None, start: FrozenTrial | None = None) -> BaseSampler:
+def make_sampler(name: str, seed: int | None, start: Sequence[FrozenTrial] = ()) -> BaseSampler:
     """Return the sampler of that name; a seed makes it reproducible. Raises ValueError for an unknown name.
 
-    CMA-ES starts at the parameters of `start`, with a deviation of a tenth of each range, instead of in the middle of
-    the ranges: the first dozens of trials then vary a sensible configuration.
+    CMA-ES starts in the middle of the trials `start`, all of one value, with a deviation of a tenth of each range and
+    as wide as they lie apart, instead of in the middle of the ranges: the first dozens of trials then vary sensible
+    configurations.
 
     TPE counts running trials as bad ones (constant liar), so that parallel trials spread out. QMC draws from one
     sequence that all workers of a study share, so its scrambling has the same seed in every worker.
@@ -28,10 +30,10 @@ def make_sampler(name: str, seed: int | None, start: FrozenTrial | None = None) 
         return _make_sampler(name, seed, start)
 
 
-def _make_sampler(name: str, seed: int | None, start: FrozenTrial | None) -> BaseSampler:
+def _make_sampler(name: str, seed: int | None, start: Sequence[FrozenTrial]) -> BaseSampler:
     match name:
         case "CmaEs":
-            known = None if start is None else [start] * WARM_START_TRIALS
+            known = list(start) * WARM_START_TRIALS or None
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=known)
         case "random":
             return optuna.samplers.RandomSampler(seed=seed)

@@ -1,6 +1,6 @@
 """The search space: the ranges of a head's parameters, the parameters of the first trial, and drawing of new ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -14,6 +14,12 @@ from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, Search
 FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in fields(SearchSpace)})
 """A sensible configuration for a few hundred images; clipped to the bounds, it is the first trial of a study."""
 
+GENTLE_TRIAL = replace(FIRST_TRIAL, train_epochs=25, log_lr=-3.2, input_dropout=0.5, dropout=0.3)
+"""The second trial: it learns less from each score, which is better where scores are noisy."""
+
+SIZES = ("first_layer_size", "second_layer_size")
+"""Searched on a logarithmic scale: 1000 units differ from 900 as 20 do from 18."""
+
 
 def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, Range]:
     """Return name -> range of a head's parameters; `log_weight_lr` only if hidden-state weights are trained."""
@@ -26,11 +32,19 @@ def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str,
 def distribution(name: str, bounds: Range) -> IntDistribution | FloatDistribution:
     """Return the Optuna distribution of a parameter."""
     if name in INTEGER_PARAMETERS:
-        return IntDistribution(int(bounds.low), int(bounds.high))
+        return IntDistribution(int(bounds.low), int(bounds.high), log=name in SIZES)
     return FloatDistribution(bounds.low, bounds.high)
 
 
-def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> HeadParameters:
+def is_linear(trials: Sequence[FrozenTrial]) -> bool:
+    """Return whether trials come from an earlier version, which searched sizes on a linear scale."""
+    found = [trial.distributions[name] for trial in trials for name in SIZES if name in trial.distributions]
+    return any(isinstance(one, IntDistribution) and not one.log for one in found)
+
+
+def suggest(
+    trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool, linear_sizes: bool = False
+) -> HeadParameters:
     """Return the parameters of a trial, drawn by its sampler.
 
     Parameters whose range is a single value are not searched. Parameters that the head does not use have the values of
@@ -41,15 +55,21 @@ def suggest(trial: optuna.Trial, space: SearchSpace, *, weighs_states: bool) -> 
         if bounds.is_fixed:
             values[name] = bounds.low
         elif name in INTEGER_PARAMETERS:
-            values[name] = trial.suggest_int(name, int(bounds.low), int(bounds.high))
+            values[name] = trial.suggest_int(
+                name, int(bounds.low), int(bounds.high), log=name in SIZES and not linear_sizes
+            )
         else:
             values[name] = trial.suggest_float(name, bounds.low, bounds.high)
     return replace(FIRST_TRIAL, **values)
 
 
-def first_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
-    """Return the searched parameters of the first trial: FIRST_TRIAL, clipped to the bounds."""
-    return clipped_parameters(vars(FIRST_TRIAL), space, weighs_states=weighs_states)
+def first_parameters(space: SearchSpace, *, weighs_states: bool) -> list[dict[str, float]]:
+    """Return the searched parameters of the first trials: FIRST_TRIAL and GENTLE_TRIAL, clipped to the bounds."""
+    both = (
+        clipped_parameters(vars(trial), space, weighs_states=weighs_states) for trial in (FIRST_TRIAL, GENTLE_TRIAL)
+    )
+    first, second = both
+    return [first] if first == second else [first, second]
 
 
 def clipped_parameters(values: Mapping[str, Any], space: SearchSpace, *, weighs_states: bool) -> dict[str, float]:
@@ -60,12 +80,13 @@ def clipped_parameters(values: Mapping[str, Any], space: SearchSpace, *, weighs_
     }
 
 
-def starting_point(space: SearchSpace, *, weighs_states: bool) -> FrozenTrial | None:
-    """Return the first trial in the form that a sampler can start from; None if no parameter is searched."""
-    parameters = first_parameters(space, weighs_states=weighs_states)
-    if not parameters:
-        return None
+def starting_points(space: SearchSpace, *, weighs_states: bool) -> tuple[FrozenTrial, ...]:
+    """Return the first trials in the form that a sampler can start from; none if no parameter is searched."""
     ranges = searched_parameters(space, weighs_states=weighs_states)
-    distributions: dict[str, BaseDistribution] = {name: distribution(name, ranges[name]) for name in parameters}
-    values = {name: int(value) if name in INTEGER_PARAMETERS else value for name, value in parameters.items()}
-    return optuna.trial.create_trial(value=0.0, params=values, distributions=distributions)
+    found = []
+    for parameters in first_parameters(space, weighs_states=weighs_states):
+        distributions: dict[str, BaseDistribution] = {name: distribution(name, ranges[name]) for name in parameters}
+        values = {name: int(value) if name in INTEGER_PARAMETERS else value for name, value in parameters.items()}
+        if values:
+            found.append(optuna.trial.create_trial(value=0.0, params=values, distributions=distributions))
+    return tuple(found)

@@ -115,6 +115,8 @@ class TrialPlan:
     """Heads trained side by side in one process, as stacked matrices."""
     reports: bool = False
     """Whether trials report to a pruner."""
+    linear_sizes: bool = False
+    """Whether sizes are searched on a linear scale, as in studies of earlier versions."""
 
 
 class Order(Enum):
@@ -230,7 +232,13 @@ class _Run:
 
     def __init__(self, trial: optuna.Trial, problem: Problem, plan: TrialPlan, ask: Callable[[], Order]) -> None:
         self.trial, self.problem, self.plan, self.ask = trial, problem, plan, ask
-        self.parameters = patiently(suggest, trial, plan.space, weighs_states=bool(problem.data.mixtures))
+        self.parameters = patiently(
+            suggest,
+            trial,
+            plan.space,
+            weighs_states=bool(problem.data.mixtures),
+            linear_sizes=plan.linear_sizes,
+        )
         base = plan.model_seed
         self.seed = trial.number + (time.time_ns() % 2**40 if base is None else 1_000_003 * base)
         self.start = time.perf_counter()

@@ -50,8 +50,8 @@ class Place:
     name: str
     sampler: str
     pruner: str
-    start: FrozenTrial | None = None
-    """The trial that the sampler starts from."""
+    start: tuple[FrozenTrial, ...] = ()
+    """The trials that the sampler starts from."""
     n_reports: int = N_REPORTS
     """How often a trial reports to the pruner."""
 
