@@ -12,8 +12,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("aesthetic_*.py"))
 
 ORDER = (
-    *("base", "settings", "pictures", "scores", "extractors", "features", "hub", "heads", "priors", "quality"),
-    *("search", "report", "labelling", "integrations", "cluster", "commands", "scripts"),
+    *("base", "settings", "pictures", "scores", "engines", "extractors", "features", "hub", "heads", "priors"),
+    *("quality", "search", "report", "labelling", "integrations", "cluster", "commands", "scripts"),
 )
 """The packages in order: each imports only from those before it."""
 
@@ -38,6 +38,7 @@ OWNERS = {
     "rawpy": {"pictures.camera"},
     "exiv2": {"pictures.embedding"},
     "tqdm": {"base.progress"},
+    "onnxruntime": {"engines"},
     "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet", "cluster"},
     "fsspec": {"cluster.places"},
     "ray": {"cluster.engine"},

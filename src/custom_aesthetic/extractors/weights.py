@@ -41,6 +41,11 @@ class NetworkExtractor(ABC):
     def transform(self, image: Image.Image, view: str = "centre") -> Tensor:
         return self._transform(image, view)
 
+    def transform_views(self, image: Image.Image, views: Sequence[str]) -> dict[str, Tensor]:
+        if isinstance(self._transform, Transform):
+            return self._transform.views(image, views)
+        return {view: self._transform(image, view) for view in views}
+
     @torch.inference_mode()
     def features(self, pixels: Tensor, hidden_states: Sequence[int]) -> dict[int, Tensor]:
         check_hidden_states(self.name, list(hidden_states), self.n_hidden_states)

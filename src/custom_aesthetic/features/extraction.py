@@ -1,12 +1,13 @@
-"""Run an extractor over pictures, decoding in threads ahead of the model, with the fastest arrangement found.
+"""Run an extractor over pictures, decoding in threads ahead of the model.
 
-On a CPU, an extractor whose `features` is thread-safe (its attribute `features_thread_safe` is true) can use the cores
-in two ways: all of them for one batch, or one for each of several batches that run at once in "lanes". Both are timed,
-then several batch sizes. Every other extractor has one lane with all threads. The arrangement changes the features by
-no more than the rounding of float32 sums.
+On a CPU, an extractor whose `features` is thread-safe (its attribute `features_thread_safe` is true) computes small
+batches side by side in "lanes", one core each: see `engines.lanes`. Every other extractor has one lane with all
+threads. On an accelerator, several batch sizes are timed. The arrangement changes the features by no more than the
+rounding of float32 sums.
 """
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +23,16 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
-from custom_aesthetic.extractors.protocol import FeatureExtractor
+from custom_aesthetic.engines.lanes import BATCH_SIZE, side_by_side, single_threads
+from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views, runs_side_by_side
 from custom_aesthetic.pictures.images import BadImage, open_image
 
-START_BATCH_SIZE = 4
-MAX_BATCH_SIZE_CPU = 64
-MAX_BATCH_SIZE_ACCELERATOR = 512
+MAX_BATCH_SIZE = 512
 WORTHWHILE_GAIN = 1.03
-"""A batch size must be this many times faster than the current one to replace it."""
+"""A batch size must be this many times faster than the one half as large to replace it."""
+
+SECONDS_BETWEEN_REPORTS = 1.0
+"""Finished batches are reported together so often, because storing many small ones takes longer than computing them."""
 
 N_PIXELS_AHEAD = 128
 """Transformed pictures, one for each view, that wait in memory for the model (0.6 MB each at 224 x 224)."""
@@ -37,7 +40,7 @@ N_PIXELS_AHEAD = 128
 MOST_REASON_LETTERS = 100
 
 N_ROUNDS = 3
-"""Batches per lane for each batch size tried; the first warms up, the fastest of the others counts."""
+"""Batches of each size tried; the first warms up, the fastest of the others counts."""
 
 Wanted = Mapping[str, Sequence[int]]
 """View -> the hidden states to compute for it."""
@@ -61,11 +64,10 @@ class Lanes:
 
     n_lanes: int
     n_torch_threads: int
-    max_batch_size: int
 
 
 class Extraction:
-    """One pass of an extractor over some pictures, made by `run`; `batch_size` is the fastest batch size found."""
+    """One pass of an extractor over some pictures, made by `run`."""
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class Extraction:
         on_batch: Callable[[list[int], Features], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
-        """`on_batch` gets the rows and features of each finished batch.
+        """`on_batch` gets the rows and features of finished batches, several at once where they are fast.
 
         `on_failure` gets the row of a picture without features, and the reason. The two are never called at the same
         time.
@@ -87,23 +89,30 @@ class Extraction:
         self._on_batch = on_batch
         self._on_failure = on_failure
         self._reporting = Lock()
-        self.lanes = arrangements(extractor)[0]
-        self.batch_size = START_BATCH_SIZE
+        self._finished: list[tuple[list[int], Features]] = []
+        self._reported_at = float("-inf")
+        self.batch_size = BATCH_SIZE
+        """Pictures of a batch; the fastest number found, on an accelerator."""
 
     def run(self, pictures: Sequence[tuple[int, str]]) -> None:
         """Extract the features of the pictures, (row, relative path) each.
 
         If interrupted, the batches that the model has begun are finished and reported first.
         """
-        n_torch_threads = torch.get_num_threads()
         decoders = ThreadPoolExecutor(n_cores(), "decode")
-        try:
-            decoded = self._good(decode_ahead(decoders, self._directory, pictures, self._extractor, list(self._wanted)))
-            self._find_arrangement(decoded)
-            self._run_all(decoded)
-        finally:
-            decoders.shutdown(cancel_futures=True)
-            torch.set_num_threads(n_torch_threads)
+        with single_threads() as n_threads:
+            self.lanes = arrangement(self._extractor, n_threads)
+            try:
+                decoded = self._good(
+                    decode_ahead(decoders, self._directory, pictures, self._extractor, list(self._wanted))
+                )
+                if not _is_on_cpu(self._extractor):
+                    self._find_batch_size(decoded)
+                self._run_all(decoded)
+            finally:
+                decoders.shutdown(cancel_futures=True)
+                with self._reporting:
+                    self._report()
 
     def _good(self, decoded: Iterator[Decoded]) -> Iterator[Decoded]:
         for picture in decoded:
@@ -113,38 +122,27 @@ class Extraction:
                 with self._reporting:
                     self._on_failure(picture.row, picture.reason)
 
-    def _find_arrangement(self, decoded: Iterator[Decoded]) -> None:
-        """Time the lanes and then batch sizes on the first pictures, whose features are reported as well."""
-        best_rate, best_lanes = 0.0, self.lanes
-        for lanes in arrangements(self._extractor):
-            self.lanes = lanes
-            rate = self._rate(decoded, START_BATCH_SIZE)
-            if rate > best_rate:
-                best_rate, best_lanes = rate, lanes
-        self.lanes = best_lanes
-        for factor in (2.0, 0.5):
-            while best_rate and 1 <= (size := int(self.batch_size * factor)) <= self.lanes.max_batch_size:
-                rate = self._rate(decoded, size)
-                if rate < best_rate * WORTHWHILE_GAIN:
-                    break
-                self.batch_size, best_rate = size, rate
-            if self.batch_size > START_BATCH_SIZE:
+    def _find_batch_size(self, decoded: Iterator[Decoded]) -> None:
+        """Time larger and larger batches on the first pictures, whose features are reported as well."""
+        best_rate = self._rate(decoded, self.batch_size)
+        while best_rate and (size := 2 * self.batch_size) <= MAX_BATCH_SIZE:
+            rate = self._rate(decoded, size)
+            if rate < best_rate * WORTHWHILE_GAIN:
                 break
+            self.batch_size, best_rate = size, rate
 
     def _rate(self, decoded: Iterator[Decoded], batch_size: int) -> float:
-        """Return the pictures per second with all lanes working; 0 if there are too few pictures left to tell."""
-        n_lanes = self.lanes.n_lanes
+        """Return the pictures per second; 0 if there are too few pictures left to tell."""
         seconds = []
-        with ThreadPoolExecutor(n_lanes, "model") as models:
-            for _ in range(N_ROUNDS):
-                batches = [list(itertools.islice(decoded, batch_size)) for _ in range(n_lanes)]
-                started = time.perf_counter()
-                for future in [models.submit(self._run_batch, batch) for batch in batches if batch]:
-                    future.result()
-                seconds.append(time.perf_counter() - started)
-                if len(batches[-1]) < batch_size:
-                    return 0.0
-        return n_lanes * batch_size / min(seconds[1:])
+        for _ in range(N_ROUNDS):
+            batch = list(itertools.islice(decoded, batch_size))
+            started = time.perf_counter()
+            if batch:
+                self._run_batch(batch)
+            seconds.append(time.perf_counter() - started)
+            if len(batch) < batch_size:
+                return 0.0
+        return batch_size / min(seconds[1:])
 
     def _run_all(self, decoded: Iterator[Decoded]) -> None:
         """Run all remaining pictures; one batch more than there are lanes is submitted ahead."""
@@ -171,7 +169,18 @@ class Extraction:
             for hidden_state, values in model_features(self._extractor, pixels, hidden_states).items():
                 features[view, hidden_state] = values
         with self._reporting:
-            self._on_batch(rows, features)
+            self._finished.append((rows, features))
+            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
+                self._report()
+
+    def _report(self) -> None:
+        """Report the finished batches as one; the caller holds the lock."""
+        if not self._finished:
+            return
+        finished, self._finished = self._finished, []
+        rows = [row for batch_rows, _ in finished for row in batch_rows]
+        self._on_batch(rows, {name: np.concatenate([found[name] for _, found in finished]) for name in finished[0][1]})
+        self._reported_at = time.monotonic()
 
 
 def decode_ahead(
@@ -197,7 +206,7 @@ def decode(directory: Path, row: int, path: str, extractor: FeatureExtractor, vi
     torch.set_num_threads(1)
     try:
         image = open_image(directory / path, extractor.target_size)
-        return Decoded(row, {view: extractor.transform(image, view) for view in views})
+        return Decoded(row, all_views(extractor, image, views))
     except BadImage as error:
         return Decoded(row, {}, error.reason)
     except MemoryError:
@@ -232,13 +241,32 @@ def model_features(
     return {hidden_state: np.concatenate([half[hidden_state] for half in halves]) for hidden_state in halves[0]}
 
 
-def arrangements(extractor: FeatureExtractor) -> list[Lanes]:
-    """Return the arrangements to try for this extractor on its device, within torch's number of threads."""
-    n_threads = torch.get_num_threads()
-    device = torch.device(getattr(extractor, "device", "cpu"))
-    if device.type != "cpu":
-        return [Lanes(1, n_threads, MAX_BATCH_SIZE_ACCELERATOR)]
-    ways = [Lanes(1, n_threads, MAX_BATCH_SIZE_CPU)]
-    if getattr(extractor, "features_thread_safe", False) and n_threads > 1:
-        ways.append(Lanes(n_threads, 1, MAX_BATCH_SIZE_CPU))
-    return ways
+def few_features(
+    extractor: FeatureExtractor, pictures: Sequence[Mapping[str, Tensor]], hidden_states: Sequence[int]
+) -> Features:
+    """Return the features of a few pictures, given as view -> (3, height, width), on all cores where that works."""
+    views = list(pictures[0])
+    share = len(pictures)
+    if runs_side_by_side(extractor):
+        share = min(BATCH_SIZE, math.ceil(len(pictures) * len(views) / torch.get_num_threads()))
+    batches = [(view, pictures[i : i + share]) for view in views for i in range(0, len(pictures), share)]
+
+    def compute(batch: tuple[str, Sequence[Mapping[str, Tensor]]]) -> dict[int, NDArray[np.float32]]:
+        view, some = batch
+        return model_features(extractor, torch.stack([picture[view] for picture in some]), hidden_states)
+
+    found = side_by_side(compute, batches) if runs_side_by_side(extractor) else list(map(compute, batches))
+    parts: dict[tuple[str, int], list[NDArray[np.float32]]] = {}
+    for (view, _), states in zip(batches, found, strict=True):
+        for k, values in states.items():
+            parts.setdefault((view, k), []).append(values)
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def arrangement(extractor: FeatureExtractor, n_threads: int) -> Lanes:
+    """Return the lanes for this extractor on its device, which use `n_threads` cores."""
+    return Lanes(n_threads, 1) if runs_side_by_side(extractor) else Lanes(1, n_threads)
+
+
+def _is_on_cpu(extractor: FeatureExtractor) -> bool:
+    return torch.device(getattr(extractor, "device", "cpu")).type == "cpu"

@@ -19,8 +19,8 @@ from custom_aesthetic.base.errors import ImageError, UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.machine import choose_device, n_cores
 from custom_aesthetic.base.processes import folder_prefix
-from custom_aesthetic.extractors.protocol import FeatureExtractor
-from custom_aesthetic.features.extraction import model_features
+from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views
+from custom_aesthetic.features.extraction import few_features
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable, StoredFeatures
 from custom_aesthetic.heads.learnt_pictures import KEY as LEARNT_PICTURES
 from custom_aesthetic.heads.model_file import Model, load_model, public_bytes
@@ -171,10 +171,10 @@ class Scorer:
         `name` is that of an image without a path. Raises ImageError if it cannot be used.
         """
         return {
-            (number, view): extractor.transform(opened, view)
+            (number, view): pixels
             for number, extractor in enumerate(self._opened())
             for opened in [load_image(image, name, extractor.target_size)]
-            for view in self.model.views
+            for view, pixels in all_views(extractor, opened, self.model.views).items()
         }
 
     def rate_prepared(self, images: Sequence["Prepared"]) -> Ratings:
@@ -289,13 +289,13 @@ class Scorer:
         blocks: list[FeatureBlock] = []
         start = 0
         for number, (extractor, states) in enumerate(zip(extractors, states_of(self.model, extractors), strict=True)):
+            prepared = [{view: image[number, view] for view in self.model.views} for image in images]
+            alone = nullcontext() if getattr(extractor, "features_thread_safe", False) else self._lock
+            with alone:
+                found = few_features(extractor, prepared, states)
             for view in self.model.views:
-                batch = torch.stack([image[number, view] for image in images])
-                alone = nullcontext() if getattr(extractor, "features_thread_safe", False) else self._lock
-                with alone:
-                    found = model_features(extractor, batch, states)
                 for state in states:
-                    parts.append(torch.from_numpy(found[state]))
+                    parts.append(torch.from_numpy(found[view, state]))
                     blocks.append(FeatureBlock(extractor.name, state, view, start, start + parts[-1].shape[1]))
                     start = blocks[-1].stop
         values = torch.cat(parts, dim=1)
