@@ -10,7 +10,7 @@ OLDEST_PY := $(OLDEST)/bin/python
 # will do: `make demo TORCH=torch` installs the newest.
 TORCH ?= torch==2.13.*
 
-.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-raters bench-ab bench-scorer bench-scores bench-service bench-tables clean
+.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-raters bench-ab bench-scorer bench-scores bench-service bench-tables bench-cluster clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -69,6 +69,9 @@ bench-service: $(VENV)/installed-dev
 
 bench-tables: $(VENV)/installed-dev
 	$(PY) benchmarks/bench_tables.py
+
+bench-cluster: $(VENV)/installed-dev
+	$(PY) -m benchmarks.bench_cluster
 
 $(VENV)/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -105,7 +105,10 @@ def connected(address: str) -> Iterator[None]:
         ray.init(address, log_to_driver=False, logging_level="CRITICAL", **_of_this_program(address))
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         reason = printable(" ".join(str(error).split()))[:300]
-        raise UserError(f"--ray_address={address}: no Ray can be reached ({reason}); check the address") from None
+        raise UserError(
+            f"--ray_address={address}: no Ray can be reached ({reason}); check the address, and where the cluster asks "
+            "for a token, the environment variables RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+        ) from None
     try:
         yield
     finally:

@@ -112,7 +112,7 @@ class PartScorer:
         return Outcome(item.part, counts.pictures, counts.errors, True)
 
     def _rows(self, item: Item, counts: Counts) -> Iterator[Row]:
-        read = samples_of(item, self._source)
+        read = samples_of(item, self._source, self._n_threads)
         with ThreadPoolExecutor(self._n_threads, "decode") as decoders, closing(read):
             prepared = ahead(decoders, self._prepare, read, self._n_threads + self._batch_size)
             for batch in in_groups(prepared, self._batch_size):

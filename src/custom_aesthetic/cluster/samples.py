@@ -14,8 +14,8 @@ from custom_aesthetic.cluster.items import PARQUET, TAR, Item
 from custom_aesthetic.cluster.places import FilePlace, open_to_read, patiently, read_all
 from custom_aesthetic.pictures.images import is_image_name
 
-READERS, READERS_FAR = 2, 16
-"""Pictures that are read at the same time, from this machine and from another, whose answers take longer."""
+READERS, READERS_FAR = 2, 8
+"""Pictures that are read at the same time for each core: from this machine, and from another, which answers later."""
 
 ROWS_AT_ONCE = 16
 """Rows of a parquet file that are in memory together."""
@@ -32,17 +32,19 @@ class Sample(NamedTuple):
     """Why they cannot be read."""
 
 
-def samples_of(item: Item, root: FilePlace) -> Generator[Sample, None, None]:
-    """Yield the pictures of an item, whose names are below `root`; what cannot be read is a sample with its reason."""
+def samples_of(item: Item, root: FilePlace, n_cores: int = 1) -> Generator[Sample, None, None]:
+    """Yield the pictures of an item, whose names are below `root`; what cannot be read is a sample with its reason.
+
+    Files are read by several threads, more where there are more cores to decode them.
+    """
     if item.kind == TAR:
         return _of_tar(root.below(item.names[0]), item.names[0])
     if item.kind == PARQUET:
         return _of_parquet(root.below(item.names[0]), item)
-    return _of_files(root, item.names)
+    return _of_files(root, item.names, n_cores * (READERS if root.is_local else READERS_FAR))
 
 
-def _of_files(root: FilePlace, names: tuple[str, ...]) -> Generator[Sample, None, None]:
-    n_readers = READERS if root.is_local else READERS_FAR
+def _of_files(root: FilePlace, names: tuple[str, ...], n_readers: int) -> Generator[Sample, None, None]:
     with ThreadPoolExecutor(n_readers, "read") as readers:
         yield from ahead(readers, lambda name: _read(root, name), iter(names), n_readers)
 
