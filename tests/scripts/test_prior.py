@@ -8,11 +8,14 @@ import pytest
 
 import aesthetic_predictor_training
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.commands.score_pairs import Guesses, first_guesses
 from custom_aesthetic.heads.linear_members import LinearModel
 from custom_aesthetic.heads.model_file import input_metadata, load_model, save_model
 from custom_aesthetic.heads.prediction import predict_features
 from custom_aesthetic.priors.given import as_predictor
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.scorers import ABArguments
 
 torch = pytest.importorskip("torch")
 
@@ -116,3 +119,37 @@ def test_a_prior_that_cannot_serve_is_an_error_before_any_work(
     with pytest.raises(UserError, match=message):
         train(*more)
     assert not Path("db.sqlite").exists()
+
+
+def guesses(folder: Path, *more: str) -> Guesses:
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(folder), *more], description="")
+    return first_guesses(folder, PATHS[:10], arguments)
+
+
+def test_the_page_starts_from_the_same_prior(folder: Path) -> None:
+    by_prior = guesses(folder, "--features=t.npz", "--prior_model=prior.safetensors").model_scores
+    by_model = guesses(folder, "--features=t.npz", "--model=prior.safetensors").model_scores
+    assert by_prior is not None and by_model is not None
+    np.testing.assert_array_equal(by_prior, by_model)
+    assert np.corrcoef(by_prior, TASTE[:10])[0, 1] > 0.9
+    torch.save({"weight": torch.from_numpy(WEIGHT)[None], "bias": torch.ones(1)}, "head.pth")
+    found = guesses(folder, "--features=t.npz", "--prior_model=head.pth")
+    assert found.model_scores is not None and found.features is not None
+    lengths = np.linalg.norm(FEATURES[:10], axis=1)
+    np.testing.assert_allclose(found.model_scores, TASTE[:10] / lengths + 1, atol=1e-5)
+    np.testing.assert_allclose(found.features, FEATURES[:10])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--prior_model=head.pth"], "does not name its extractor; set --feature_extractor_model"),
+        (["--prior_model=head.pth", "--features=t.npz"], "takes 4 features, but there are 60"),
+        (["--prior_model=a.pth", "--model=b.safetensors"], "both name the model to start from"),
+        (["--prior_model=none.pth", "--features=t.npz"], "--prior_model=none.pth does not exist"),
+    ],
+)
+def test_a_prior_that_the_page_cannot_start_from_is_an_error(more: list[str], message: str, folder: Path) -> None:
+    torch.save({"weight": torch.ones(1, 4)}, "head.pth")
+    with pytest.raises(UserError, match=message):
+        guesses(folder, *more)

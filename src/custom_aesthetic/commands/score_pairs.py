@@ -11,7 +11,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
-from custom_aesthetic.base.files import in_folder_or_here
+from custom_aesthetic.base.files import existing_file, in_folder_or_here
 from custom_aesthetic.labelling.plan import PairPlan, with_names
 from custom_aesthetic.labelling.score_files import ScoreFiles, find_log, open_score_files
 from custom_aesthetic.labelling.session import Session
@@ -29,7 +29,7 @@ from custom_aesthetic.pictures.judgements import (
 from custom_aesthetic.scores.choice_log import ComparisonLog, merge_log
 from custom_aesthetic.scores.prior import standardised, starting_prior, to_units
 from custom_aesthetic.scores.score_files import name_some
-from custom_aesthetic.settings.scorers import ABArguments, ComparisonSettings
+from custom_aesthetic.settings.scorers import ABArguments, ComparisonSettings, PriorSettings
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,8 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     """Return the stars, model scores and features that the arguments ask for."""
     stars = _stars(directory, paths) if arguments.images.from_xmp else None
     prior = arguments.prior
-    if prior.model is None and prior.feature_extractor_model is None and prior.features is None:
+    name = named_prior(prior)
+    if name is None and prior.feature_extractor_model is None and prior.features is None:
         return Guesses(stars)
     import torch
 
@@ -129,10 +130,11 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     from custom_aesthetic.features.table_files import find_table
     from custom_aesthetic.heads.model_file import load_model
     from custom_aesthetic.heads.prediction import score_pictures
+    from custom_aesthetic.priors.public_heads import is_public_head, read_public_head
 
     log.info(
         "the scores start from features, so a model of the same features will look slightly better on them than it is; "
-        "--recompute without --model, --feature_extractor_model and --features computes scores from the choices alone"
+        "--recompute without a model, --feature_extractor_model and --features computes scores from the choices alone"
     )
     device = choose_device(arguments.device.device)
     scores, table, known = None, None, list(paths)
@@ -140,8 +142,15 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
     if given is not None:
         missing = set(given.missing(paths))
         known = [path for path in paths if path not in missing]
-    if prior.model is not None:
-        model = load_model(in_folder_or_here(directory, prior.model))
+    head = None
+    if name is not None and is_public_head(name):
+        head = read_public_head(existing_file(directory, name, "--prior_model"))
+        if given is None and prior.feature_extractor_model is None:
+            raise UserError(
+                f"--prior_model={name} does not name its extractor; set --feature_extractor_model to the CLIP model"
+            )
+    elif name is not None:
+        model = load_model(in_folder_or_here(directory, name))
         found = score_pictures(
             model,
             directory,
@@ -153,15 +162,24 @@ def first_guesses(directory: Path, paths: Sequence[str], arguments: ABArguments)
         )
         table = found.features
         scores = _aligned(paths, found.paths, found.scores[:, None])[:, 0]
-    elif given is not None:
+    if table is None and given is not None:
         table = given.load(known)
-    else:
-        table = load_features(
-            directory, paths, build_extractors(str(prior.feature_extractor_model), device, prior.offline)
-        )
+    elif table is None:
+        extractors = build_extractors(str(prior.feature_extractor_model), device, prior.offline)
+        states = None if head is None else [(0,)] * len(extractors)
+        table = load_features(directory, paths, extractors, hidden_states=states)
     assert isinstance(table, FeatureTable)
+    if head is not None:
+        scores = _aligned(paths, table.paths, head.scores_of(table.values.numpy(), name=str(name))[:, None])[:, 0]
     features = _aligned(paths, table.paths, table.values.to(torch.float64).numpy())
     return Guesses(stars, scores, np.where(np.isnan(features), np.nanmean(features, axis=0), features))
+
+
+def named_prior(prior: PriorSettings) -> str | None:
+    """Return the model that the scores start from; UserError if two are named."""
+    if prior.model is not None and prior.prior_model is not None:
+        raise UserError("--model and --prior_model both name the model to start from; give one of them")
+    return prior.model if prior.prior_model is None else prior.prior_model
 
 
 def _aligned(paths: Sequence[str], known: Sequence[str], values: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from custom_aesthetic.heads.learnt_pictures import from_text, is_copy
 from custom_aesthetic.heads.linear_members import LinearModel
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.predictor import Predictor, from_layers, predict, to_layers
-from custom_aesthetic.priors.public_heads import SUFFIXES, PublicHead, linear_in_raw_features, read_public_head
+from custom_aesthetic.priors.public_heads import PublicHead, is_public_head, linear_in_raw_features, read_public_head
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def read_prior(directory: Path, name: str) -> GivenPrior:
     """Return the prior in a file, relative to the directory or a path; UserError if it cannot serve as one."""
     file = existing_file(directory, name, "--prior_model")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    if file.suffix.lower() in SUFFIXES:
+    if is_public_head(file.name):
         return GivenPrior(file, digest, None, read_public_head(file))
     model = load_model(file)
     if not isinstance(model.predictor, Predictor):

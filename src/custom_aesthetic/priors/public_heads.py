@@ -37,6 +37,20 @@ class PublicHead(NamedTuple):
         """Return the scores (n_images,) of features (n_images, n_features)."""
         return _unit(features) @ self.weight + self.bias
 
+    def scores_of(self, features: Array, *, name: str) -> Array:
+        """Return what `predict` does; UserError, about the file `name`, for another number of features."""
+        if features.shape[1] != len(self.weight):
+            raise UserError(
+                f"--prior_model={name} takes {len(self.weight)} features, but there are {features.shape[1]}; give the "
+                "CLIP model that it was trained on"
+            )
+        return self.predict(features)
+
+
+def is_public_head(name: str) -> bool:
+    """Return whether a file of this name is a public head, and not a model file."""
+    return Path(name).suffix.lower() in SUFFIXES
+
 
 def read_public_head(file: Path) -> PublicHead:
     """Return the head in a file; UserError if it is not one."""

@@ -60,6 +60,11 @@ class PriorSettings:
         "trained model whose scores and features give the first guess, relative to the directory or a path",
         short="-m",
     )
+    prior_model: str | None = setting(
+        None,
+        "the same as --model, by the name that training gives it; also a public linear head on CLIP embeddings (.pth), "
+        "which needs --feature_extractor_model or --features",
+    )
     feature_extractor_model: str | None = setting(
         None, "features that spread scores to similar pictures; efficientnet-lite2 needs no download"
     )
