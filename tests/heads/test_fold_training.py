@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from custom_aesthetic.heads.fold_training import Fold, train_folds
+from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds
 from custom_aesthetic.heads.predictor import predict
-from custom_aesthetic.heads.training import DivergedError, Goal, train
+from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.heads.training import DivergedError, Goal, Job, train
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.scores.folds import make_folds
 from tests.heads.test_training import CPU, PARAMETERS
@@ -81,3 +82,28 @@ def test_a_fold_that_diverges_ends_the_trial() -> None:
     folds, _, scores = pure_noise()
     with pytest.raises(DivergedError):
         train_folds(folds, replace(PARAMETERS, log_lr=30.0), goal_for(scores), seed=1)
+
+
+def test_jobs_side_by_side_give_the_heads_that_they_give_alone() -> None:
+    folds, _, scores = pure_noise()
+    folds[1] = replace(folds[1], data=replace(folds[1].data, train_rows=folds[1].data.train_rows[:20]))
+    stopped: list[int] = []
+
+    def stop(n_done: int, rows: np.ndarray, outputs: Tensor) -> None:
+        stopped.append(n_done)
+        if n_done == 2:
+            raise RuntimeError("pruned")
+
+    varied = [replace(PARAMETERS, first_layer_size=size, train_epochs=3 + size % 4) for size in (20, 7, 12, 9)]
+    jobs = [Job(parameters, 10 * number, number=number) for number, parameters in enumerate(varied)]
+    jobs[2] = replace(jobs[2], on_fold=stop)
+    layers = (20, PARAMETERS.second_layer_size)
+    outcomes = train_fold_jobs(folds, jobs, goal_for(scores), n_at_once=3, layers=layers)
+    found = {job.number: outcome for job, outcome in outcomes}
+    assert str(found.pop(2)) == "pruned" and stopped == [1, 2] and len(found) == 3
+    for number, head in found.items():
+        alone = train_folds(folds, varied[number], goal_for(scores), seed=10 * number)
+        assert isinstance(head, TrainedHead)
+        torch.testing.assert_close(head.outputs, alone.outputs, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(head.seen_outputs, alone.seen_outputs, atol=1e-4, rtol=1e-4)
+        assert head.score == pytest.approx(alone.score, abs=1e-4)

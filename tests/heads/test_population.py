@@ -5,13 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from custom_aesthetic.features.hidden_states import Mixture
 from custom_aesthetic.heads import losses
 from custom_aesthetic.heads.head_stack import HeadParts, HeadSizes, HeadStack
 from custom_aesthetic.heads.schedule import Schedule
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
+from custom_aesthetic.heads.training import (
+    DivergedError,
+    Goal,
+    HeadParameters,
+    Job,
+    _Population,
+    train,
+    train_jobs,
+)
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from tests.heads import autograd_losses
 
@@ -85,6 +94,56 @@ def test_heads_train_the_same_without_the_private_kernel(
         torch.testing.assert_close(found.outputs, fused[seed].outputs, atol=1e-3, rtol=1e-3)
 
 
+class Counted(TorchDispatchMode):
+    """Counts the operations that PyTorch carries out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_operations = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
+        self.n_operations += 1
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
+@pytest.mark.parametrize("loss_model", losses.GRADIENTS)
+def test_the_operations_of_a_step_do_not_grow_with_the_number_of_heads(
+    loss_model: str, mixtures: tuple[Mixture, ...]
+) -> None:
+    data = problem(mixtures)
+    counts = []
+    for n_heads in (2, 5, 64):
+        population = _Population([data], goal(data, loss_model), n_heads, (12, 10))
+        for seed in range(n_heads):
+            population._add(Job(VARIED[seed % len(VARIED)], seed), 0)
+        population.step()  # sets up what does not change from step to step
+        with Counted() as counted:
+            population.step()
+        counts.append(counted.n_operations)
+    assert counts[0] == counts[1] == counts[2] < 250
+
+
+def test_heads_of_several_data_sets_train_side_by_side() -> None:
+    features = torch.randn(24, 30, generator=torch.Generator().manual_seed(0))
+    scores = features[:, :3].sum(1)
+    rows = (torch.arange(17), torch.arange(5, 24), torch.arange(0, 24, 2))
+    sets = [standardise(features, scores, some, device=CPU) for some in rows]
+    assert len({data.n_inputs for data in sets}) == 3
+    jobs = [Job(parameters, seed, data=seed % 3) for seed, parameters in enumerate(VARIED)]
+    outcomes = train_jobs(sets, jobs, goal(sets[0]), n_at_once=3, layers=(12, 10))
+    found = {job.seed: outcome for job, outcome in outcomes}
+    for job in jobs:
+        data = sets[job.data]
+        expected = train(
+            data, job.parameters, loss_model="mse", seed=job.seed, evaluate=goal(sets[0]).evaluate,
+            higher_is_better=False,
+        )  # fmt: skip
+        head = found[job.seed]
+        assert isinstance(head, TrainedHead)
+        torch.testing.assert_close(head.outputs, expected.outputs, atol=1e-4, rtol=1e-4)
+
+
 def test_stopping_a_head_does_not_change_the_others() -> None:
     data = problem()
 
@@ -154,7 +213,11 @@ class Plain(nn.Module):
 @pytest.mark.parametrize("mixtures", [(), MIXTURES], ids=["plain", "weighted states"])
 @pytest.mark.parametrize("loss_model", losses.GRADIENTS)
 def test_training_equals_autograd_and_adamw(loss_model: str, mixtures: tuple[Mixture, ...]) -> None:
-    data, parameters, seed = problem(mixtures), replace(VARIED[1], batch_size=6, log_weight_lr=-2.0), 3
+    data, parameters, seed = (
+        problem(mixtures),
+        replace(VARIED[1], batch_size=6, log_weight_lr=-2.0),
+        4,
+    )  # no pair is at the margin
     found: list[Tensor] = []
     evaluate = goal(data, loss_model).evaluate
     train(

@@ -20,7 +20,8 @@ OPTIONS: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad":
 class AdamWState(NamedTuple):
     """What AdamW works on, in place: numbers, their gradients, and its means of gradients and of their squares.
 
-    `n_steps` is a float tensor () on the same device. Lists of one tensor each, as the fused kernel takes them.
+    `n_steps` are float tensors () on the same device, and `counts` the tensor whose elements they are, which one call
+    counts on. All are lists, as the fused kernel takes them.
     """
 
     numbers: list[Tensor]
@@ -28,18 +29,20 @@ class AdamWState(NamedTuple):
     means: list[Tensor]
     mean_squares: list[Tensor]
     n_steps: list[Tensor]
+    counts: Tensor | None = None
+    """None for a single tensor of `n_steps`."""
 
 
 def adamw_step(state: AdamWState, *, lr: float, weight_decay: float) -> None:
     """Do one step of AdamW (Loshchilov and Hutter 2019) in place, by the fused kernel where there is one."""
-    numbers, gradients, means, mean_squares, n_steps = state
+    numbers, gradients, means, mean_squares, n_steps, counts = state
     fused = getattr(torch, "_fused_adamw_", None)
     if fused is None or numbers[0].device.type not in FUSED_DEVICES:
         with torch.no_grad():
             adamw(
                 numbers, gradients, means, mean_squares, [], n_steps,
-                foreach=False, fused=False, lr=lr, weight_decay=weight_decay, **OPTIONS,
+                foreach=len(numbers) > 1, fused=False, lr=lr, weight_decay=weight_decay, **OPTIONS,
             )  # fmt: skip
         return
-    n_steps[0].add_(1)
+    (n_steps[0] if counts is None else counts).add_(1)
     fused(numbers, gradients, means, mean_squares, [], n_steps, lr=lr, weight_decay=weight_decay, **OPTIONS)

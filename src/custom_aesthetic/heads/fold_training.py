@@ -1,7 +1,9 @@
 """Training by cross-validation: one head for each fold, scored on the images that it did not learn from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, train
+from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
 
 Rows = NDArray[np.int64]
@@ -45,21 +47,71 @@ def train_folds(
     `rows` are the images left out so far and `outputs` (n_images, n_outputs) are out of fold for them. Both may raise
     an exception to end the training. Raises DivergedError if the outputs are not finite.
     """
-    heads: list[TrainedHead] = []
-    for index, fold in enumerate(folds):
-        heads.append(
-            train(
-                fold.data,
-                parameters,
-                loss_model=goal.loss_model,
-                seed=seed + index,
-                evaluate=lambda _: float("nan"),
-                higher_is_better=goal.higher_is_better,
-                on_epoch=on_epoch,
-            )
-        )
-        if on_fold is not None:
-            on_fold(len(heads), *_out_of_fold(folds[: len(heads)], heads))
+    job = Job(parameters, seed, on_epoch, on_fold)
+    ((_, outcome),) = train_fold_jobs(folds, [job], goal)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def train_fold_jobs(
+    folds: Sequence[Fold],
+    jobs: Iterable[Job | None],
+    goal: Goal,
+    *,
+    n_at_once: int = 1,
+    layers: tuple[int, int] | None = None,
+) -> Iterator[tuple[Job, TrainedHead | Exception]]:
+    """Yield each finished job with the mean of its folds' heads, or with the exception that ended it.
+
+    The heads of a job are trained fold after fold, those of `n_at_once` jobs side by side; see `train_jobs`. An
+    exception from `on_fold` ends only that job.
+    """
+    waiting = iter(jobs)
+    queued: deque[Job] = deque()
+    begun: dict[int, tuple[Job, list[TrainedHead]]] = {}
+
+    def next_heads() -> Iterator[Job | None]:
+        numbers = itertools.count()
+        while True:
+            if queued:
+                yield queued.popleft()
+                continue
+            job = next(waiting, None)
+            if job is not None:
+                number = next(numbers)
+                begun[number] = job, []
+                job = replace(job, number=number, data=0)
+            yield job
+
+    unscored = replace(goal, evaluate=lambda _: float("nan"))
+    for part, outcome in train_jobs(
+        [fold.data for fold in folds], next_heads(), unscored, n_at_once=n_at_once, layers=layers
+    ):
+        job, heads = begun[part.number]
+        ended = outcome if isinstance(outcome, Exception) else _take(folds, job, heads, outcome, goal)
+        if ended is not None:
+            del begun[part.number]
+            yield job, ended
+        else:
+            queued.append(replace(part, seed=job.seed + len(heads), data=len(heads)))
+
+
+def _take(
+    folds: Sequence[Fold], job: Job, heads: list[TrainedHead], head: TrainedHead, goal: Goal
+) -> TrainedHead | Exception | None:
+    """Add the head of the next fold of a job; return the job's outcome if it has ended."""
+    heads.append(head)
+    try:
+        if job.on_fold is not None:
+            job.on_fold(len(heads), *_out_of_fold(folds[: len(heads)], heads))
+        return _mean(folds, heads, job.parameters, goal) if len(heads) == len(folds) else None
+    except Exception as error:
+        return error  # ends only this job; the caller gets the exception with it
+
+
+def _mean(folds: Sequence[Fold], heads: list[TrainedHead], parameters: HeadParameters, goal: Goal) -> TrainedHead:
+    """Return the mean of the folds' heads; DivergedError if the outputs are not finite."""
     every = torch.stack([head.outputs for head in heads])
     if not torch.isfinite(every).all():
         raise DivergedError("the outputs are not finite")

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from custom_aesthetic.base.torch_private import AdamWState, adamw_step
 from custom_aesthetic.heads import losses
-from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, Masks, unpad
-from custom_aesthetic.heads.schedule import Batch, Schedule
+from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, unpad
+from custom_aesthetic.heads.schedule import Schedule, ScheduleStack
 from custom_aesthetic.heads.trained_head import RawHead, TrainedHead, finish, in_score_units
 from custom_aesthetic.heads.training_data import TrainingData
 from custom_aesthetic.settings.training import PerHeadParameter, Range
+
+DECAY = 0.01
+"""AdamW's weight decay of the layers; hidden-state weights have none."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
 """Returns how good a head is, given a function from rows to outputs (n_rows, n_outputs) in the units of the scores."""
@@ -50,6 +53,8 @@ class Job:
     """Called after every fold in cross-validation; see `train_folds`."""
     number: int = 0
     """Identifies the job to the caller."""
+    data: int = 0
+    """Which of several data sets the head learns from."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def train(
 
 
 def train_jobs(
-    data: TrainingData,
+    data: TrainingData | Sequence[TrainingData],
     jobs: Iterable[Job | None],
     goal: Goal,
     *,
@@ -95,110 +100,208 @@ def train_jobs(
 ) -> Iterator[tuple[Job, TrainedHead | Exception]]:
     """Yield each finished job with its trained head, or with the exception that ended it.
 
-    `n_at_once` heads train side by side. When a slot is free, the next job is taken from `jobs`, which may yield None
-    if there is none at present. `layers` are the largest sizes of the two hidden layers; None, allowed only for one
-    head at a time, uses the size of each head. An exception from `on_epoch` or `evaluate`, and DivergedError, end only
-    that job; any other exception is raised.
+    `data` are one or several data sets of the same images, of which each job names its own. `n_at_once` heads train
+    side by side. When a slot is free, the next job is taken from `jobs`, which may yield None if there is none at
+    present. `layers` are the largest sizes of the two hidden layers, which several heads at a time need. An exception
+    from `on_epoch` or `evaluate`, and DivergedError, end only that job; any other exception is raised.
     """
-    waiting = iter(jobs)
-    running: list[_Training] = []
-    stack: HeadStack | None = None
-    while True:
-        while len(running) < n_at_once and (job := next(waiting, None)) is not None:
-            if stack is None or layers is None:
-                stack = _make_stack(data, goal, n_at_once, layers or _layers(job))
-            running.append(_Training(job, goal, data, stack, len(running)))
-        if not running:
+    sets = [data] if isinstance(data, TrainingData) else list(data)
+    if n_at_once > 1:
+        assert layers is not None
+        return _Population(sets, goal, n_at_once, layers).train(iter(jobs))
+    return _one_by_one(sets, jobs, goal)
+
+
+def _one_by_one(
+    sets: Sequence[TrainingData], jobs: Iterable[Job | None], goal: Goal
+) -> Iterator[tuple[Job, TrainedHead | Exception]]:
+    for job in jobs:
+        if job is None:
             return
-        assert stack is not None
-        _step(stack, running, data, losses.GRADIENTS[goal.loss_model])
-        for training in [training for training in running if training.schedule.epoch_ended]:
-            outcome = training.end_epoch()
-            if outcome is not None:
-                _remove(running, training)
-                yield training.job, outcome
+        data = sets[job.data]
+        layers = job.parameters.first_layer_size, job.parameters.second_layer_size
+        stack = HeadStack(1, _largest_sizes([data], goal, layers), data.mixtures, data.features.device)
+        training = _Training(job, goal, data, stack, 0)
+        adamw = _Adamw(training)
+        outcome: TrainedHead | Exception | None = None
+        while outcome is None:
+            _step(training, adamw, losses.GRADIENTS[goal.loss_model])
+            if training.schedule.epoch_ended:
+                outcome = training.end_epoch()
+        yield job, outcome
 
 
-def _layers(job: Job) -> tuple[int, int]:
-    return job.parameters.first_layer_size, job.parameters.second_layer_size
+def _largest_sizes(sets: Sequence[TrainingData], goal: Goal, layers: tuple[int, int]) -> HeadSizes:
+    n_mixing = sum(mixture.n_states + 1 for mixture in sets[0].mixtures)
+    return HeadSizes(max(data.n_inputs for data in sets), *layers, losses.n_outputs(goal.loss_model), n_mixing)
 
 
-def _make_stack(data: TrainingData, goal: Goal, n_at_once: int, layers: tuple[int, int]) -> HeadStack:
-    n_mixing = sum(mixture.n_states + 1 for mixture in data.mixtures)
-    sizes = HeadSizes(data.n_inputs, *layers, losses.n_outputs(goal.loss_model), n_mixing)
-    return HeadStack(n_at_once, sizes, data.mixtures, data.features.device)
-
-
-def _remove(running: list["_Training"], training: "_Training") -> None:
-    """Remove a training; the last one moves to its slot, so that the slots in use are always the first ones."""
-    last = running.pop()
-    if last is not training:
-        last.move_to(training.slot)
-        running[training.slot] = last
-
-
-def _step(stack: HeadStack, running: list["_Training"], data: TrainingData, gradient: losses.Gradient) -> None:
-    """Apply one step of AdamW to every head, each on its own batch and at its own learning rate."""
-    batches = [training.schedule.next_batch() for training in running]
-    rows = pad([batch.rows for batch in batches])
-    shares = pad([batch.shares for batch in batches])
-    features = data.features.index_select(0, rows.view(-1)).view(*rows.shape, -1).float()
-    scores = data.scores.take(rows)
-    weights = None if data.weights is None else data.weights.take(rows)
-    stack.compute_gradients(
-        features, _masks(batches, stack.sizes), lambda outputs: gradient(outputs, scores, shares, weights)
+def _step(training: "_Training", adamw: "_Adamw", gradient: losses.Gradient) -> None:
+    """Apply one step of AdamW to a head alone."""
+    data, batch = training.data, training.schedule.next_batch()
+    features = data.features.index_select(0, batch.rows)[None].float()
+    scores = data.scores.take(batch.rows)[None]
+    weights = None if data.weights is None else data.weights.take(batch.rows)[None]
+    masks = [None if mask is None else mask[None] for mask in batch.masks]
+    training.stack.compute_gradients(
+        features, masks, lambda outputs: gradient(outputs, scores, batch.shares[None], weights)
     )
-    for training in running:
-        training.update()
+    adamw.update(training.schedule.learning_rate_factor)
 
 
-def _masks(batches: Sequence[Batch], sizes: HeadSizes) -> Masks:
-    """Return the masks of each layer for all heads, (heads, rows, width); None where no head has dropout."""
-    widths = (sizes.n_inputs, sizes.first, sizes.second)
-    if len(batches) == 1 and all(
-        mask is None or mask.shape[1] == width for mask, width in zip(batches[0].masks, widths, strict=True)
-    ):
-        return [None if mask is None else mask[None] for mask in batches[0].masks]
-    masks: list[Tensor | None] = []
-    for layer, width in enumerate(widths):
-        found = [batch.masks[layer] for batch in batches]
-        if all(mask is None for mask in found):
-            masks.append(None)
-        else:
-            masks.append(pad([_or_ones(mask, batch, width) for mask, batch in zip(found, batches, strict=True)], width))
-    return masks
+class _Adamw:
+    """AdamW for a head alone: one group for the layers, one for the hidden-state weights with their own rate."""
+
+    def __init__(self, training: "_Training") -> None:
+        stack, parameters = training.stack, training.job.parameters
+        n_plain = stack.sizes.n_numbers() - stack.sizes.n_mixing
+        groups = [(10**parameters.log_lr, DECAY, slice(n_plain))]
+        if stack.sizes.n_mixing:
+            groups.append((10**parameters.log_weight_lr, 0.0, slice(n_plain, None)))
+        self._groups = [(peak, decay, self._state(stack, part)) for peak, decay, part in groups]
+
+    @staticmethod
+    def _state(stack: HeadStack, part: slice) -> AdamWState:
+        buffers = (stack.numbers, stack.gradients, *stack.moments)
+        numbers, gradients, means, squares = ([buffer[0, part]] for buffer in buffers)
+        return AdamWState(numbers, gradients, means, squares, [torch.zeros((), device=stack.numbers.device)])
+
+    def update(self, factor: float) -> None:
+        """Apply one step with the gradients of the stack, at this share of the peak rates."""
+        for peak, decay, state in self._groups:
+            adamw_step(state, lr=peak * factor, weight_decay=decay)
 
 
-def _or_ones(mask: Tensor | None, batch: Batch, width: int) -> Tensor:
-    return torch.ones(len(batch.rows), width, device=batch.rows.device) if mask is None else mask
+class _Population:
+    """Heads that train side by side. A step of all of them is a fixed number of tensor calls."""
+
+    def __init__(self, sets: Sequence[TrainingData], goal: Goal, n_at_once: int, layers: tuple[int, int]) -> None:
+        self.sets, self.goal, self.n_at_once = sets, goal, n_at_once
+        sizes = _largest_sizes(sets, goal, layers)
+        device = sets[0].features.device
+        self.stack = HeadStack(n_at_once, sizes, sets[0].mixtures, device)
+        widths = (sizes.n_inputs, sizes.first, sizes.second)
+        self.schedules = ScheduleStack(n_at_once, max(len(data.train_rows) for data in sets), widths, device)
+        self.features = _side_by_side([data.features for data in sets])
+        self.scores = torch.cat([data.scores for data in sets])
+        self.weights = None if sets[0].weights is None else torch.cat([_weights(data) for data in sets])
+        self.running: list[_Training] = []
+        self._n_plain = sizes.n_numbers() - sizes.n_mixing
+        self._steps = torch.zeros(n_at_once, device=device)
+        self._peaks = torch.zeros(n_at_once, 2, device=device)
+        self._changes = torch.zeros_like(self.stack.numbers)
+        self._state: AdamWState | None = None
+
+    def train(self, jobs: Iterator[Job | None]) -> Iterator[tuple[Job, TrainedHead | Exception]]:
+        """Yield each finished job with its outcome; see `train_jobs`."""
+        n_done = 0
+        while True:
+            while len(self.running) < self.n_at_once and (job := next(jobs, None)) is not None:
+                self._add(job, n_done)
+            if not self.running:
+                return
+            next_end = min(training.epoch_ends for training in self.running)
+            for _ in range(next_end - n_done):
+                self.step()
+            n_done = next_end
+            for training in [training for training in self.running if training.epoch_ends == n_done]:
+                outcome = training.end_epoch()
+                if outcome is None:
+                    training.epoch_ends += training.schedule.n_steps_an_epoch
+                    self.schedules.shuffle(training.slot)
+                else:
+                    self._remove(training)
+                    yield training.job, outcome
+
+    def _add(self, job: Job, n_done: int) -> None:
+        slot = len(self.running)
+        first_row = sum(len(data.scores) for data in self.sets[: job.data])
+        training = _Training(job, self.goal, self.sets[job.data], self.stack, slot, first_row=first_row)
+        training.epoch_ends = n_done + training.schedule.n_steps_an_epoch
+        self.running.append(training)
+        self.schedules.put(slot, training.schedule)
+        self._steps[slot] = 0
+        self._peaks[slot] = torch.tensor([10**job.parameters.log_lr, 10**job.parameters.log_weight_lr])
+        self._state = None
+
+    def _remove(self, training: "_Training") -> None:
+        """Remove a training; the last one moves to its slot, so that the slots in use are always the first ones."""
+        last = self.running.pop()
+        self.schedules.remove(training.slot)
+        if last is not training:
+            for buffer in (self._steps, self._peaks):
+                buffer[training.slot] = buffer[last.slot]
+            self.stack.move(last.slot, training.slot)
+            last.slot = training.slot
+            self.running[training.slot] = last
+        self._state = None
+
+    def step(self) -> None:
+        """Apply one step of AdamW to every head, each on its own batch and at its own learning rate."""
+        batch = self.schedules.next_batch()
+        features = self.features.index_select(0, batch.rows.view(-1)).view(*batch.rows.shape, -1).float()
+        scores = self.scores.take(batch.rows)
+        weights = None if self.weights is None else self.weights.take(batch.rows)
+        gradient = losses.GRADIENTS[self.goal.loss_model]
+        self.stack.compute_gradients(
+            features, batch.masks, lambda outputs: gradient(outputs, scores, batch.shares, weights)
+        )
+        self._update(batch.rate_factors)
+
+    def _update(self, rate_factors: Tensor) -> None:
+        """Apply AdamW: its steps at the rate 1 for all heads at once, then each times its head's rate."""
+        n_heads = len(rate_factors)
+        if self._state is None:
+            self._state = self._make_state(n_heads)
+        changes, numbers = self._changes[:n_heads].zero_(), self.stack.numbers[:n_heads]
+        adamw_step(self._state, lr=1.0, weight_decay=0.0)
+        rates = rate_factors * self._peaks[:n_heads]
+        plain = slice(self._n_plain)
+        numbers[:, plain].mul_(1 - DECAY * rates[:, :1]).addcmul_(changes[:, plain], rates[:, :1])
+        if self.stack.sizes.n_mixing:
+            mixing = slice(self._n_plain, None)
+            numbers[:, mixing].addcmul_(changes[:, mixing], rates[:, 1:])
+
+    def _make_state(self, n_heads: int) -> AdamWState:
+        buffers = (self._changes, self.stack.gradients, *self.stack.moments)
+        changes, gradients, means, squares = (list(buffer[:n_heads].unbind()) for buffer in buffers)
+        counts = self._steps[:n_heads]
+        return AdamWState(changes, gradients, means, squares, list(counts.unbind()), counts)
 
 
-def pad(parts: Sequence[Tensor], width: int | None = None) -> Tensor:
-    """Return parts (rows,), or (rows, at most `width`), as one tensor (parts, rows[, width]) padded with zeros."""
-    if len(parts) == 1 and (width is None or parts[0].shape[1] == width):
-        return parts[0][None]
-    n_rows = max(len(part) for part in parts)
-    shape = (len(parts), n_rows) if width is None else (len(parts), n_rows, width)
-    padded = torch.zeros(shape, dtype=parts[0].dtype, device=parts[0].device)
-    for target, part in zip(padded, parts, strict=True):
-        target[tuple(slice(length) for length in part.shape)] = part
-    return padded
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Return features (n_images, n_columns) of several data sets below each other, narrower ones padded with zeros."""
+    if len(parts) == 1:
+        return parts[0]
+    n_rows, width = sum(map(len, parts)), max(part.shape[1] for part in parts)
+    features = torch.zeros(n_rows, width, dtype=parts[0].dtype, device=parts[0].device)
+    for target, part in zip(features.split([len(part) for part in parts]), parts, strict=True):
+        target[:, : part.shape[1]] = part
+    return features
+
+
+def _weights(data: TrainingData) -> Tensor:
+    assert data.weights is not None
+    return data.weights
 
 
 class _Training:
     """One head in training, in its slot of the stack."""
 
-    def __init__(self, job: Job, goal: Goal, data: TrainingData, stack: HeadStack, slot: int) -> None:
-        self.job, self.goal, self.data, self.stack = job, goal, data, stack
+    def __init__(
+        self, job: Job, goal: Goal, data: TrainingData, stack: HeadStack, slot: int, *, first_row: int = 0
+    ) -> None:
+        """`first_row` is added to the row numbers of the images in each batch."""
+        self.job, self.goal, self.data, self.stack, self.slot = job, goal, data, stack, slot
         parameters = job.parameters
         device = data.features.device
         generator = torch.Generator(device).manual_seed(job.seed)
-        self.sizes = replace(stack.sizes, first=parameters.first_layer_size, second=parameters.second_layer_size)
-        self.slot = slot
+        layers = parameters.first_layer_size, parameters.second_layer_size
+        self.sizes = replace(stack.sizes, n_inputs=data.n_inputs, first=layers[0], second=layers[1])
         stack.start(slot, self.sizes, generator, first_sigma=goal.loss_model == "nll")
         rounds_up = losses.even_batches(goal.loss_model) and parameters.batch_size % 2
         self.schedule = Schedule(
-            data.train_rows,
+            data.train_rows + first_row,
             n_epochs=parameters.train_epochs,
             batch_size=parameters.batch_size + (1 if rounds_up else 0),
             warmup_ratio=parameters.warmup_ratio,
@@ -210,40 +313,14 @@ class _Training:
             generator=generator,
         )
         self._best: tuple[float, int, Tensor] | None = None
-        self._n_updates = [torch.zeros((), device=device) for _ in range(2)]
-        self._take_slot(slot)
-
-    def _take_slot(self, slot: int) -> None:
-        """Set up AdamW for a slot: one group for the layers, one for the hidden-state weights with their own rate."""
-        self.slot = slot
-        n_plain = self.stack.sizes.n_numbers() - self.sizes.n_mixing
-        rate, weight_rate = 10**self.job.parameters.log_lr, 10**self.job.parameters.log_weight_lr
-        parts = [(rate, 0.01, slice(n_plain)), (weight_rate, 0.0, slice(n_plain, None))]
-        self._groups = [
-            (peak, decay, self._adamw_state(part, n_steps))
-            for (peak, decay, part), n_steps in zip(parts, self._n_updates, strict=True)
-            if self.sizes.n_mixing or decay
-        ]
-
-    def _adamw_state(self, part: slice, n_steps: Tensor) -> AdamWState:
-        means, squares = self.stack.moments
-        buffers = (self.stack.numbers, self.stack.gradients, means, squares)
-        numbers, gradients, means, squares = (buffer[self.slot, part] for buffer in buffers)
-        return AdamWState([numbers], [gradients], [means], [squares], [n_steps])
-
-    def move_to(self, slot: int) -> None:
-        self.stack.move(self.slot, slot)
-        self._take_slot(slot)
-
-    def update(self) -> None:
-        """Apply one step of AdamW with the gradients of the slot."""
-        factor = self.schedule.learning_rate_factor
-        for peak, decay, state in self._groups:
-            adamw_step(state, lr=peak * factor, weight_decay=decay)
+        self.n_epochs_done = 0
+        self.epoch_ends = 0
+        """The step of the population at which the epoch ends."""
 
     def end_epoch(self) -> TrainedHead | Exception | None:
         """Score the head and keep it if it is the best so far; return the outcome if the training has ended."""
-        epoch = self.schedule.epoch
+        self.n_epochs_done += 1
+        epoch = self.n_epochs_done
         try:
             score = self._score()
             if self._is_better(score):

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
-from custom_aesthetic.heads.fold_training import Fold, train_folds
+from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
@@ -205,26 +205,11 @@ def _train(
     problem: Problem, plan: TrialPlan, jobs: Iterator[Job | None]
 ) -> Iterator[tuple[Job, TrainedHead | Exception]]:
     """Yield each finished job with its trained head, or with the exception that ended it."""
-    if problem.folds:
-        return _train_by_folds(problem, jobs)
     largest = (int(plan.space.first_layer_size.high), int(plan.space.second_layer_size.high))
     layers = largest if plan.n_at_once > 1 else None
+    if problem.folds:
+        return train_fold_jobs(problem.folds, jobs, problem.goal, n_at_once=plan.n_at_once, layers=layers)
     return train_jobs(problem.data, jobs, problem.goal, n_at_once=plan.n_at_once, layers=layers)
-
-
-def _train_by_folds(problem: Problem, jobs: Iterator[Job | None]) -> Iterator[tuple[Job, TrainedHead | Exception]]:
-    """Yield each job with its outcome, as `train_jobs` does, but train a head for every fold, one job at a time."""
-    for job in jobs:
-        if job is None:
-            continue
-        outcome: TrainedHead | Exception
-        try:
-            outcome = train_folds(
-                problem.folds, job.parameters, problem.goal, seed=job.seed, on_epoch=job.on_epoch, on_fold=job.on_fold
-            )
-        except (DivergedError, StoppedError, optuna.TrialPruned) as error:
-            outcome = error
-        yield job, outcome
 
 
 class _Run:
