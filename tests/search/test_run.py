@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -33,12 +34,14 @@ from custom_aesthetic.search import space as space_module
 from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search import succession
 from custom_aesthetic.search.best_models import BestModel
+from custom_aesthetic.search.cost import head_steps_a_second
 from custom_aesthetic.search.run import divide_work
 from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
 from custom_aesthetic.search.study import IDENTITY, Claims
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain
+from custom_aesthetic.search.workers import Workers
 from custom_aesthetic.settings.training import Range, SearchSpace
 from tests.problems import RAW, SCORES, SPACE, find, run_search, small_problem
 
@@ -543,6 +546,42 @@ def test_auto_means_one_worker_per_core_or_many_heads_on_an_accelerator() -> Non
     for wrong in ("0", "-1", "many", "heads:0", "heads:", "2.5"):
         with pytest.raises(UserError, match="choose one of them"):
             divide_work(wrong, CPU)
+
+
+@pytest.mark.parametrize(("alone", "stacked", "is_cpu"), [(300.0, 1000.0, False), (700.0, 1000.0, True)])
+def test_auto_on_an_accelerator_takes_the_cores_where_they_train_faster(
+    alone: float,
+    stacked: float,
+    is_cpu: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="custom_aesthetic")
+    rates = {1: alone, 4: stacked}
+    monkeypatch.setattr(
+        "custom_aesthetic.search.cost.head_steps_a_second", lambda problem, space, n_heads: rates[n_heads]
+    )
+    monkeypatch.setattr("custom_aesthetic.search.run.divide_work", lambda *_, **__: (1, 4))
+    monkeypatch.setattr("custom_aesthetic.search.run.n_cores", lambda: 2)
+    started: list[int] = []
+    run = Workers.run
+
+    def noted(self: Workers, n_workers: int, *arguments: Any) -> None:
+        started.append(n_workers)
+        run(self, n_workers, *arguments)
+
+    monkeypatch.setattr(Workers, "run", noted)
+    run_search(tmp_path, 5, workers="auto")
+    assert started == ([2] if is_cpu else [])
+    assert f"{2 * alone:.0f} training steps a second by 2 workers on the CPU, and 1000 by 4 heads" in caplog.text
+    assert states(trials_in(tmp_path)) == ["COMPLETE"] * 5
+
+
+def test_how_fast_heads_train_alone_and_side_by_side_is_measured_on_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("custom_aesthetic.search.cost.SECONDS_MEASURED", 0.05)
+    for n_heads in (1, 3):
+        assert 1 < head_steps_a_second(small_problem(), SPACE, n_heads) < 10**7
 
 
 def test_a_search_space_without_ranges_runs_one_configuration(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from custom_aesthetic.base.processes import folder_prefix, sweep_folders
 from custom_aesthetic.base.progress import StatusLine, status_line
 from custom_aesthetic.quality.optimism import Optimism
 from custom_aesthetic.search.best_models import BestModels, MakeFiles
-from custom_aesthetic.search.cost import costly_trial, say_time
+from custom_aesthetic.search.cost import costly_trial, cpu_is_faster, say_time
 from custom_aesthetic.search.optuna_private import storage_of, writable
 from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
 from custom_aesthetic.search.shared_data import share
@@ -83,7 +83,8 @@ def search(
     sweep_folders(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True) as folder:
         journal = str(Path(folder) / "journal")
-        database = journal if not where.database and n_workers > 1 else where.database
+        is_free = where.workers == "auto" and n_at_once > 1  # to choose the CPU instead of the accelerator
+        database = journal if not where.database and (n_workers > 1 or is_free) else where.database
         storage = open_storage(database)
         try:
             wanted = Wanted(
@@ -112,7 +113,7 @@ def search(
                 database, study.study_name, settings.sampler, settings.pruner, start, len(problem.folds) or N_REPORTS
             )
             bury_silent(study)
-            _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder))
+            _search(study, problem, plan, place, models, n_workers=n_workers, folder=Path(folder), is_free=is_free)
             best = models.finish()
             _link(study, best, target)
             return Found(best, models.optimism(), study.study_name)
@@ -124,8 +125,9 @@ def divide_work(workers: str, device: torch.device, *, seeded: bool = False) -> 
     """Return (number of processes, heads that each trains at once) for `--workers`; UserError if it is invalid.
 
     `4` means four processes. `auto` means one process per core on a CPU, and one process that trains many heads on an
-    accelerator. `heads:4` means one process that trains four heads as stacked matrices, on any device. With a seed,
-    `auto` means one process with one head, because parallel trials are not exactly reproducible.
+    accelerator, unless the cores turn out to be faster (`cost.cpu_is_faster`). `heads:4` means one process that trains
+    four heads as stacked matrices, on any device. With a seed, `auto` means one process with one head, because parallel
+    trials are not exactly reproducible.
     """
     if workers == "auto" and seeded:
         return 1, 1
@@ -190,7 +192,9 @@ def _search(
     *,
     n_workers: int,
     folder: Path,
+    is_free: bool,
 ) -> None:
+    """Run the trials that the study lacks. `is_free` allows the CPU's cores in place of an accelerator."""
     n_done = n_finished(study)
     if n_done >= plan.n_trials:
         log.info(
@@ -205,6 +209,8 @@ def _search(
         first = first_parameters(plan.space, weighs_states=bool(problem.data.mixtures))
         for parameters in first[: plan.n_trials]:
             patiently(study.enqueue_trial, parameters, skip_if_exists=True)
+    if is_free and cpu_is_faster(problem, plan.space, n_heads=plan.n_at_once, n_workers=n_cores()):
+        problem, plan, n_workers = problem.on_cpu(), replace(plan, n_at_once=1), n_cores()
     costly = costly_trial(problem, plan.space)
     if costly is not None:
         log.warning("%s", costly)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 import optuna
@@ -55,6 +56,16 @@ class Problem:
     @property
     def higher_is_better(self) -> bool:
         return HIGHER_IS_BETTER[self.objective.metric]
+
+    def on_cpu(self) -> "Problem":
+        """Return the problem with all its tensors in the memory of the CPU."""
+
+        def moved(data: TrainingData) -> TrainingData:
+            parts: dict[str, Any] = {name: part.cpu() for name, part in vars(data).items() if isinstance(part, Tensor)}
+            return replace(data, **parts)
+
+        folds = tuple(replace(fold, data=moved(fold.data)) for fold in self.folds)
+        return replace(self, data=moved(self.data), folds=folds)
 
     @property
     def rows_that_choose(self) -> NDArray[np.int64]:
