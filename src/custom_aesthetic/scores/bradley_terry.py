@@ -12,6 +12,7 @@ the comparisons (Bradley and Terry, Biometrika 1952; Rasmussen and Williams, Gau
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import expit, log_expit
@@ -52,9 +53,22 @@ def feature_basis(features: np.ndarray, variance: float, n_components: int = 64)
     standardised = (features[:, usable] - features[:, usable].mean(axis=0)) / spread[usable]
     if standardised.shape[1] == 0:
         return np.zeros((len(features), 0))
-    _, axes = np.linalg.eigh(standardised.T @ standardised)
-    projected = standardised @ axes[:, ::-1][:, :n_components]
+    projected = _principal_components(standardised, n_components)
     return projected * np.sqrt(variance / (projected**2).sum(axis=1).mean())
+
+
+def _principal_components(values: np.ndarray, n_components: int) -> np.ndarray:
+    """Return centred values, (n_rows, n_columns), along their main axes, (n_rows, at most n_components).
+
+    The axes come from the smaller one of the two matrices of products.
+    """
+    n_rows, n_columns = values.shape
+    tall = n_rows > n_columns
+    products = values.T @ values if tall else values @ values.T
+    ends = (max(len(products) - n_components, 0), len(products) - 1)
+    spreads, axes = scipy.linalg.eigh(products, subset_by_index=ends)
+    found: np.ndarray = values @ axes if tall else axes * np.sqrt(np.maximum(spreads, 0))
+    return found[:, ::-1]
 
 
 def fit_scores(
