@@ -1,8 +1,9 @@
 """Choice of the pictures to compare next, so that each comparison gives much information about the order.
 
 `random` draws pictures uniformly. `adaptive` draws a picture that was seldom shown, and partners that have similar and
-uncertain scores. Some pairs are random even then: they allow an unbiased test of the scores, and they correct a wrong
-start.
+uncertain scores. `model`, for scores from features, which are known of every picture, does the same, and draws a part
+of the pairs among the pictures that may be the best, because these are the ones that people look for. Some pairs are
+random even then: they allow an unbiased test of the scores, and they correct a wrong start.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,6 +13,13 @@ import numpy as np
 from scipy.special import expit
 
 RANDOM_SHARE = 0.1
+TOP_SHARE = 0.3
+"""Share of the pairs that `model` draws among the pictures that may be the best."""
+
+TOP_PICTURES = 0.1
+FEWEST_AT_THE_TOP = 20
+"""The best tenth of the pictures, but at least this many, are the ones that may be the best."""
+
 PARTNERS_LOOKED_AT = 1000
 
 
@@ -60,16 +68,22 @@ def draw_group(
     """Return `number` pictures to show together, in random order, and how they were drawn.
 
     `avoid` contains groups that should not be drawn (the last ones shown or skipped), as long as there are others. The
-    second value is `adaptive` or `random`.
+    second value is the strategy, or `random`.
     """
     n_pictures = len(standing.scores)
     number = min(number, n_pictures)
     chance = generator.uniform()
-    drawn = "random" if strategy == "random" or chance < RANDOM_SHARE else "adaptive"
+    drawn = "random" if chance < RANDOM_SHARE else strategy
+    among = None
+    if drawn == "model" and chance < RANDOM_SHARE + TOP_SHARE:
+        among = may_be_the_best(standing)
+        number = min(number, len(among))
     group: list[int] = []
     for _ in range(20):
         group = (
-            _random_group(n_pictures, generator, number) if drawn == "random" else _near(standing, generator, number)
+            _random_group(n_pictures, generator, number)
+            if drawn == "random"
+            else _near(standing, generator, number, among)
         )
         if frozenset(group) not in avoid:
             break
@@ -88,11 +102,11 @@ def draw_fresh(
 ) -> tuple[list[int], str]:
     """Return `number` pictures to show one by one or as a grid, in random order, and how they were drawn.
 
-    `adaptive` takes pictures that were shown least. Single pictures to `avoid` are left out, as long as there are
-    others.
+    All strategies but `random` take pictures that were shown least. Single pictures to `avoid` are left out, as long as
+    there are others.
     """
     n_pictures = len(standing.scores)
-    turn = generator.uniform(size=n_pictures) + (standing.shown if strategy == "adaptive" else 0)
+    turn = generator.uniform(size=n_pictures) + (0 if strategy == "random" else standing.shown)
     turn[[place for group in avoid if len(group) == 1 for place in group]] = np.inf
     if number >= n_pictures:
         return [int(place) for place in generator.permutation(n_pictures)], strategy
@@ -115,13 +129,25 @@ def _random_group(n_pictures: int, generator: np.random.Generator, number: int) 
     return [int(picture) for picture in generator.choice(n_pictures, number, replace=False)]
 
 
-def _near(standing: Standing, generator: np.random.Generator, number: int) -> list[int]:
-    """Return one of the pictures shown least, and the partners with the highest gain, up to a random factor."""
-    n_pictures = len(standing.scores)
-    first = int(np.argmin(standing.shown + generator.uniform(size=n_pictures)))
-    others = np.arange(n_pictures)
-    if n_pictures > PARTNERS_LOOKED_AT:
-        others = generator.choice(n_pictures, PARTNERS_LOOKED_AT, replace=False)
+def may_be_the_best(standing: Standing) -> np.ndarray:
+    """Return the pictures that are among the best if their scores are one standard error higher."""
+    number = min(max(FEWEST_AT_THE_TOP, round(TOP_PICTURES * len(standing.scores))), len(standing.scores))
+    hoped = standing.scores + standing.sigmas
+    return np.argpartition(-hoped, number - 1)[:number]
+
+
+def _near(
+    standing: Standing, generator: np.random.Generator, number: int, among: np.ndarray | None = None
+) -> list[int]:
+    """Return one of the pictures shown least, and the partners with the highest gain, up to a random factor.
+
+    Only pictures of `among` are drawn, if it is given.
+    """
+    everyone = np.arange(len(standing.scores)) if among is None else among
+    first = int(everyone[np.argmin(standing.shown[everyone] + generator.uniform(size=len(everyone)))])
+    others = everyone
+    if len(everyone) > PARTNERS_LOOKED_AT:
+        others = generator.choice(everyone, PARTNERS_LOOKED_AT, replace=False)
     others = others[others != first]
     worth = pair_gain(standing, first, others) * np.exp(generator.uniform(size=len(others)))
     best = others[np.argpartition(-worth, number - 2)[: number - 1]]
