@@ -13,13 +13,13 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands.judged_pictures import short_floats
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.commands.records import BLEND
-from custom_aesthetic.commands.trial_description import describe_trial
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
 from custom_aesthetic.quality.verdict import verdict
+from custom_aesthetic.report.trial_description import describe_trial
 from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv

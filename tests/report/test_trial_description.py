@@ -3,7 +3,7 @@
 import optuna
 from optuna.distributions import IntDistribution
 
-from custom_aesthetic.commands.trial_description import describe_trial
+from custom_aesthetic.report.trial_description import describe_trial
 
 
 def test_parameters_metrics_and_undefined_metrics_are_described() -> None:
