@@ -13,7 +13,7 @@ SCRIPTS = sorted(ROOT.glob("aesthetic_*.py"))
 
 ORDER = (
     *("base", "settings", "pictures", "scores", "engines", "extractors", "features", "hub", "heads", "priors"),
-    *("quality", "search", "report", "labelling", "integrations", "cluster", "commands", "scripts"),
+    *("quality", "search", "report", "labelling", "gallery", "integrations", "cluster", "commands", "scripts"),
 )
 """The packages in order: each imports only from those before it."""
 
@@ -32,7 +32,7 @@ OWNERS = {
     "sklearn": {
         *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
     },
-    "starlette": {"base.local_server", "labelling", "integrations.http_service"},
+    "starlette": {"base.local_server", "labelling", "gallery.routes", "integrations.http_service"},
     "uvicorn": {"base.local_server"},
     "pillow_heif": {"pictures.camera"},
     "rawpy": {"pictures.camera"},

@@ -47,16 +47,22 @@ def score_by_comparisons(arguments: ABArguments) -> None:
         log.info("%s", describe(session))
         return
     from custom_aesthetic.base.local_server import open_socket
+    from custom_aesthetic.commands.page_gallery import make_gallery
     from custom_aesthetic.labelling.server import ABServer, serve
 
     listener = open_socket(arguments.page.port, advice="; is the page already open?")
-    server = ABServer(session, Path(images.directory))
+    gallery = make_gallery(session, arguments)
+    server = ABServer(session, Path(images.directory), more=gallery.page())
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     listener.listen()
     log.info("%s\nopen %s (q there or Ctrl-C here ends)", describe(session), address)
     if not arguments.page.no_browser:
         webbrowser.open(address)
-    serve(server, listener)
+    gallery.begin()
+    try:
+        serve(server, listener)
+    finally:
+        gallery.stop()
     log.info("%s", describe(session))
 
 

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -43,19 +43,26 @@ class Drawing:
         self._recent: deque[frozenset[int]] = deque(maxlen=GROUPS_REMEMBERED)
         self._skipped: deque[frozenset[int]] = deque(maxlen=GROUPS_SKIPPED)
         self._usable = np.arange(plan.n_here)
+        self._withdrawn: set[int] = set()
         self._left: dict[frozenset[str], str] = {}
 
-    def next_group(self, standing: Standing, answers: Callable[[], Sequence[Comparison]]) -> tuple[list[str], str]:
+    def next_group(
+        self, standing: Standing, answers: Callable[[], Sequence[Comparison]], model: Standing | None = None
+    ) -> tuple[list[str], str]:
         """Return the paths to show next, and how they were drawn; UserError if too few pictures can be shown.
 
-        `answers` returns the rows of all answers so far.
+        `answers` returns the rows of all answers so far. What a `model` says of the pictures, if there is one, takes
+        the place of `standing`, which knows pictures with answers only.
         """
         if len(self._usable) < 2:
             raise UserError("fewer than two pictures can be shown; add some to the directory")
         again = self._repeat(answers) if self.plan.mode == "pair" and self.plan.number_to_compare == 2 else None
         if again is not None:
             return again, "repeat"
-        here, strategy, mode = self._as_if_answered(standing), self.plan.strategy, self.plan.mode
+        strategy, mode = self.plan.strategy, self.plan.mode
+        if model is not None and strategy == "adaptive":
+            standing, strategy = model, "model"
+        here = self._as_if_answered(standing)
         number = {"stars": 1, "pick": GRID}.get(mode, self.plan.number_to_compare)
         draw = draw_group if mode == "pair" else draw_fresh
         number = min(number, len(self._usable))
@@ -76,12 +83,25 @@ class Drawing:
     def leave_out(self, path: str, reason: str) -> None:
         """Stop showing a picture that cannot be read."""
         if path in self._row and path not in self.unusable:
-            row = self._row[path]
             self.unusable[path] = reason
-            self._usable = self._usable[self._usable != row]
-            shown = [group for group in self._recent if row not in group]
-            self._recent = deque(shown, maxlen=GROUPS_REMEMBERED)
+            self._set_usable()
             log.warning("left out %s: %s", path, reason)
+
+    def withdraw(self, paths: Iterable[str]) -> None:
+        """Stop showing pictures that are no longer there."""
+        self._withdrawn |= {self._row[path] for path in paths if path in self._row}
+        self._set_usable()
+
+    def restore(self, paths: Iterable[str]) -> None:
+        """Show withdrawn pictures again."""
+        self._withdrawn -= {self._row[path] for path in paths if path in self._row}
+        self._set_usable()
+
+    def _set_usable(self) -> None:
+        left_out = self._withdrawn | {self._row[path] for path in self.unusable}
+        self._usable = np.array([row for row in range(self.plan.n_here) if row not in left_out], dtype=int)
+        kept = [group for group in self._recent if not group & left_out]
+        self._recent = deque(kept, maxlen=GROUPS_REMEMBERED)
 
     def _as_if_answered(self, standing: Standing) -> Standing:
         """Return the standing of the usable pictures, as if the groups on their way to the page were answered."""

@@ -10,6 +10,7 @@ import json
 import secrets
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +33,38 @@ KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Ending of a file of the page -> its media type."""
 
 
+PAGE_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; frame-src 'self'",  # the report of a training
+}
+
+
+@dataclass(frozen=True)
+class MoreOfThePage:
+    """A part of the page from another package: routes, and the scripts and styles among them that the page loads."""
+
+    routes: tuple[Route, ...] = ()
+    scripts: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+
+    def tags(self) -> str:
+        """Return the HTML that loads scripts and styles."""
+        styles = [f'<link rel="stylesheet" href="{name}">' for name in self.styles]
+        scripts = [f'<script type="module" src="{name}"></script>' for name in self.scripts]
+        return "\n".join([*styles, *scripts])
+
+
+NOTHING_MORE = MoreOfThePage()
+
+
 class ABServer:
     """The page and its API, for one session."""
 
-    def __init__(self, session: Session, directory: Path, *, token: str | None = None) -> None:
+    def __init__(
+        self, session: Session, directory: Path, *, token: str | None = None, more: MoreOfThePage = NOTHING_MORE
+    ) -> None:
         self.session = session
+        self.more = more
         self.token = secrets.token_urlsafe(24) if token is None else token
         self.pictures = PictureCache(directory)
         self.windows = Windows()
@@ -55,13 +83,15 @@ class ABServer:
                 if file.suffix in KINDS
             ),
             *scoring_routes.routes(self.session, self.windows, lambda: self.on_last_finish()),
+            *self.more.routes,
         ]
         middleware = [Middleware(OwnPageOnly, token=self.token, token_below=("/api/",), advice="load the page again")]
         return Starlette(routes=routes, middleware=middleware)
 
     async def _page(self, request: Request) -> Response:
-        text = (PAGE / "index.html").read_text(encoding="utf-8").replace("{{token}}", self.token)
-        return HTMLResponse(text, headers=HEADERS)
+        text = (PAGE / "index.html").read_text(encoding="utf-8")
+        text = text.replace("{{token}}", self.token).replace("{{more}}", self.more.tags())
+        return HTMLResponse(text, headers=PAGE_HEADERS)
 
     async def _picture(self, request: Request) -> Response:
         path = self._asked_path(request.query_params.get("path", ""))

@@ -1,8 +1,10 @@
 """A labelling session: it draws what to show, logs each answer, and keeps the scores up to date."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from custom_aesthetic.labelling.drawing import Drawing
 from custom_aesthetic.labelling.figures import FEWEST_CHOICES
@@ -22,6 +24,7 @@ from custom_aesthetic.scores.choice_log import (
     now,
     undo_rows,
 )
+from custom_aesthetic.scores.pairing import Standing
 
 MOST_IN_A_GROUP = 4
 MOST_IN_A_GRID = 100
@@ -38,6 +41,8 @@ class Session:
         self.scores = Scorekeeper(plan, files, comparisons)
         self.learned: Callable[[], str | None] = lambda: None
         """Returns a sentence on the model learned so far, for the line of progress; None if there is none yet."""
+        self.model_standing: Callable[[np.ndarray], Standing | None] = lambda shown: None
+        """Returns what a model says of all rows, given how often each was shown; None if there is no model yet."""
         self._log = comparisons
         self._lock = self.scores.lock
         self._drawing = Drawing(plan, seed)
@@ -49,7 +54,9 @@ class Session:
     def group(self) -> dict[str, Any]:
         """Return the pictures to show next, `{"pictures": [path, ...], "drawn": ...}`."""
         with self._lock:
-            pictures, drawn = self._drawing.next_group(self.scores.standing, self._log.answers)
+            standing = self.scores.standing
+            model = self.model_standing(standing.shown)
+            pictures, drawn = self._drawing.next_group(standing, self._log.answers, model)
         return {"pictures": pictures, "drawn": drawn}
 
     def skip(self, pictures: Sequence[str]) -> None:
@@ -61,6 +68,16 @@ class Session:
         """Stop showing a picture that cannot be read."""
         with self._lock:
             self._drawing.leave_out(path, reason)
+
+    def withdraw(self, paths: Iterable[str]) -> None:
+        """Stop showing pictures that were moved away."""
+        with self._lock:
+            self._drawing.withdraw(paths)
+
+    def restore(self, paths: Iterable[str]) -> None:
+        """Show pictures that were moved away and are back."""
+        with self._lock:
+            self._drawing.restore(paths)
 
     def holds(self, path: str) -> bool:
         """Return whether this is one of the pictures on the disk."""

@@ -1,0 +1,140 @@
+"""The gallery in a real browser: a model learns beside the scoring; pictures are marked, chosen, moved and restored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from custom_aesthetic.scores.choice_log import ComparisonLog
+from tests.labelling.test_page import Script, next_group, open_page  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.slow
+
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def textures(tmp_path: Path) -> Path:
+    """A folder of 36 small pictures, the redder the higher their number, with some noise."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(36):
+        pixels = np.clip(generator.normal([7 * number, 120, 250 - 7 * number], 20, size=(48, 64, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def start(textures):
+    started: list[Script] = []
+
+    def begin(*options: str, folder: Path = textures) -> Script:
+        started.append(Script(folder, *options))
+        return started[-1]
+
+    yield begin
+    for script in started:
+        if script.process.poll() is None:
+            script.end()
+
+
+def answer_redder(page, n_answers: int) -> None:
+    for _ in range(n_answers):
+        paths = page.eval_on_selector_all(".choice img", "all => all.map(image => image.dataset.path)")
+        before = page.eval_on_selector_all(".choice img", "all => all.map(image => image.alt)")
+        page.keyboard.press("1" if paths[0] > paths[1] else "2")
+        next_group(page, before)
+
+
+def to_view(page, name: str) -> None:
+    page.click(f"#views button:has-text('{name}')")
+    page.wait_for_selector(f"#{name.lower()}:not([hidden])")
+
+
+def first_paths(page, count: int) -> list[str]:
+    cells = page.eval_on_selector_all(
+        ".cell:not(.empty)", "all => all.map(cell => [cell.place, cell.item.path]).sort((a, b) => a[0] - b[0])"
+    )
+    return [path for _, path in cells[:count]]
+
+
+def test_a_model_learns_beside_the_scoring_after_the_page_has_asked(start, open_page, textures):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    page.wait_for_selector("#model[data-state=asking]:not([hidden])", timeout=60_000)
+    assert "features of 36 pictures (efficientnet-lite2)" in page.inner_text("#model")
+    assert not (textures / ".aesthetic_features").exists()
+    page.click("#model button:has-text('Compute them')")
+    answer_redder(page, 24)
+    page.wait_for_selector("#beside:not([hidden]) li img", timeout=120_000)
+    page.wait_for_function("() => document.querySelector('#learned').textContent.includes('of 100 pairs right')")
+    to_view(page, "Gallery")
+    page.wait_for_function("() => document.querySelectorAll('.cell:not(.empty)').length === 36")
+    best = first_paths(page, 36)
+    assert np.mean([int(path[:2]) for path in best[:12]]) > np.mean([int(path[:2]) for path in best[24:]]) + 12
+    assert page.locator(".segments [aria-checked=true]").inner_text() == "Best"
+    page.keyboard.press("w")
+    page.wait_for_function(
+        "path => [...document.querySelectorAll('.cell')].some(cell => cell.place === 0 && cell.item?.path === path)",
+        arg=best[-1],
+    )
+
+
+def test_pictures_are_marked_chosen_moved_and_brought_back_by_keyboard_alone(start, open_page, textures, tmp_path):  # noqa: F811
+    page = open_page(start().address, viewport=PHONE, color_scheme="dark")
+    for _ in range(20):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.textContent") == "Gallery":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".cell .open img.there")
+    page.keyboard.press("ArrowDown")
+    first, second = first_paths(page, 2)
+    page.keyboard.press(" ")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    page.wait_for_selector(".cell[data-mark=reject]")
+    marks = ComparisonLog(textures / "comparisons.csv").answers()
+    assert [(row.winner, row.kind) for row in marks] == [(first, "keep"), (second, "reject")]
+    assert page.get_by_role("button", name=f"1: {first}, kept").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".lightbox[open]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".lightbox", state="detached")
+    page.focus(".more")
+    page.keyboard.press("Enter")
+    page.select_option(".deed select", "move")
+    page.fill(".deed input", str(tmp_path / "best"))
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dry-run[open]")
+    assert "would move" in page.inner_text(".dry-run .lines")
+    assert len(list(textures.glob("*.png"))) == 36
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dry-run", state="detached")
+    page.wait_for_function("() => document.querySelector('.chosen').textContent.includes('of 16 chosen')")
+    assert len(list((tmp_path / "best").glob("*.png"))) == 20
+    assert (tmp_path / "best" / first).exists() and (textures / second).exists()
+    page.click(".chooser button:has-text('Undo')")
+    page.wait_for_function("() => document.querySelector('.chosen').textContent.includes('of 36 chosen')")
+    assert len(list(textures.glob("*.png"))) == 36
+
+
+def test_thousands_of_pictures_scroll_with_few_of_them_in_the_page(start, open_page, tmp_path):  # noqa: F811
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(5000):
+        Image.new("RGB", (8, 6), (number % 256, number // 20 % 256, 90)).save(folder / f"{number:04}.png")
+    page = open_page(start(folder=folder).address, viewport=WIDE)
+    to_view(page, "Gallery")
+    page.wait_for_selector(".cell .open img.there")
+    page.focus(".cell .open")
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.activeElement.closest('.cell')?.place === 4999")
+    assert page.evaluate("document.querySelectorAll('.cell').length") < 120
+    page.wait_for_function("() => document.activeElement.querySelector('img').classList.contains('there')")
+    item = page.locator(".cell:focus-within")
+    assert (item.get_attribute("aria-setsize"), item.get_attribute("aria-posinset")) == ("5000", "5000")
+    page.keyboard.press("Home")
+    page.wait_for_function("() => document.activeElement.closest('.cell')?.place === 0")

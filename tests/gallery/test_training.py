@@ -1,0 +1,134 @@
+"""The training that the page starts: what is read of its output, how it is stopped, and that it dies with the page."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from custom_aesthetic.commands.page_gallery import RECOMMENDED, training_options
+from custom_aesthetic.gallery.jobs import ChildJob
+from custom_aesthetic.gallery.learner import FeatureSource
+from custom_aesthetic.gallery.training import Call, Training, share_done, step_of, verdict_of
+from custom_aesthetic.labelling.plan import BadRequest
+from tests.conftest import ROOT
+
+TOLD = [
+    *("240 scored images: 240 in 4 folds", "features of efficientnet-lite2: 134 of 240 pictures done", ""),
+    "trial 9: 0.4248, best 0.4105 (trial 8), 9 of 20, 5 min left",
+]
+SLEEPER = "tests.gallery.sleeper"
+
+
+def test_the_recommended_training_is_that_of_the_arguments_file():
+    lines = (ROOT / "arguments-recommended.txt").read_text(encoding="utf-8").splitlines()
+    given = [line for line in lines if line.startswith("-")]
+    assert sorted(given) == sorted(["-d=images", "--report=report.html", *RECOMMENDED])
+
+
+def test_the_training_learns_from_the_features_and_scores_that_the_page_was_started_with():
+    options = training_options(FeatureSource(Path(), "some/clip"), "mine.json")
+    assert "--feature_extractor_model=some/clip" in options
+    assert "--scores=mine.json" in options
+
+
+def test_progress_is_read_from_the_last_line_that_tells_it():
+    assert share_done([]) is None
+    assert share_done(TOLD[:2]) == pytest.approx(0.3 * 134 / 240)
+    assert share_done([*TOLD, "something else"]) == pytest.approx(0.3 + 0.7 * 9 / 20)
+    assert step_of(TOLD) == "Trial 9 of 20, 5 min left"
+    assert step_of(TOLD[:2]) == "Features: 134 of 240 pictures"
+    assert step_of([]) == "Starting"
+
+
+def test_the_verdict_stands_between_the_last_two_empty_lines():
+    assert verdict_of([*TOLD, "", "76 times in 100.", "", "Out of fold : 240"]) == ["76 times in 100."]
+    assert verdict_of(["no verdict"]) == []
+
+
+def training_of(tmp_path: Path, *arguments: str, seen: list) -> Training:
+    return Training(
+        Call(SLEEPER, arguments),
+        Call(SLEEPER, ("0", str(tmp_path / "scores"))),
+        report=tmp_path / "report.html",
+        scores=tmp_path / "scores",
+        before=lambda: seen.append("saved"),
+        on_scores=lambda file: seen.append(file.name),
+    )
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_training_saves_the_scores_first_and_ends_with_verdict_report_and_new_scores(tmp_path):
+    seen: list = []
+    training = training_of(tmp_path, "0", str(tmp_path / "report.html"), seen=seen)
+    training.start()
+    wait_for(lambda: len(seen) == 2)
+    assert seen == ["saved", "scores"]
+    told = training.status()
+    assert (told["state"], told["verdict"], told["report"]) == ("done", ["76 times in 100."], True)
+
+
+@pytest.mark.slow
+def test_a_training_can_be_stopped_and_started_again_but_not_twice_at_once(tmp_path):
+    training = training_of(tmp_path, "100", str(tmp_path / "report.html"), seen=[])
+    training.start()
+    wait_for(lambda: "asleep" in training.status()["lines"])
+    with pytest.raises(BadRequest, match="is running already"):
+        training.start()
+    training.cancel()
+    wait_for(lambda: training.status()["state"] == "cancelled")
+    training.start()
+    assert training.status()["state"] == "running"
+    training.stop()
+
+
+@pytest.mark.slow
+def test_a_failed_training_shows_its_last_lines(tmp_path):
+    training = training_of(tmp_path, "fail", seen=[])
+    training.start()
+    wait_for(lambda: training.status()["state"] == "failed")
+    assert "cannot sleep" in "\n".join(training.status()["lines"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_the_work_ends_when_the_page_is_killed(tmp_path):
+    file = tmp_path / "process"
+    code = (
+        "import sys, time; from custom_aesthetic.gallery.jobs import ChildJob; "
+        f"ChildJob({SLEEPER!r}, ['100', {str(file)!r}], on_line=lambda line: None); time.sleep(100)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    page = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT)
+    wait_for(lambda: file.exists() and file.read_text().strip() != "")
+    work = int(file.read_text())
+    os.kill(work, 0)
+    page.send_signal(signal.SIGKILL)
+    page.wait()
+
+    def has_ended() -> bool:
+        try:
+            return Path(f"/proc/{work}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    wait_for(has_ended)
+
+
+@pytest.mark.slow
+def test_a_killed_job_ends_at_once_and_says_so():
+    ended: list = []
+    job = ChildJob(SLEEPER, ["100"], on_line=lambda line: None, on_end=ended.append)
+    job.kill()
+    wait_for(lambda: bool(ended))
+    assert job.is_cancelled and not job.is_running() and ended[0] != 0
