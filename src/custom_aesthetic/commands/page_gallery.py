@@ -22,6 +22,7 @@ from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.scorers import (
     ABArguments,
     ActionSettings,
+    ClusterSettings,
     FolderArguments,
     FolderSettings,
     SelectionSettings,
@@ -122,6 +123,7 @@ def do_order(directory: Path, order: PictureOrder, dry_run: bool) -> Outcome:
         action,
         DeviceSettings(),
         ServiceSettings(),
+        ClusterSettings(),
     )
     check_actions(arguments, directory)
     if output is not None and Path(output).exists():

@@ -205,7 +205,7 @@ def _assuming(prior: Prior, rows: np.ndarray, share: float, spread: float) -> Pr
 def _with_lines(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     """Return the basis with a component for each line, (n_rows, n_components), and which rows are lines."""
     assert prior.basis is not None
-    is_line: np.ndarray = ~prior.basis.any(axis=1)
+    is_line = np.asarray(~prior.basis.any(axis=1))
     lines = np.zeros((len(is_line), int(is_line.sum())))
     lines[np.flatnonzero(is_line), np.arange(lines.shape[1])] = np.sqrt(prior.variance[is_line])
     return np.concatenate([prior.basis, lines], axis=1), is_line
