@@ -11,7 +11,7 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands.folder_actions import ScoredFolder, act, check_actions, take_back
-from custom_aesthetic.gallery.choosing import Choosing, HalfDone, Outcome, PictureOrder
+from custom_aesthetic.gallery.choosing import Choosing, Deed, HalfDone, PictureOrder
 from custom_aesthetic.gallery.learner import DEFAULT_EXTRACTOR, FeatureSource, Learner
 from custom_aesthetic.gallery.routes import Parts
 from custom_aesthetic.gallery.training import Call, Training
@@ -114,7 +114,7 @@ def ready_made_commands(directory: Path, source: FeatureSource) -> tuple[str, ..
     )
 
 
-def do_order(directory: Path, order: PictureOrder, dry_run: bool) -> Outcome:
+def do_order(directory: Path, order: PictureOrder, dry_run: bool) -> Deed:
     """Do what the page orders, by the folder scorer's functions and with its checks; or only say what would be done."""
     action, output = action_of(order, dry_run=dry_run)
     arguments = FolderArguments(
@@ -129,7 +129,7 @@ def do_order(directory: Path, order: PictureOrder, dry_run: bool) -> Outcome:
     if output is not None and Path(output).exists():
         raise UserError(f"{output} exists already; choose another name")
     if output is not None and dry_run:
-        return Outcome([f"would write {len(order.rows)} scores to {output}"])
+        return Deed([f"would write {len(order.rows)} scores to {output}"])
     scored = ScoredFolder(directory, order.paths, order.scores, None, None)
     folder = order.target if order.kind == "move" and order.target is not None else directory
     before = undo_files(folder)
@@ -141,7 +141,7 @@ def do_order(directory: Path, order: PictureOrder, dry_run: bool) -> Outcome:
                 raise HalfDone(str(error), new[-1]) from None
             raise
     new = sorted(undo_files(folder) - before)
-    return Outcome(lines, new[-1] if new else None)
+    return Deed(lines, new[-1] if new else None)
 
 
 def action_of(order: PictureOrder, *, dry_run: bool) -> tuple[ActionSettings, str | None]:
@@ -157,11 +157,11 @@ def action_of(order: PictureOrder, *, dry_run: bool) -> tuple[ActionSettings, st
     return ActionSettings(copy_to=places["copy"], link_to=places["link"], move_to=places["move"], dry_run=dry_run), None
 
 
-def take_back_order(undo_file: Path) -> Outcome:
+def take_back_order(undo_file: Path) -> Deed:
     """Take back what an undo file lists."""
     with heard() as lines:
         take_back(undo_file)
-    return Outcome(lines)
+    return Deed(lines)
 
 
 def undo_files(folder: Path) -> set[Path]:

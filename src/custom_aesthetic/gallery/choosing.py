@@ -35,7 +35,7 @@ class PictureOrder:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Deed:
     """What an action did, or would do."""
 
     lines: Sequence[str]
@@ -51,10 +51,10 @@ class HalfDone(UserError):
         self.undo_file = undo_file
 
 
-Act = Callable[[PictureOrder, bool], Outcome]
+Act = Callable[[PictureOrder, bool], Deed]
 """Does an order, or with True only says what it would do; UserError if it cannot be done."""
 
-TakeBack = Callable[[Path], Outcome]
+TakeBack = Callable[[Path], Deed]
 
 
 class Choosing:
@@ -167,7 +167,7 @@ class Choosing:
             self._gallery.look_again(moved)
         return {"undo": self.can_undo(), **_shown(outcome)}
 
-    def _done(self, order: PictureOrder, *, dry_run: bool) -> Outcome:
+    def _done(self, order: PictureOrder, *, dry_run: bool) -> Deed:
         try:
             return self._act(order, dry_run)
         except HalfDone:
@@ -176,7 +176,7 @@ class Choosing:
             raise BadRequest(str(error)) from None
 
 
-def _shown(outcome: Outcome) -> dict[str, Any]:
+def _shown(outcome: Deed) -> dict[str, Any]:
     return {"lines": list(outcome.lines[:MOST_LINES]), "more_lines": max(len(outcome.lines) - MOST_LINES, 0)}
 
 
