@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from custom_aesthetic.labelling.figures import HELD_OUT_PARTS, Figure, held_out, held_out_shares, random_pairs
+from custom_aesthetic.labelling.figures import Figure, random_pairs
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, flat_prior, standard_errors
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group
@@ -82,42 +82,6 @@ def test_random_pairs_are_as_well_ordered_and_predicted_as_stated(consistency, c
     assert sum(right) >= len(right) - 1
     assert sum(predicted) >= len(predicted) - 1
     assert abs(np.mean(off)) < 0.06
-
-
-@pytest.mark.parametrize("consistency", [0.65, 0.8, 0.95])
-def test_held_out_choices_are_predicted_as_often_as_the_judge_would_agree(consistency):
-    inside = []
-    for seed in range(10):
-        world = judged(60, consistency, 6, seed)
-        shares = held_out_shares(world.answers, world.prior)
-        lead = world.truth[world.answers.winners] - world.truth[world.answers.losers]
-        agrees = np.where(shares > 0.5, expit(lead), np.where(shares < 0.5, expit(-lead), 0.5))
-        inside.append(holds(held_out(world.answers, world.prior), float(agrees.mean())))
-    assert sum(inside) >= 8
-
-
-def test_a_held_out_choice_between_pictures_without_another_answer_is_a_tie():
-    answers = choices(np.array([0, 2, 4, 6]), np.array([1, 3, 5, 7]), np.arange(4))
-    np.testing.assert_array_equal(held_out_shares(answers, flat_prior(8)), 0.5)
-
-
-def test_the_rows_of_a_choice_among_four_are_held_out_together():
-    winners, losers = np.array([0, 0, 0, 4, 4, 4]), np.array([1, 2, 3, 5, 6, 7])
-    shares = held_out_shares(choices(winners, losers, np.repeat([7, 9], 3)), flat_prior(8))
-    np.testing.assert_array_equal(shares, [0.5, 0.5])
-
-
-def test_a_held_out_answer_never_reaches_the_fit_that_predicts_it():
-    world = judged(60, 0.8, 6, seed=1)
-    before = held_out_shares(world.answers, world.prior)
-    part = np.random.default_rng(0).permutation(np.arange(len(before)) % HELD_OUT_PARTS)
-    held = part == 0
-    turned = choices(
-        np.where(held, world.answers.losers, world.answers.winners),
-        np.where(held, world.answers.winners, world.answers.losers),
-        world.answers.answers,
-    )
-    np.testing.assert_allclose(held_out_shares(turned, world.prior)[held], 1 - before[held])
 
 
 def test_a_worthless_first_guess_does_not_make_the_order_look_right():

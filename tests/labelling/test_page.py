@@ -111,11 +111,18 @@ def choose_redder(page, how: str) -> list[tuple[str, str]]:
     elif how == "arrow":
         page.keyboard.press("ArrowRight" if place else "ArrowLeft")
     elif how == "tap":
+        page.wait_for_timeout(300)  # a second tap at once would be a double tap, which counts once
         page.tap(f".choice >> nth={place}")
     else:
         page.click(f".choice >> nth={place}")
     next_group(page, pictures)
     return [(pictures[place], path) for path in pictures if path != pictures[place]]
+
+
+def finish(page) -> None:
+    page.keyboard.press("q")
+    page.keyboard.press("q")
+    page.wait_for_selector(".summary")
 
 
 def all_saved(page) -> None:
@@ -132,18 +139,13 @@ def test_forty_pairs_by_keyboard_and_click_are_logged_and_scored_as_chosen(start
     made = []
     for i in range(40):
         made += choose_redder(page, ("digit", "arrow", "click")[i % 3])
-    page.keyboard.press("q")
-    page.keyboard.press("q")
-    page.wait_for_selector(".summary")
+    finish(page)
     assert "40 answers" in page.inner_text(".summary h1")
     assert "scores.json" in page.inner_text(".summary")
-    lines = page.eval_on_selector_all(".summary > p", "all => all.map(line => line.textContent.replace(/\\s/g, ' '))")
-    assert re.fullmatch(r"\d+ % of random pairs are in the right order \(\d+ to \d+ %\)\.", lines[0])
-    assert re.fullmatch(r"\d+ % of your choices between two random .* \(\d+ to \d+ %\)\.", lines[1])
-    assert re.match(r"\d+ % of your 40 choices so far are predicted", lines[2])
     best = [
         number_of(text) for text in page.eval_on_selector_all(".row >> nth=0 >> li", "all => all.map(li => li.title)")
     ]
+    page.keyboard.press("q")
     assert script.wait() == 0, script.output
     assert logged(colour_pictures) == made
     table = read_scores(colour_pictures / "scores.json")
@@ -153,18 +155,6 @@ def test_forty_pairs_by_keyboard_and_click_are_logged_and_scored_as_chosen(start
     assert wins[order[-1]] > wins[order[0]]
     assert number_of(order[-1]) == best[0]
     assert "40 choices" in script.output
-
-
-def test_the_summary_counts_down_to_the_first_figures(start, open_page):
-    page = open_page(start().address)
-    for _ in range(3):
-        choose_redder(page, "digit")
-    all_saved(page)
-    page.keyboard.press("q")
-    page.keyboard.press("q")
-    page.wait_for_selector(".summary")
-    assert "After 17 more answers" in page.inner_text(".summary")
-    assert "right order" not in page.inner_text(".summary")
 
 
 def test_undo_removes_a_choice_and_shows_its_pair_again(start, open_page, colour_pictures):
@@ -247,12 +237,12 @@ def test_two_tabs_can_be_open_at_once(start, open_page, colour_pictures):
     all_saved(left)
     all_saved(right)
     assert sorted(logged(colour_pictures)) == sorted(made)
-    left.keyboard.press("q")
-    left.keyboard.press("q")
-    left.wait_for_selector(".summary")
-    assert "Another window is still open" in left.inner_text(".summary")
+    finish(left)
+    assert "Another window is open" in left.inner_text(".summary")
     made += choose_redder(right, "digit")
-    right.keyboard.press("q")
+    left.keyboard.press("q")
+    left.wait_for_function("() => document.querySelector('.closing').innerText.includes('has ended')")
+    finish(right)
     right.keyboard.press("q")
     assert script.wait() == 0
     assert sorted(logged(colour_pictures)) == sorted(made)

@@ -167,16 +167,14 @@ def test_a_full_disk_is_reported_to_the_page_which_tries_again(client, server, m
 
 
 def test_the_server_ends_when_the_last_window_has_finished(client, server):
-    ended = []
-    server.on_last_finish = lambda: ended.append(True)
     for window in ("one", "two"):
         post(client, "open", {"window": window})
     assert post(client, "finish", {"window": "one"}).json()["others"] == 1
     post(client, "leave", {"window": "one"})
-    assert not ended
+    assert not server.windows.all_gone()
     assert post(client, "finish", {"window": "two"}).json()["others"] == 0
     post(client, "leave", {"window": "two"})
-    assert ended == [True]
+    assert server.windows.all_gone()
 
 
 def test_a_broken_picture_is_left_out_of_the_session(client, server, colour_pictures):

@@ -276,13 +276,12 @@ def test_features_give_pictures_that_were_never_shown_a_first_guess(colour_pictu
 
 
 def test_random_choices_are_not_called_a_good_order(colour_pictures):
-    session, generator = seeded(session_of(colour_pictures, "--strategy=random")), np.random.default_rng(0)
+    session, generator = seeded(session_of(colour_pictures)), np.random.default_rng(0)
     for _ in range(200):
         group = session.group()
         winner = str(generator.choice(group["pictures"]))
         session.choose(group["pictures"], winner, seconds=1, drawn=group["drawn"], time=None)
     found = session.summary()
-    assert found["held_out"][1] <= 0.5 <= found["held_out"][2] + 0.03
     assert found["predicted"][0] < 0.65
 
 
@@ -291,12 +290,12 @@ def test_no_figures_are_shown_before_twenty_choices_or_without_an_update(colour_
     choose_redder(session, 19)
     early = session.summary()
     assert early["choices_to_go"] == 1
-    assert early["order_right"] is early["predicted"] is early["held_out"] is None
+    assert early["order_right"] is early["predicted"] is None
     assert "make 1 more choice to see" in describe(session)
     choose_redder(session, 1)
     found = session.summary()
     assert found["choices_to_go"] == 0
-    for name in ("order_right", "predicted", "held_out"):
+    for name in ("order_right", "predicted"):
         value, low, high = found[name]
         assert low <= value <= high
     assert re.search(r"the scores put the right one first in \d+ % \(\d+ to \d+ %\)", describe(session))

@@ -30,6 +30,7 @@ from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.priors.given import GivenPrior, check_features, prior_scores
 from custom_aesthetic.quality.judge import Judge, check_scores
+from custom_aesthetic.scores.choice_log import log_of_scores
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import (
     KnownSplit,
@@ -68,6 +69,8 @@ class ScoredImages:
     table: ScoreTable
     known: KnownSplit
     """The part of the split that is known before the features are loaded."""
+    log: Path
+    """The log of answers that the scores may come from; it need not exist."""
 
     def record_split(self) -> None:
         """Write new assignments to the split file; call this only after all checks."""
@@ -102,7 +105,7 @@ def load_scored_images(
             "scores"
         )
     known = known_split(table, directory / images.split, split)
-    return ScoredImages(directory, with_split(table, known, split), known)
+    return ScoredImages(directory, with_split(table, known, split), known, log_of_scores(directory, str(file)))
 
 
 def keep_rows(table: ScoreTable, left_out: set[str], what: str) -> ScoreTable:

@@ -20,7 +20,7 @@ from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
 from custom_aesthetic.quality.verdict import verdict
 from custom_aesthetic.report.trial_description import describe_trial
-from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
+from custom_aesthetic.scores.choice_log import Comparison, ComparisonLog
 from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.search.run import Found
@@ -73,7 +73,7 @@ def judge_model(
         values.float().numpy(),
         said.sigmas,
         model.folded,
-        choices_in(scored.directory),
+        answers_in(scored.log),
         _by_path(by_folds, scored),
         [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in folds],
     )
@@ -84,11 +84,10 @@ def _by_path(values: Mapping[str, float], scored: ScoredImages) -> Array | None:
     return np.array([values.get(path, np.nan) for path in scored.table.paths]) if values else None
 
 
-def choices_in(directory: Path) -> list[Comparison]:
-    """Return the choices in the A/B scorer's log beside the pictures; none if there is no readable log."""
-    file = directory / LOG_NAME
+def answers_in(file: Path) -> list[Comparison]:
+    """Return the answers in a log of the A/B scorer; none if there is no readable log."""
     with contextlib.suppress(UserError):
-        return ComparisonLog(file).choices()
+        return ComparisonLog(file).answers()
     log.warning("%s is not a log of comparisons, so it is not used", file)
     return []
 

@@ -33,6 +33,13 @@ from custom_aesthetic.settings.scorers import ABArguments, ComparisonSettings, P
 
 log = logging.getLogger(__name__)
 
+QUESTIONS = {
+    "pair": "Which do you like more?",
+    "stars": "How much do you like it?",
+    "pick": "Which do you like?",
+}
+"""Mode -> the question on the page."""
+
 
 def score_by_comparisons(arguments: ABArguments) -> None:
     """Serve the page until the user finishes; with `--recompute`, only compute the scores from the log."""
@@ -73,12 +80,26 @@ def open_session(arguments: ABArguments) -> Session:
     paths = find_images(directory)
     if len(paths) < 2:
         raise UserError(f"{len(paths)} picture(s) in {directory}; at least 2 are needed; check -d")
-    files = open_score_files(directory, images.scores)
+    files = open_score_files(directory, images.scores, images.criterion)
     comparisons = open_log(files.log, images.merge)
     plan = make_plan(directory, paths, files, first_guesses(directory, paths, arguments))
-    plan = replace(plan, strategy=images.strategy, number_to_compare=images.number_to_compare)
+    plan = replace(
+        plan,
+        strategy=images.strategy,
+        number_to_compare=images.number_to_compare,
+        mode=images.mode,
+        question=_question(images),
+    )
     named = [name for row in comparisons.answers() for name in (row.winner, row.loser)]
     return Session(with_names(plan, named), files, comparisons)
+
+
+def _question(images: ComparisonSettings) -> str:
+    """Return the question as given, else the one that suits the mode and the criterion."""
+    if images.question is not None:
+        return images.question
+    question = QUESTIONS[images.mode]
+    return question if images.criterion is None else f"{images.criterion}: {question}"
 
 
 def open_log(file: Path, merge: Sequence[str]) -> ComparisonLog:
@@ -99,8 +120,8 @@ def export_pairs(images: ComparisonSettings, file: Path) -> None:
     from custom_aesthetic.integrations.preference_pairs import preferences, write_pairs
 
     directory = Path(images.directory)
-    comparisons = open_log(find_log(directory, images.scores), images.merge)
-    pairs = preferences(comparisons.choices())
+    comparisons = open_log(find_log(directory, images.scores, images.criterion), images.merge)
+    pairs = preferences(comparisons.answers())
     if not pairs:
         raise UserError(f"no choices in {comparisons.file}; make some, or give another log with --merge")
     written = write_pairs(file, directory, set(find_images(directory)), pairs)

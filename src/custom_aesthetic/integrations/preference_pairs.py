@@ -68,9 +68,11 @@ def preferences(rows: Iterable[Comparison]) -> list[Preference]:
     """Return the pairs of the rows of a log, in order of time; rows of one time in both directions are a tie."""
     labels: dict[tuple[str, tuple[str, str]], set[float]] = {}
     for row in rows:
+        if row.kind not in ("choice", "tie"):
+            continue
         is_in_order = row.winner < row.loser
         paths = (row.winner, row.loser) if is_in_order else (row.loser, row.winner)
-        labels.setdefault((row.time, paths), set()).add(float(is_in_order))
+        labels.setdefault((row.time, paths), set()).add(0.5 if row.kind == "tie" else float(is_in_order))
     return [Preference(paths, sum(found) / len(found), time) for (time, paths), found in sorted(labels.items())]
 
 

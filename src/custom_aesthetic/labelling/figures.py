@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import binomtest
 
-from custom_aesthetic.scores.bradley_terry import Prior, fit_scores
+from custom_aesthetic.scores.bradley_terry import Prior
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.posterior import draw_true_scores
 
@@ -16,8 +15,6 @@ FEWEST_CHOICES = 20
 
 MOST_PAIRS = 20_000
 """With more pairs than this, a random sample of the pairs is used."""
-
-HELD_OUT_PARTS = 10
 
 
 class Figure(NamedTuple):
@@ -52,33 +49,6 @@ def random_pairs(scores: np.ndarray, answers: Evidence, prior: Prior, n_here: in
         right[place] = 0.5 + 0.5 * np.mean(np.sign(lead))
         predicted[place] = lapses[place] / 2 + (1 - lapses[place]) * np.mean(expit(lead))
     return RandomPairs(_figure(right), _figure(predicted))
-
-
-def held_out_shares(answers: Evidence, prior: Prior, *, seed: int = 0) -> np.ndarray:
-    """Return how well each choice is predicted by scores fitted without it, (n_choices,), 0...1, higher is better.
-
-    The choices are divided into parts; each part is predicted by a fit to all other answers that starts from the prior.
-    The value of a choice among several pictures is the mean over its losers; equal scores count one half.
-    """
-    _, choice = np.unique(answers.answers[answers.is_choice], return_inverse=True)
-    n_choices = int(choice.max(initial=-1)) + 1
-    part = np.full(len(answers.winners), -1)
-    part[answers.is_choice] = np.random.default_rng(seed).permutation(np.arange(n_choices) % HELD_OUT_PARTS)[choice]
-    right = np.empty(len(part))
-    for number in range(min(HELD_OUT_PARTS, n_choices)):
-        held, kept = part == number, part != number
-        scores = fit_scores(answers.winners[kept], answers.losers[kept], prior, weights=answers.weights[kept])
-        right[held] = 0.5 + 0.5 * np.sign(scores[answers.winners[held]] - scores[answers.losers[held]])
-    return np.bincount(choice, right[answers.is_choice], n_choices) / np.bincount(choice, minlength=n_choices)
-
-
-def held_out(answers: Evidence, prior: Prior) -> Figure | None:
-    """Return the share of the choices that scores fitted without them predict, with Wilson's interval."""
-    shares = held_out_shares(answers, prior)
-    if len(shares) < FEWEST_CHOICES:
-        return None
-    ends = binomtest(round(shares.sum()), len(shares)).proportion_ci(method="wilson")
-    return Figure(float(shares.mean()), float(ends.low), float(ends.high))
 
 
 def _pairs(n_pictures: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

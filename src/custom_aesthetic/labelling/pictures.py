@@ -12,6 +12,9 @@ from custom_aesthetic.pictures.images import open_image
 SIZES = (320, 640, 1024, 1600, 2400, 3840)
 """Longest sides of pictures in pixels; the page asks for one that fills its window."""
 
+WHOLE = 100_000
+"""Asks for a picture in its full size."""
+
 CACHE_BYTES = 256 * 2**20
 SENT_AS_IT_IS = 600_000
 """A JPEG or WebP of at most this many bytes, and of at most the requested size, is sent unchanged."""
@@ -29,6 +32,8 @@ class PictureCache:
     def get(self, path: str, size: int) -> tuple[bytes, str]:
         """Return the picture as bytes and media type; its longest side is at most the smallest of SIZES >= `size`.
 
+        A size of `WHOLE` gives the picture in its full size.
+
         Raises BadImage if the picture cannot be read.
         """
         longest = next((known_size for known_size in SIZES if known_size >= size), SIZES[-1])
@@ -37,6 +42,7 @@ class PictureCache:
             changed = file.stat().st_mtime_ns
         except OSError:
             changed = 0
+        longest = WHOLE if size >= WHOLE else longest
         key = (path, longest, changed)
         with self._lock:
             if key in self._ready:
@@ -53,6 +59,13 @@ class PictureCache:
         return made
 
 
+def details(file: Path) -> dict[str, int]:
+    """Return the size of a picture's file in bytes, and its width and height in pixels; raises BadImage."""
+    n_bytes = file.stat().st_size if file.exists() else 0
+    image = open_image(file)
+    return {"width": image.width, "height": image.height, "bytes": n_bytes}
+
+
 def _make(file: Path, longest: int) -> tuple[bytes, str]:
     untouched = _as_it_is(file, longest)
     if untouched is not None:
@@ -67,7 +80,7 @@ def _make(file: Path, longest: int) -> tuple[bytes, str]:
 def _as_it_is(file: Path, longest: int) -> tuple[bytes, str] | None:
     """Return the bytes of the file if every browser shows them as `open_image` does, else None."""
     try:
-        if file.stat().st_size > SENT_AS_IT_IS:
+        if file.stat().st_size > SENT_AS_IT_IS and longest < WHOLE:
             return None
         content = file.read_bytes()
         with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.scores.choice_log import LOG_NAME
+from custom_aesthetic.scores.choice_log import LOG_NAME, LOG_OF_CRITERION, SCORES_OF_CRITERION
 from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
 
 log = logging.getLogger(__name__)
+
+_CRITERION = re.compile(r"[\w-]{1,40}")
 
 OURS = "score_sigma"
 """The column that identifies a score file written by this program."""
@@ -31,13 +34,13 @@ class ScoreFiles:
     """Scores from before the first comparison, in any unit; None if there are none."""
 
 
-def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
+def open_score_files(directory: Path, name: str | None, criterion: str | None = None) -> ScoreFiles:
     """Return the files of the session; scores of another program are backed up and become the starting point.
 
     The backup is `scores.start.json` (or .csv; numbered if that exists). It is never changed, so that the scores can
     be recomputed from it and the log.
     """
-    file = _score_file(directory, name)
+    file = _score_file(directory, name, criterion)
     files = [file.with_suffix(".json"), file.with_suffix(".csv")]
     for one in sorted({file, *files}, key=lambda each: each != file, reverse=True):
         if one.exists() and not _is_ours(one):
@@ -47,19 +50,23 @@ def open_score_files(directory: Path, name: str | None) -> ScoreFiles:
     )
     starts = [one for one in starts if one.suffix in (".json", ".csv")]
     start = read_scores(starts[-1]) if starts else None
-    return ScoreFiles(files[0], files[1], log_beside(file), start)
+    return ScoreFiles(files[0], files[1], log_beside(file, criterion), start)
 
 
-def find_log(directory: Path, name: str | None) -> Path:
+def find_log(directory: Path, name: str | None, criterion: str | None = None) -> Path:
     """Return the path of the log of a session, which may not exist; `name` is that of the score file."""
-    return log_beside(_score_file(directory, name))
+    return log_beside(_score_file(directory, name, criterion), criterion)
 
 
-def log_beside(score_file: Path) -> Path:
-    return score_file.parent / LOG_NAME
+def log_beside(score_file: Path, criterion: str | None = None) -> Path:
+    return score_file.parent / (LOG_NAME if criterion is None else LOG_OF_CRITERION.format(criterion))
 
 
-def _score_file(directory: Path, name: str | None) -> Path:
+def _score_file(directory: Path, name: str | None, criterion: str | None) -> Path:
+    if criterion is not None and not _CRITERION.fullmatch(criterion):
+        raise UserError(
+            f"--criterion={criterion}: the name becomes part of file names; use letters, digits, - and _, at most 40"
+        )
     if not directory.is_dir():
         raise UserError(f"image directory {directory} does not exist or is not a directory; check -d")
     if name is not None:
@@ -67,6 +74,8 @@ def _score_file(directory: Path, name: str | None) -> Path:
         if file.suffix.lower() not in (".json", ".csv") or file.name == LOG_NAME:
             raise UserError(f"--scores={name}: the name must end in .json or .csv and must not be {LOG_NAME}")
         return file
+    if criterion is not None:
+        return directory / SCORES_OF_CRITERION.format(criterion)
     return next(
         (directory / usual for usual in SCORE_FILES if (directory / usual).is_file()), directory / SCORE_FILES[0]
     )

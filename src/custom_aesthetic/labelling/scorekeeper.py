@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.labelling.figures import FEWEST_CHOICES, RandomPairs, held_out, random_pairs
+from custom_aesthetic.labelling.figures import FEWEST_CHOICES, RandomPairs, random_pairs
 from custom_aesthetic.labelling.plan import PairPlan, extended
 from custom_aesthetic.labelling.score_files import OURS, ScoreFiles, score_table, write_score_files
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, fit_scores, standard_errors
@@ -52,17 +52,6 @@ class Scorekeeper:
     def wake(self) -> None:
         """Let the background thread fit the scores again."""
         self._changed.set()
-
-    def held_out(self) -> list[float] | None:
-        """Return the share of choices that scores fitted without them predict, and its 95 % interval.
-
-        None until there are `FEWEST_CHOICES` choices. It is lower than the figures on random pairs, because the pairs
-        that were shown have closer scores.
-        """
-        with self.lock:
-            answers = self._log.answers()
-        found = held_out(*self._evidence(answers))
-        return None if found is None else rounded(found)
 
     def update(self, *, with_figures: bool = True) -> None:
         """Fit the scores to the whole log and write them, then estimate their quality."""

@@ -1,20 +1,22 @@
 """The routes of scoring: what to show, answers of every kind, undo, and the end."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
 from starlette.routing import Route
 
+from custom_aesthetic.labelling.pictures import details
 from custom_aesthetic.labelling.plan import BadRequest
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.labelling.web import Answer, Asked, Windows, api, moment, seconds, text, texts
+from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import DRAWN
 
 
-def routes(session: Session, windows: Windows, on_last_finish: Callable[[], None]) -> list[Route]:
-    """Return the routes of scoring; `on_last_finish` is called when the user has finished in every window."""
-    scoring = _Scoring(session, windows, on_last_finish)
+def routes(session: Session, directory: Path, windows: Windows) -> list[Route]:
+    """Return the routes of scoring; `directory` contains the pictures."""
+    scoring = _Scoring(session, directory, windows)
     functions = {
         "open": scoring.open,
         "group": scoring.group,
@@ -26,6 +28,8 @@ def routes(session: Session, windows: Windows, on_last_finish: Callable[[], None
         "undo": scoring.undo,
         "finish": scoring.finish,
         "leave": scoring.leave,
+        "alive": scoring.alive,
+        "details": scoring.details,
     }
     return [api(name, function) for name, function in functions.items()]
 
@@ -33,11 +37,11 @@ def routes(session: Session, windows: Windows, on_last_finish: Callable[[], None
 @dataclass
 class _Scoring:
     session: Session
+    directory: Path
     windows: Windows
-    on_last_finish: Callable[[], None]
 
     def open(self, asked: Asked) -> Answer:
-        self.windows.heard_from(asked)
+        self.windows.opened(asked)
         plan = self.session.plan
         return {
             "progress": self.session.progress(),
@@ -78,10 +82,21 @@ class _Scoring:
         return {"summary": self.session.summary(), "others": self.windows.others(asked)}
 
     def leave(self, asked: Asked) -> Answer:
-        self.windows.left(asked)
-        if not self.windows.open():
-            self.on_last_finish()
+        self.windows.left(asked, finished=True)
         return {}
+
+    def alive(self, asked: Asked) -> Answer:
+        self.windows.heard_from(asked)
+        return {"progress": self.session.progress()}
+
+    def details(self, asked: Asked) -> Answer:
+        picture = text(asked, "picture")
+        if not self.session.holds(picture):
+            raise BadRequest("no such picture")
+        try:
+            return {"details": details(self.directory / picture)}
+        except BadImage as error:
+            raise BadRequest(error.reason) from None
 
     def _logged(self, time: str) -> Answer:
         return {"time": time, "progress": self.session.progress()}

@@ -9,7 +9,7 @@ import contextlib
 import json
 import secrets
 import socket
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from custom_aesthetic.base.local_server import HEADERS, OwnPageOnly, make_server
+from custom_aesthetic.base.local_server import HEADERS, OwnPageOnly, make_server, read_json
 from custom_aesthetic.labelling import scoring_routes
 from custom_aesthetic.labelling.pictures import PictureCache
+from custom_aesthetic.labelling.plan import BadRequest
 from custom_aesthetic.labelling.session import Session
-from custom_aesthetic.labelling.web import Windows, file_route, picture_response, refusal
+from custom_aesthetic.labelling.web import MOST_BYTES, Windows, file_route, picture_response, refusal
 from custom_aesthetic.pictures.images import BadImage
 
 PAGE = Path(__file__).parent / "assets"
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Ending of a file of the page -> its media type."""
+
+SECONDS_BETWEEN_LOOKS = 0.25
+"""How often it is seen whether all windows have gone."""
 
 
 PAGE_HEADERS = {
@@ -68,8 +72,7 @@ class ABServer:
         self.token = secrets.token_urlsafe(24) if token is None else token
         self.pictures = PictureCache(directory)
         self.windows = Windows()
-        self.on_last_finish: Callable[[], None] = lambda: None
-        """Called when every window has finished."""
+        self._directory = directory
 
     def app(self) -> Starlette:
         """Return the web application."""
@@ -77,21 +80,33 @@ class ABServer:
             Route("/", self._page),
             Route("/favicon.ico", _nothing),
             Route("/picture", self._picture),
+            Route("/closed", self._closed, methods=["POST"]),
             *(
                 file_route(f"/{file.name}", partial(file.read_bytes), KINDS[file.suffix])
                 for file in sorted(PAGE.iterdir())
                 if file.suffix in KINDS
             ),
-            *scoring_routes.routes(self.session, self.windows, lambda: self.on_last_finish()),
+            *scoring_routes.routes(self.session, self._directory, self.windows),
             *self.more.routes,
         ]
         middleware = [Middleware(OwnPageOnly, token=self.token, token_below=("/api/",), advice="load the page again")]
         return Starlette(routes=routes, middleware=middleware)
 
     async def _page(self, request: Request) -> Response:
+        self.windows.expected()
         text = (PAGE / "index.html").read_text(encoding="utf-8")
         text = text.replace("{{token}}", self.token).replace("{{more}}", self.more.tags())
         return HTMLResponse(text, headers=PAGE_HEADERS)
+
+    async def _closed(self, request: Request) -> Response:
+        """Answer a window's last message, a beacon: it cannot send headers, so the token stands in its body."""
+        asked = await read_json(request, MOST_BYTES)
+        token = str(asked.get("token")).encode("utf-8", "replace")
+        if not secrets.compare_digest(token, self.token.encode()):
+            return refusal("the token is missing", 403)
+        with contextlib.suppress(BadRequest):
+            self.windows.left(asked, finished=False)
+        return await _nothing(request)
 
     async def _picture(self, request: Request) -> Response:
         path = self._asked_path(request.query_params.get("path", ""))
@@ -118,16 +133,21 @@ async def _nothing(request: Request) -> Response:
 
 
 def serve(server: ABServer, listener: socket.socket) -> None:
-    """Serve until the last window finishes or Ctrl-C is pressed; then write the scores of the whole log."""
+    """Serve until the last window has gone or Ctrl-C is pressed; then write the scores of the whole log."""
     running = make_server(server.app())
+    ended = threading.Event()
 
-    def stop() -> None:
-        running.should_exit = True
+    def watch() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            if server.windows.all_gone():
+                running.should_exit = True
+                return
 
-    server.on_last_finish = stop
     server.session.scores.start()
+    threading.Thread(target=watch, name="windows", daemon=True).start()
     try:
         running.run(sockets=[listener])
     finally:
+        ended.set()
         server.session.scores.stop()
         listener.close()

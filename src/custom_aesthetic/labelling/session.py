@@ -24,6 +24,7 @@ from custom_aesthetic.scores.choice_log import (
     now,
     undo_rows,
 )
+from custom_aesthetic.scores.evidence import consistency
 from custom_aesthetic.scores.pairing import Standing
 
 MOST_IN_A_GROUP = 4
@@ -199,10 +200,10 @@ class Session:
     def summary(self) -> dict[str, Any]:
         """Write the scores, then return what the last page shows: progress, best and worst pictures, and file names.
 
-        `held_out` is the share of choices that scores fitted without them predict, `[value, low, high]`.
+        `consistency` is how often pairs that were asked again were answered the same; None if none were.
         """
         self.scores.update()
-        found = self.scores.held_out()
+        found = consistency(self.answers())
         with self._lock:
             standing = self.scores.standing
             here = [row for row in range(self.plan.n_here) if standing.shown[row] > 0]
@@ -211,4 +212,10 @@ class Session:
             n_ends = min(5, len(ranked) // 2)
             files = [self.files.json.name, self.files.csv.name, self._log.file.name] if ranked else []
             worst = ranked[len(ranked) - n_ends :]
-            return {**self.progress(), "held_out": found, "best": ranked[:n_ends], "worst": worst, "files": files}
+            return {
+                **self.progress(),
+                "consistency": None if found is None else found._asdict(),
+                "best": ranked[:n_ends],
+                "worst": worst,
+                "files": files,
+            }

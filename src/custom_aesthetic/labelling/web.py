@@ -13,6 +13,7 @@ token. `BadRequest` becomes status 400 (the page drops the request), any other `
 
 import math
 import re
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -33,7 +34,15 @@ SLOWEST_SECONDS = 3600.0
 MOST_LETTERS = 4096
 """Maximum length of a text in a request, such as a path."""
 
-FORGOTTEN_AFTER_SECONDS = 600.0
+FORGOTTEN_AFTER_SECONDS = 180.0
+"""A window that was not heard from for so long has gone; a visible one tells that it is there three times a minute, one
+in the background at least once a minute."""
+
+HIDDEN_FORGOTTEN_AFTER_SECONDS = 3600.0
+"""The same for a window that is hidden, as on a phone that is locked, where nothing runs."""
+
+GRACE_SECONDS = 5.0
+"""The script ends so long after the last window has closed, unless that was a reload."""
 
 Asked = dict[str, Any]
 """The JSON object that the page sent; nothing in it has been checked."""
@@ -76,26 +85,55 @@ def refusal(reason: str, status: int) -> Response:
 
 
 class Windows:
-    """The windows of the page that are open, by the names that they give themselves."""
+    """The windows of the page that are open, by the names that they give themselves; for any thread."""
 
-    def __init__(self) -> None:
-        self._heard: dict[str, float] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._forgotten_at: dict[str, float] = {}
+        self._ends_at = math.inf
+
+    def opened(self, asked: Asked) -> None:
+        """Note that the window that sent this request is open."""
+        with self._lock:
+            self._forgotten_at[text(asked, "window")] = self._clock() + FORGOTTEN_AFTER_SECONDS
+            self._ends_at = math.inf
 
     def heard_from(self, asked: Asked) -> None:
-        """Note that the window that sent this request is open."""
-        self._heard[text(asked, "window")] = time.monotonic()
+        """Note that the window that sent this request is still open; nothing if it has ended since it sent it."""
+        patience = HIDDEN_FORGOTTEN_AFTER_SECONDS if asked.get("hidden") is True else FORGOTTEN_AFTER_SECONDS
+        window = text(asked, "window")
+        with self._lock:
+            if window in self._forgotten_at:
+                self._forgotten_at[window] = self._clock() + patience
 
-    def left(self, asked: Asked) -> None:
-        """Note that the window that sent this request has ended."""
-        self._heard.pop(text(asked, "window"), None)
+    def left(self, asked: Asked, *, finished: bool) -> None:
+        """Note that the window that sent this request has ended: the user has finished there, or it was closed."""
+        with self._lock:
+            if self._forgotten_at.pop(text(asked, "window"), None) is not None and not self._forgotten_at:
+                self._ends_at = self._clock() + (0.0 if finished else GRACE_SECONDS)
+
+    def expected(self) -> None:
+        """Note that a window is being opened, so the script does not end now."""
+        with self._lock:
+            if self._ends_at < math.inf:
+                self._ends_at = self._clock() + GRACE_SECONDS
 
     def others(self, asked: Asked) -> int:
         """Return the number of open windows other than the one that sent this request."""
         return len([window for window in self.open() if window != asked.get("window")])
 
     def open(self) -> list[str]:
-        """Return the windows that sent a request in the last FORGOTTEN_AFTER_SECONDS and have not ended."""
-        return [window for window, heard in self._heard.items() if time.monotonic() - heard < FORGOTTEN_AFTER_SECONDS]
+        """Return the windows that were heard from lately and have not ended."""
+        with self._lock:
+            return [window for window, end in self._forgotten_at.items() if self._clock() < end]
+
+    def all_gone(self) -> bool:
+        """Return whether there were windows and the last one has ended, a while ago if it was only closed."""
+        with self._lock:
+            now = self._clock()
+            last = max(self._forgotten_at.values(), default=math.inf)
+            return now >= self._ends_at or (bool(self._forgotten_at) and now >= last)
 
 
 def text(asked: Asked, name: str) -> str:

@@ -16,7 +16,8 @@ from custom_aesthetic.quality.noise_ceiling import Ceiling, ceiling_of_compariso
 from custom_aesthetic.quality.sigma_coverage import coverage
 from custom_aesthetic.quality.simple_fits import SimpleFits, kept_fits
 from custom_aesthetic.quality.statistics_line import statistics_line
-from custom_aesthetic.scores.choice_log import Comparison
+from custom_aesthetic.scores.choice_log import PAIR_KINDS, Comparison
+from custom_aesthetic.scores.evidence import Consistency, consistency, evidence
 from custom_aesthetic.scores.score_files import ScoreTable
 
 Rows = NDArray[np.int64]
@@ -50,7 +51,7 @@ class Judged:
     folded: bool = False
     """Whether the model was trained by cross-validation, and so has learnt from the eval images too."""
     comparisons: Sequence[Comparison] = ()
-    """The choices that the scores come from, if known."""
+    """The answers that the scores come from, if known."""
     out_of_fold: Array | None = None
     """(n_images,): predictions by heads that did not learn from the image; nan where there is none."""
     folds: Sequence[tuple[Rows, Rows]] = ()
@@ -111,6 +112,7 @@ class Findings:
     flattery: float
     """How much choosing the best trials raises that share, 0...1."""
     ceiling: Ceiling | None
+    consistency: Consistency | None
     curve: LearningCurve
     baselines: Mapping[str, Array] = field(default_factory=dict)
     """Name -> predictions (n_rows,) for the images of `believed`, by baselines that did not learn from them."""
@@ -153,6 +155,7 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float, kept: 
         spearman,
         flattery,
         find_ceiling(judged.table, judged.comparisons),
+        consistency(judged.comparisons),
         simple.curve,
         simple.baselines,
     )
@@ -217,6 +220,8 @@ def closing_lines(found: Findings) -> Iterator[str]:
     yield from baseline_lines(found)
     if found.ceiling is not None:
         yield ceiling_line(found.ceiling)
+    if found.consistency is not None:
+        yield consistency_line(found.consistency)
 
 
 def flattery_line(flattery: float, *, eval_chose: bool = False) -> str:
@@ -255,6 +260,17 @@ def ceiling_line(ceiling: Ceiling) -> str:
     )
 
 
+def consistency_line(found: Consistency) -> str:
+    """Return a line on the answers to pairs that the A/B page showed again."""
+    line = (
+        f"your consistency: {found.same:g} of {found.repeats} answers to pairs that were shown again were the same "
+        f"({100 * found.low:.0f} to {100 * found.high:.0f} %)"
+    )
+    if found.ceiling is None:
+        return line
+    return f"{line}, so a perfect model would agree with about {100 * found.ceiling:.0f} % of such answers"
+
+
 def find_ceiling(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> Ceiling | None:
     """Return the figures that a perfect model would reach on these scores; None if their uncertainty is unknown.
 
@@ -270,20 +286,18 @@ def find_ceiling(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> C
     }
     if {"score_sd", "comparisons"} <= columns.keys():
         return noise_ceiling(scores, rating_sigmas(columns["score_sd"], columns["comparisons"]), posterior=False)
-    if comparisons:
-        return _ceiling_of_choices(table, comparisons)
+    found = _ceiling_of_answers(table, comparisons)
+    if found is not None or any(row.kind in PAIR_KINDS for row in comparisons):
+        return found
     return noise_ceiling(scores, columns["score_sigma"], posterior=True) if "score_sigma" in columns else None
 
 
-def _ceiling_of_choices(table: ScoreTable, comparisons: Sequence[Comparison]) -> Ceiling | None:
+def _ceiling_of_answers(table: ScoreTable, comparisons: Sequence[Comparison]) -> Ceiling | None:
     row_of = {path: row for row, path in enumerate(table.paths)}
-    known = [comparison for comparison in comparisons if {comparison.winner, comparison.loser} <= row_of.keys()]
-    winners, losers = (np.array([row_of[path] for path in side], dtype=np.int64) for side in _sides(known))
-    return ceiling_of_comparisons(np.asarray(table.scores, dtype=np.float64), winners, losers) if known else None
-
-
-def _sides(comparisons: Sequence[Comparison]) -> tuple[list[str], list[str]]:
-    return [comparison.winner for comparison in comparisons], [comparison.loser for comparison in comparisons]
+    winners, losers, weights, *_ = evidence(comparisons, row_of)
+    if len(winners) == 0:
+        return None
+    return ceiling_of_comparisons(np.asarray(table.scores, dtype=np.float64), winners, losers, weights)
 
 
 def _number(value: object) -> float:

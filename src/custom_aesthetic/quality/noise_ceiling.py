@@ -102,17 +102,21 @@ def _ceiling(given: Array, draws: NDArray[np.float64], reliability: float) -> Ce
     )
 
 
-def ceiling_of_comparisons(scores: Array, winners: Rows, losers: Rows, *, seed: int = 0) -> Ceiling | None:
+def ceiling_of_comparisons(
+    scores: Array, winners: Rows, losers: Rows, weights: Array | None = None, *, seed: int = 0
+) -> Ceiling | None:
     """Return the ceiling for scores (n_images,) from a comparison log; winners and losers are rows of images.
 
-    The consistency of the judge is estimated from the comparisons, while standard errors in a score file assume a
-    typical one. Only compared images count; None if they are fewer than 10 or their scores are equal.
+    `weights` (n_comparisons,) says how much each comparison counts; 1 without them. The consistency of the judge is
+    estimated from the comparisons, of which those of pairs shown again say most, while standard errors in a score file
+    assume a typical one. Only compared images count; None if they are fewer than 10 or their scores are equal.
     """
     compared, rows = np.unique(np.concatenate([winners, losers]), return_inverse=True)
     given = np.asarray(scores, dtype=np.float64)[compared]
     if len(compared) < FEWEST_IMAGES or np.ptp(given) == 0:
         return None
-    draws = draw_true_scores(rows[: len(winners)], rows[len(winners) :], flat_prior(len(compared)), seed=seed).scores
+    sides = rows[: len(winners)], rows[len(winners) :]
+    draws = draw_true_scores(*sides, flat_prior(len(compared)), weights=weights, seed=seed).scores
     correlations = [metrics.pearson(given, truth).statistic for truth in draws]
     return _ceiling(given, draws, float(np.mean(np.square(correlations))))
 

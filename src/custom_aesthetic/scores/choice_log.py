@@ -43,6 +43,8 @@ from custom_aesthetic.base.text import csv_bytes
 logger = logging.getLogger(__name__)
 
 LOG_NAME = "comparisons.csv"
+LOG_OF_CRITERION = "comparisons-{}.csv"
+SCORES_OF_CRITERION = "scores-{}.json"
 
 COLUMNS = ("time", "winner", "loser", "seconds", "undoes", "drawn")
 HEADER = ",".join(COLUMNS)
@@ -241,6 +243,17 @@ class ComparisonLog:
         begun = HEADER.encode().startswith(start)
         if not begun and HEADER.encode() not in start and not _parse(start)[0]:
             raise UserError(f"{self.file} is not a log of comparisons (columns {HEADER}); move it elsewhere")
+
+
+def log_of_scores(directory: Path, score_file: str) -> Path:
+    """Return the log that a score file comes from: that of its criterion if there is one, else `comparisons.csv`.
+
+    Neither needs to exist; `score_file` is a name or path.
+    """
+    stem = Path(score_file).stem
+    start = SCORES_OF_CRITERION.partition("{}")[0]
+    own = directory / LOG_OF_CRITERION.format(stem.removeprefix(start))
+    return own if stem.startswith(start) and own.is_file() else directory / LOG_NAME
 
 
 def read_log(file: Path) -> list[Comparison]:

@@ -13,11 +13,13 @@
 The weights are those at which the standard errors of simulated judges' scores hold (docs/log.md).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from custom_aesthetic.scores.choice_log import STARS, Comparison
 
@@ -28,6 +30,9 @@ LINES = (*STAR_LINES, KEEP_LINE)
 
 PICK_WEIGHT = 0.5
 """Weight of a grid's comparisons together, for each of its pictures."""
+
+FEWEST_REPEATS = 5
+"""Number of repeated pairs from which on a ceiling is told."""
 
 STAR_WEIGHT = 0.5
 """Weight of the comparison of a picture with one of the lines between stars."""
@@ -76,6 +81,46 @@ def times_shown(rows: Sequence[Comparison], row_of: Mapping[str, int]) -> np.nda
     in_grids = {(row.time, name) for row in rows if row.kind == "pick" for name in (row.winner, row.loser)}
     places = [row_of[name] for _, name in (*seen, *in_grids) if name in row_of]
     return np.bincount(np.array(places, dtype=int), minlength=len(row_of)).astype(float)
+
+
+class Consistency(NamedTuple):
+    """How often pairs that were shown again, sides swapped, were answered the same, and what follows."""
+
+    repeats: int
+    """Number of pairs that were shown again."""
+    same: float
+    """Number of same answers; a tie and a choice are half the same."""
+    low: float
+    high: float
+    """Ends of the 95 % interval (Wilson) of the share of same answers, 0...1."""
+    ceiling: float | None
+    """Share of the answers to such pairs that a perfect model agrees with, 0.5...1; None if it is not known.
+
+    Who gives the same answer twice with probability r = q^2 + (1 - q)^2 gives the more probable one with probability q.
+    """
+
+
+def consistency(rows: Sequence[Comparison]) -> Consistency | None:
+    """Return how consistent the answers in the rows of a log are; None if no pair was shown again.
+
+    A repeated pair (drawn by `repeat`) is compared with the last answer before it.
+    """
+    last: dict[frozenset[str], str] = {}
+    same: list[float] = []
+    for row in sorted(rows):
+        if row.kind not in ("choice", "tie"):
+            continue
+        pair, answer = frozenset((row.winner, row.loser)), row.winner if row.kind == "choice" else ""
+        if row.drawn == "repeat" and pair in last:
+            same.append(1.0 if answer == last[pair] else 0.5 if "" in (answer, last[pair]) else 0.0)
+        last[pair] = answer
+    if not same:
+        return None
+    ends = binomtest(round(sum(same)), len(same)).proportion_ci(method="wilson")
+    share = sum(same) / len(same)
+    known = len(same) >= FEWEST_REPEATS and share > 0.5
+    ceiling = (1 + math.sqrt(2 * share - 1)) / 2 if known else None
+    return Consistency(len(same), sum(same), round(float(ends.low), 4), round(float(ends.high), 4), ceiling)
 
 
 def _comparisons(answer: Sequence[Comparison]) -> list[tuple[str, str, float]]:

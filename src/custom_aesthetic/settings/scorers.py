@@ -12,6 +12,7 @@ from custom_aesthetic.settings.training import (
 )
 
 STRATEGIES = ("adaptive", "random")
+MODES = ("pair", "stars", "pick")
 
 ENGINES = ("plain", "ray")
 """What the folder scorer runs on: this process, or Ray."""
@@ -31,7 +32,21 @@ class ComparisonSettings:
         "starting point, and a backup of it is kept; the default is the first that exists of scores.json, score.json "
         "and scores.csv, else scores.json",
     )
-    number_to_compare: int = setting(2, "pictures shown together", low=2, high=4)
+    mode: str = setting(
+        "pair",
+        "what is asked: pair = which of two (or more) pictures is better, stars = 1 to 5 stars for one picture, pick = "
+        "those you like of twelve; all answers go to the same log",
+        choices=MODES,
+    )
+    question: str | None = setting(
+        None, "the question that stands on the page; if not given, 'Which do you like more?', or what suits the mode"
+    )
+    criterion: str | None = setting(
+        None,
+        "a name, such as sharpness: its answers and scores are in files of their own, comparisons-NAME.csv and "
+        "scores-NAME.json",
+    )
+    number_to_compare: int = setting(2, "pictures shown together, in the mode pair", low=2, high=4)
     strategy: str = setting(
         "adaptive",
         "how to choose the next pictures: adaptive = the most informative ones, random = all equally often",

@@ -24,6 +24,27 @@ export function store(name, value) {
 export const windowName = stored("window", () => crypto.randomUUID());
 const unsent = stored("unsent", () => []); // [{ name, body }] in order
 
+const ALIVE_MS = 20000;
+
+// Tells the server that this window is open, and, when it is closed, that it has gone.
+export function keepAlive() {
+  const tell = () => ask("alive", { hidden: document.hidden }).catch(() => {});
+  const timer = setInterval(tell, ALIVE_MS);
+  document.addEventListener("visibilitychange", tell);
+  window.addEventListener("pageshow", (event) => event.persisted && ask("open"));
+  window.addEventListener("pagehide", sayGoodbye);
+  return () => {
+    clearInterval(timer);
+    document.removeEventListener("visibilitychange", tell);
+    window.removeEventListener("pagehide", sayGoodbye);
+  };
+}
+
+function sayGoodbye() {
+  const body = JSON.stringify({ window: windowName, token });
+  navigator.sendBeacon("/closed", new Blob([body], { type: "application/json" }));
+}
+
 // Calls `listener` with the progress that comes with most answers of the server.
 export function onProgress(listener) {
   listeners.push(listener);

@@ -13,7 +13,7 @@ const bindings = new Map(); // view -> [{ keys, shown, says, does, when }]
 const help = document.getElementById("help");
 
 export function addKeys(view, more) {
-  bindings.set(view, [...(bindings.get(view) ?? []), ...more]);
+  bindings.set(view, [...more, ...(bindings.get(view) ?? [])]);
 }
 
 function nameOf(event) {
@@ -23,6 +23,7 @@ function nameOf(event) {
   return event.key.length === 1 ? event.key.toLowerCase() : event.key;
 }
 
+// Keys added later come first: those of a mode before those of its view.
 const here = () => [...(bindings.get(currentView()) ?? []), ...(bindings.get("") ?? [])];
 
 document.addEventListener("keydown", (event) => {

@@ -2,12 +2,14 @@
 // loads groups before they are needed, sends answers, skips, undoes and finishes.
 
 import { answer, forgetHistory, onUndone, undo } from "./answers.js";
-import { ask, askUntilAnswered, send, sendUnsent } from "./api.js";
+import { ask, askUntilAnswered, keepAlive, send, sendUnsent } from "./api.js";
 import { button, element, fileName, pictureAddress, wait } from "./dom.js";
+import { toggleNames } from "./frames.js";
 import { addKeys, showHelp } from "./keys.js";
 import { say } from "./message.js";
-import { showSummary } from "./summary.js";
+import { sayEnded, showSummary } from "./summary.js";
 import { addView, setActions } from "./views.js";
+import { close as closeZoom, toggleZoom, watchZoom } from "./zoom.js";
 
 const READY_GROUPS = 3; // loaded and decoded before they are needed
 const FINISH_MS = 2000; // q counts when it is pressed again within this time
@@ -18,6 +20,7 @@ const question = element("h1");
 question.id = "question";
 const hint = element("p", "hint");
 root.append(question, stage, hint);
+watchZoom(stage);
 
 const state = {
   mode: null,
@@ -26,8 +29,11 @@ const state = {
   shown: null,
   shownAt: 0,
   filling: false,
-  finished: false,
+  finished: false, // the page at the end is on screen
+  ended: false,
+  summary: null, // the page at the end
   pressedQ: -Infinity,
+  leaves: () => {}, // stops telling the server that this window is open
 };
 
 // --- groups ------------------------------------------------------------------------------------------------------
@@ -70,6 +76,7 @@ async function fill() {
 }
 
 function show(group) {
+  closeZoom();
   state.shown = group ?? null;
   if (!group) {
     stage.replaceChildren(element("p", "waiting", "Loading pictures…"));
@@ -90,8 +97,8 @@ function next() {
 // Sends an answer about the group on screen and shows the next; does nothing, visibly, while none is on screen.
 function give(kind, body) {
   const group = state.shown;
-  if (!group) {
-    say("The next pictures are still loading.", true);
+  if (!group || state.finished) {
+    if (!state.finished) say("The next pictures are still loading.", true);
     return false;
   }
   const { pictures, drawn } = group;
@@ -111,7 +118,7 @@ function skip() {
 }
 
 onUndone(async (entry) => {
-  if (!state.mode.kinds.includes(entry.kind)) {
+  if (!state.mode.kinds.some((kind) => entry.kind.startsWith(kind))) {
     say(`Undone: ${entry.kind} for ${entry.pictures.map(fileName).join(", ")}.`, true);
     return;
   }
@@ -131,13 +138,33 @@ function pressQ() {
 async function finish() {
   if (state.finished) return;
   state.finished = true;
-  stage.replaceChildren(element("p", "waiting", "Saving the scores…"));
+  say("");
+  for (const part of [question, stage, hint]) part.hidden = true;
+  const waiting = element("p", "waiting", "Saving the scores…");
+  root.append(waiting);
   await sendUnsent();
   const { summary, others } = await askUntilAnswered("finish");
-  await showSummary(root, summary, others);
+  waiting.remove();
+  state.summary = await showSummary(root, summary, others, { end, keepScoring });
   setActions([]);
+}
+
+function keepScoring() {
+  state.summary.remove();
+  state.finished = false;
+  for (const part of [question, stage, hint]) part.hidden = false;
+  showActions();
+  root.focus();
+  fill();
+}
+
+async function end() {
+  if (!state.summary || state.ended) return;
+  state.ended = true;
   forgetHistory();
+  state.leaves();
   await ask("leave").catch(() => {});
+  sayEnded(state.summary);
 }
 
 function showActions() {
@@ -146,6 +173,7 @@ function showActions() {
     button("Undo", { id: "undo", key: "u", shortcuts: "u Backspace", does: undo }),
     ...(state.mode?.buttons ?? []),
     button("Skip", { id: "skip", key: "0", shortcuts: "0 s", does: skip }),
+    button("Info", { id: "names", key: "i", shortcuts: "i", title: "File names and sizes (i)", does: toggleNames }),
     button("Finish", { id: "finish", key: "q", shortcuts: "q", title: "Finish (q, twice)", does: finish }),
     button("?", { id: "keys", shortcuts: "?", title: "All keys", does: showHelp }),
   ]);
@@ -154,8 +182,16 @@ function showActions() {
 addKeys("score", [
   { keys: ["u", "Backspace"], shown: "u or backspace", says: "undo the last answer", does: undo },
   { keys: ["digit 0", "s"], shown: "0 or s", says: "skip; these pictures are not asked again soon", does: skip },
+  { keys: ["z"], shown: "z, hold or wheel", says: "see 100 %, at the same place in all pictures", does: toggleZoom, zooms: true },
+  { keys: ["Escape"], shown: "escape", says: "see the whole pictures again", does: closeZoom, zooms: true },
+  { keys: ["i"], shown: "i", says: "file names and sizes", does: toggleNames },
   { keys: ["q"], shown: "q q", says: "finish", does: pressQ },
-].map((key) => ({ ...key, when: () => !state.finished })));
+].map((key) => ({ ...key, when: () => !state.finished && (!key.zooms || state.mode?.zooms) })));
+
+addKeys("score", [
+  { keys: ["k"], shown: "k", says: "keep scoring", does: keepScoring },
+  { keys: ["q"], shown: "q", says: "end", does: end },
+].map((key) => ({ ...key, when: () => state.finished && state.summary && !state.ended })));
 
 // --- the beginning -----------------------------------------------------------------------------------------------
 
@@ -163,7 +199,8 @@ addKeys("score", [
 export async function startScoring(modes) {
   await sendUnsent();
   state.settings = await askUntilAnswered("open");
-  state.mode = modes[state.settings.mode](state.settings, { give, isBusy: () => state.finished });
+  state.leaves = keepAlive();
+  state.mode = modes[state.settings.mode](state.settings, { give, shownFor: () => performance.now() - state.shownAt });
   question.textContent = state.settings.question;
   document.title = state.settings.question;
   hint.replaceChildren(...state.mode.hint);

@@ -1,8 +1,15 @@
-// The page at the end: what was done, where it is saved, the best and the worst pictures.
+// The page at the end: what was done, how consistent the answers were, where all is saved, what to do next.
 
-import { counted, element, percent, pictureAddress } from "./dom.js";
+import { button, counted, element, percent, pictureAddress } from "./dom.js";
 
-const range = ([, low, high]) => `${Math.round(100 * low)}\u00a0to\u00a0${percent(high)}`;
+const offers = [];
+
+// Offers something more on the page at the end: a button with this text that calls `does`.
+export function addOffer(text, does) {
+  offers.push({ text, does });
+}
+
+const range = (low, high) => `${Math.round(100 * low)}\u00a0to\u00a0${percent(high)}`;
 
 function pictureRow(title, paths) {
   if (!paths.length) return [];
@@ -19,29 +26,47 @@ function pictureRow(title, paths) {
   return [element("h2", "", title), list];
 }
 
-// Returns lines on the quality of the scores; none before there are enough choices.
-function worth(summary) {
-  const more = summary.choices_to_go;
-  if (more) return [`After ${counted(more, "more answer")}, this page shows how good the scores are.`];
-  if (!summary.order_right || !summary.held_out) return [];
-  return [
-    `${percent(summary.order_right[0])} of random pairs are in the right order (${range(summary.order_right)}).`,
-    `${percent(summary.predicted[0])} of your choices between two random pictures would be predicted (${range(summary.predicted)}).`,
-    `${percent(summary.held_out[0])} of your ${summary.choices} choices so far are predicted by scores made without them (${range(summary.held_out)}); the pairs shown have closer scores than random pairs.`,
-  ];
+// Returns lines on the model and on the user's consistency, as far as something is known.
+function worth({ learned, consistency }) {
+  const lines = learned ? [learned] : [];
+  if (consistency) {
+    const { same, repeats, low, high, ceiling } = consistency;
+    lines.push(
+      `${counted(repeats, "pair")} were shown to you again, sides swapped: ${same} of ${repeats} answers were the same (${range(low, high)}).`
+      + (ceiling ? ` On such pairs, even a perfect model would agree with about ${percent(ceiling)} of your answers.` : ""),
+    );
+  }
+  return lines;
 }
 
-// Shows the summary in place of the view's content.
-export async function showSummary(root, summary, others) {
+// Shows the summary below what `root` contains; returns its element.
+export async function showSummary(root, summary, others, { end, keepScoring }) {
   const page = element("div", "summary");
   page.append(element("h1", "", `${counted(summary.choices, "answer")}, ${summary.seen} of ${summary.pictures} pictures seen`));
   for (const line of worth(summary)) page.append(element("p", "", line));
   if (summary.files.length) page.append(element("p", "", `Saved: ${summary.files.join(", ")}.`));
-  const closing = others
-    ? "Another window is still open, so the script keeps running."
-    : "The script has ended. Start it again to continue from here.";
-  page.append(element("p", "", closing));
+  const next = element("div", "next");
+  next.setAttribute("role", "group");
+  next.setAttribute("aria-label", "What next");
+  next.append(
+    button("Keep scoring", { id: "keep-scoring", key: "k", shortcuts: "k", does: keepScoring }),
+    ...offers.map(({ text, does }) => button(text, { does })),
+    button("End", { id: "end", key: "q", shortcuts: "q", does: end }),
+  );
+  const closing = element("p", "closing", others
+    ? "Another window is open, so the script keeps running when this one ends."
+    : "The script ends when you press End or close this page.");
+  page.append(next, closing);
   page.append(...pictureRow("Liked most", summary.best), ...pictureRow("Liked least", summary.worst));
-  root.replaceChildren(page);
+  root.append(page);
+  page.tabIndex = -1;
+  page.focus({ preventScroll: true });
   await Promise.allSettled([...page.querySelectorAll("img")].map((image) => image.decode()));
+  return page;
+}
+
+// Says that this window has ended.
+export function sayEnded(page) {
+  page.querySelector(".next").remove();
+  page.querySelector(".closing").textContent = "This window has ended. Start the script again to continue from here.";
 }
