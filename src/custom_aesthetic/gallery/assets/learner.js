@@ -30,8 +30,8 @@ export async function pollLearner() {
   if (document.querySelector("#score .summary")) return; // the script has ended
   try {
     if (document.visibilityState === "visible" || !latest) take(await ask("learner"));
-  } catch {
-    return; // until the server answers again: see onProgress below
+  } catch (error) {
+    if (!error.status) return; // until the server answers again: see onProgress below
   }
   timer = setTimeout(pollLearner, latest && ["extracting", "learning", "checking"].includes(latest.state) ? OFTEN_MS : SELDOM_MS);
 }

@@ -97,6 +97,8 @@ function show(status) {
   }
 }
 
+export const commandsForTerminal = async () => (await ask("training")).commands;
+
 function showCommands(lines) {
   if (commands.dataset.lines === lines.join("\n")) return;
   commands.dataset.lines = lines.join("\n");
