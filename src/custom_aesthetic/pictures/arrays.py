@@ -1,7 +1,8 @@
 """Convert images of other programs to Pillow: paths, bytes of files, Pillow images, arrays and tensors, one or many."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from custom_aesthetic.base.errors import ImageError
-from custom_aesthetic.pictures.images import BadImage, open_image, upright_rgb
+from custom_aesthetic.pictures.images import BadImage, opened_image, upright_rgb
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Number of channels -> mode of the Pillow image."""
@@ -44,12 +45,26 @@ def load_image(image: Any, name: str, target_size: int | None = None) -> Image.I
     `target_size` is passed to `open_image`. `name` is that of an image without a path: the bytes of a file are read as
     a file of that name. Raises ImageError, with the image's path or `name`, if the image cannot be used.
     """
-    if isinstance(image, str | os.PathLike | bytes):
-        path, content = (name, image) if isinstance(image, bytes) else (Path(image), None)
+    with loaded_image(image, name, target_size) as loaded:
+        return loaded
+
+
+@contextlib.contextmanager
+def loaded_image(image: Any, name: str, target_size: int | None = None) -> Iterator[Image.Image]:
+    """Yield what `load_image` returns; the memory of a file counts as in use until the end of the block."""
+    if not isinstance(image, str | os.PathLike | bytes):
+        yield _converted(image, name)
+        return
+    path, content = (name, image) if isinstance(image, bytes) else (Path(image), None)
+    with contextlib.ExitStack() as memory:
         try:
-            return open_image(path, target_size, content=content)
+            opened = memory.enter_context(opened_image(path, target_size, content=content))
         except BadImage as error:
             raise ImageError(str(error), error.reason) from error
+        yield opened
+
+
+def _converted(image: Any, name: str) -> Image.Image:
     try:
         return upright_rgb(image if isinstance(image, Image.Image) else _from_array(_as_numpy(image)))
     except BadImage as error:

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.pictures import camera
 from custom_aesthetic.pictures.camera import HEIC_SUFFIXES, MissingPackage, is_heic, is_raw_name
+from custom_aesthetic.pictures.decoding import IN_FLIGHT, decoding_bytes, to_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -280,10 +280,23 @@ def open_image(path: Path | str, target_size: int | None = None, *, content: byt
     of a file in memory, of which `path` is the name alone.
     Raises BadImage if the file cannot be decoded completely or has more than MAX_PIXELS pixels.
     """
-    with _opened(path, content) as image:
-        if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
-            _draft(image)
-        return _upright(image)
+    with opened_image(path, target_size, content=content) as image:
+        return image
+
+
+@contextlib.contextmanager
+def opened_image(
+    path: Path | str, target_size: int | None = None, *, content: bytes | None = None
+) -> Iterator[Image.Image]:
+    """Yield what `open_image` returns; its memory counts as in use, by `IN_FLIGHT`, until the end of the block."""
+    with contextlib.ExitStack() as memory:
+        with _opened(path, content) as image:
+            if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
+                _draft(image)
+            memory.enter_context(IN_FLIGHT.taking(decoding_bytes(image)))
+            upright = _upright(image)
+        del image  # as large as the one yielded
+        yield upright
 
 
 def _draft(image: Image.Image) -> None:
@@ -352,7 +365,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
     _turn_upright(image)
-    return _to_rgb(image)
+    return to_rgb(image)
 
 
 def _check_is_filled_file(path: Path | str) -> None:
@@ -377,26 +390,6 @@ def _turn_upright(image: Image.Image) -> None:
     """Rotate the loaded picture as its EXIF data say; damaged EXIF data are ignored."""
     with contextlib.suppress(Exception):  # what the parser raises depends on the format and the damage
         ImageOps.exif_transpose(image, in_place=True)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _scale_deep_greys(image).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _scale_deep_greys(image: Image.Image) -> Image.Image:
-    """Return 16-bit, 32-bit or floating-point greys as 8 bits.
-
-    White is 65535 for integers and 1 for floats, or the largest value if that is greater.
-    """
-    greys = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0.0, neginf=0.0)
-    full_scale = max(1.0 if image.mode == "F" else 65535.0, float(greys.max()))
-    return Image.fromarray(np.clip(np.rint(greys * (255.0 / full_scale)), 0, 255).astype(np.uint8))
 
 
 def _text_of(error: BaseException) -> str:

@@ -19,6 +19,9 @@ LONGEST_MESSAGE = 4000
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """What lets waiting threads sleep: the first for GNU's OpenMP (torch on Linux), both for LLVM's and Intel's."""
 
+LARGE_BLOCKS = ("PILLOW_BLOCK_SIZE", "64M")
+"""What lets Pillow give the memory of large pictures back: blocks so large that glibc keeps none for its thread."""
+
 WAITING_OPTIONS = (*PASSIVE_WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
 """The environment variables by which users choose how threads wait."""
 
@@ -29,6 +32,7 @@ def run_script(run: Callable[[Sequence[str]], None], *, extra: str | None = None
     `extra` is the part of the installation that the script needs; a missing package is reported with it.
     """
     wait_passively()
+    os.environ.setdefault(*LARGE_BLOCKS)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stdout)
