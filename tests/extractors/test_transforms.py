@@ -96,6 +96,26 @@ def test_corners_of_a_squeezed_picture_are_seven_eighths_of_it():
     assert torch.equal(transform(picture, "corner_3"), resized[:, 4:, 4:])
 
 
+@pytest.mark.parametrize("name", [*SETTINGS, "dinov3"])
+@pytest.mark.parametrize("shape", [(320, 256), (100, 61), (1, 20_000)], ids=str)
+def test_all_views_at_once_are_those_one_by_one(name, shape):
+    kind = {"image_processor_type": "DINOv3ViTImageProcessor"} if name == "dinov3" else SETTINGS[name]
+    transform, picture = our_transform(kind), make_picture(*shape)
+    views = VIEWS[::-1]
+    together = transform.views(picture, views)
+    assert list(together) == list(views)
+    for view, pixels in together.items():
+        assert torch.equal(pixels, transform(picture, view)) and pixels.is_contiguous()
+
+
+def test_views_share_one_resize_where_they_can(monkeypatch):
+    transform, picture = Transform(crop=(20, 20), resize=40, mean=(0.0,) * 3, std=(1.0,) * 3), make_picture(120, 80)
+    sizes, resize = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *_: sizes.append(size) or resize(self, size, *_))
+    transform.views(picture, VIEWS)
+    assert sorted(sizes) == [(20, 20), (60, 40)]
+
+
 @given(width=st.integers(1, 300), height=st.integers(1, 300))
 @settings(max_examples=30, deadline=None)
 def test_pixels_stay_within_the_range_of_the_levels(width, height):

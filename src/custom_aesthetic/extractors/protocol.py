@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from custom_aesthetic.engines.lanes import BATCH_SIZE
+
 VIEWS = ("centre", "whole", "mirror", "mirror_whole", "corner_0", "corner_1", "corner_2", "corner_3")
 
 
@@ -56,7 +58,8 @@ class FeatureExtractor(Protocol):
 
         An extractor may have a method `network()`, which returns its network, loaded into main memory where it was not
         loaded yet. `features` moves it to the extractor's device from wherever it is. It may have a method
-        `transform_views(image, views)`, which returns the result of `transform` for each view in less time.
+        `transform_views(image, views)`, which returns the result of `transform` for each view in less time, and an
+        attribute `batch_size`, the fastest number of pictures for one core of a CPU.
         """
 
 
@@ -64,6 +67,11 @@ def runs_side_by_side(extractor: FeatureExtractor) -> bool:
     """Return whether `features` is called for several batches at once: on a CPU, where the extractor allows it."""
     is_on_cpu = torch.device(getattr(extractor, "device", "cpu")).type == "cpu"
     return is_on_cpu and bool(getattr(extractor, "features_thread_safe", False))
+
+
+def batch_size_of(extractor: FeatureExtractor) -> int:
+    """Return how many pictures go through the extractor together: on one core of a CPU, or at first elsewhere."""
+    return getattr(extractor, "batch_size", BATCH_SIZE)
 
 
 def all_views(extractor: FeatureExtractor, image: Image.Image, views: Sequence[str]) -> dict[str, Tensor]:

@@ -128,10 +128,13 @@ class Transform:
         return torch.from_numpy(np.stack([self._levels[i][levels[:, :, i]] for i in range(3)]))
 
     def _resized_floats(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        scaled = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) * self.scale
-        resized = torch.nn.functional.interpolate(
-            scaled[None], size=size, mode="bilinear", align_corners=False, antialias=True
-        )[0]
+        """Return the whole picture, scaled, resized and normalised; one channel at a time, to save memory."""
+        resized = torch.empty(3, *size)
+        for i in range(3):
+            scaled = torch.from_numpy(np.array(image.getchannel(i))).to(torch.float32).mul_(self.scale)
+            resized[i] = torch.nn.functional.interpolate(
+                scaled[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
+            )[0, 0]
         return (resized - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
 

@@ -22,6 +22,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class NetworkExtractor(ABC):
     """The common part of all extractors; `FeatureExtractor` describes the public members."""
 
+    features_thread_safe = True
+
     def __init__(
         self,
         name: str,

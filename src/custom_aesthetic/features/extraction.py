@@ -23,9 +23,9 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
-from custom_aesthetic.engines.lanes import BATCH_SIZE, side_by_side, single_threads
-from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views, runs_side_by_side
-from custom_aesthetic.pictures.images import BadImage, open_image
+from custom_aesthetic.engines.lanes import side_by_side, single_threads
+from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views, batch_size_of, runs_side_by_side
+from custom_aesthetic.pictures.images import BadImage, opened_image
 
 MAX_BATCH_SIZE = 512
 WORTHWHILE_GAIN = 1.03
@@ -91,7 +91,7 @@ class Extraction:
         self._reporting = Lock()
         self._finished: list[tuple[list[int], Features]] = []
         self._reported_at = float("-inf")
-        self.batch_size = BATCH_SIZE
+        self.batch_size = batch_size_of(extractor)
         """Pictures of a batch; the fastest number found, on an accelerator."""
 
     def run(self, pictures: Sequence[tuple[int, str]]) -> None:
@@ -101,7 +101,8 @@ class Extraction:
         """
         decoders = ThreadPoolExecutor(n_cores(), "decode")
         with single_threads() as n_threads:
-            self.lanes = arrangement(self._extractor, n_threads)
+            self.lanes = arrangement(self._extractor, n_threads, len(pictures))
+            self.batch_size = min(self.batch_size, math.ceil(len(pictures) / self.lanes.n_lanes) or 1)
             try:
                 decoded = self._good(
                     decode_ahead(decoders, self._directory, pictures, self._extractor, list(self._wanted))
@@ -205,8 +206,8 @@ def decode(directory: Path, row: int, path: str, extractor: FeatureExtractor, vi
     """Return one picture transformed for each view, or the reason why it cannot be used."""
     torch.set_num_threads(1)
     try:
-        image = open_image(directory / path, extractor.target_size)
-        return Decoded(row, all_views(extractor, image, views))
+        with opened_image(directory / path, extractor.target_size) as image:
+            return Decoded(row, all_views(extractor, image, views))
     except BadImage as error:
         return Decoded(row, {}, error.reason)
     except MemoryError:
@@ -248,7 +249,7 @@ def few_features(
     views = list(pictures[0])
     share = len(pictures)
     if runs_side_by_side(extractor):
-        share = min(BATCH_SIZE, math.ceil(len(pictures) * len(views) / torch.get_num_threads()))
+        share = min(batch_size_of(extractor), math.ceil(len(pictures) * len(views) / torch.get_num_threads()))
     batches = [(view, pictures[i : i + share]) for view in views for i in range(0, len(pictures), share)]
 
     def compute(batch: tuple[str, Sequence[Mapping[str, Tensor]]]) -> dict[int, NDArray[np.float32]]:
@@ -263,9 +264,10 @@ def few_features(
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def arrangement(extractor: FeatureExtractor, n_threads: int) -> Lanes:
-    """Return the lanes for this extractor on its device, which use `n_threads` cores."""
-    return Lanes(n_threads, 1) if runs_side_by_side(extractor) else Lanes(1, n_threads)
+def arrangement(extractor: FeatureExtractor, n_threads: int, n_pictures: int) -> Lanes:
+    """Return the lanes for so many pictures with this extractor on its device, which use `n_threads` cores."""
+    n_lanes = max(1, min(n_threads, n_pictures)) if runs_side_by_side(extractor) else 1
+    return Lanes(n_lanes, n_threads // n_lanes)
 
 
 def _is_on_cpu(extractor: FeatureExtractor) -> bool:

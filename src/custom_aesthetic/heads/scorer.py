@@ -19,7 +19,7 @@ from custom_aesthetic.base.errors import ImageError, UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.machine import choose_device, n_cores
 from custom_aesthetic.base.processes import folder_prefix
-from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views
+from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views, runs_side_by_side
 from custom_aesthetic.features.extraction import few_features
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable, StoredFeatures
 from custom_aesthetic.heads.learnt_pictures import KEY as LEARNT_PICTURES
@@ -37,7 +37,7 @@ from custom_aesthetic.heads.prediction import (
 from custom_aesthetic.hub.card import FILE as USUAL_NAME
 from custom_aesthetic.hub.card import model_card
 from custom_aesthetic.hub.repositories import fetch_model, is_repository_name, publish_folder
-from custom_aesthetic.pictures.arrays import load_image, split_images
+from custom_aesthetic.pictures.arrays import loaded_image, split_images
 
 IMAGES_AT_ONCE = 16
 """Images that are decoded and go through the extractor together; at most this many are in memory at once."""
@@ -170,12 +170,12 @@ class Scorer:
 
         `name` is that of an image without a path. Raises ImageError if it cannot be used.
         """
-        return {
-            (number, view): pixels
-            for number, extractor in enumerate(self._opened())
-            for opened in [load_image(image, name, extractor.target_size)]
-            for view, pixels in all_views(extractor, opened, self.model.views).items()
-        }
+        prepared: Prepared = {}
+        for number, extractor in enumerate(self._opened()):
+            with loaded_image(image, name, extractor.target_size) as opened:
+                views = all_views(extractor, opened, self.model.views)
+            prepared.update({(number, view): pixels for view, pixels in views.items()})
+        return prepared
 
     def rate_prepared(self, images: Sequence["Prepared"]) -> Ratings:
         """Return what `rate` returns, of images from `prepare`, which go through the extractor together."""
@@ -290,7 +290,7 @@ class Scorer:
         start = 0
         for number, (extractor, states) in enumerate(zip(extractors, states_of(self.model, extractors), strict=True)):
             prepared = [{view: image[number, view] for view in self.model.views} for image in images]
-            alone = nullcontext() if getattr(extractor, "features_thread_safe", False) else self._lock
+            alone = nullcontext() if runs_side_by_side(extractor) else self._lock
             with alone:
                 found = few_features(extractor, prepared, states)
             for view in self.model.views:
