@@ -1,24 +1,27 @@
 """How well the shortest call and simple methods predict one person's ratings, from 25 to 400 of them.
 
     python -m benchmarks.bench_raters [--quick] [--raters FOLDER] [--photos FOLDER] [--processes N]
+                                     [--results FILE]
 
-For each rater, draw and size, every method learns from the same ratings and predicts pictures that no size of the draw
-learns from; nothing else sees their ratings. The same on the mean ratings of photographs, by two tastes. It prints mean
+For each rater, draw and size, every method learns from the same ratings and predicts all other pictures that the person
+has rated; nothing sees those ratings. The same on the mean ratings of photographs, by two tastes. It prints mean
 Spearman, the difference of the shortest call to each method with its 95 % interval (Student's t over the raters, or
 over the draws of the photographs, which overlap), and how often the share of right pairs that a model file states has
 the true one within its interval. The shortest call is the training script's path, with --features, 20 trials, one
-process, a seed and no database.
+process, a seed and no database. `--results` keeps the figures of each task, and a later call goes on from them.
 """
 
 import argparse
 import csv
+import itertools
+import json
 import logging
 import os
 import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -66,6 +69,10 @@ class Task(NamedTuple):
     """The images that may be learnt from."""
     apart: NDArray[np.int64]
     """The images that judge."""
+
+    @property
+    def name(self) -> tuple[str, str, int, int]:
+        return self.data, self.person, self.draw, len(self.rows)
 
 
 def run_task(task: Task) -> list[Result]:
@@ -133,15 +140,17 @@ def _result(task: Task, method: str, predictions: Array) -> Result:
 
 
 def rater_tasks(folder: Path, sizes: Sequence[int], draws: range) -> Iterator[Task]:
-    """Yield the tasks of single raters; a draw's sizes are nested, and its largest leaves the images that judge."""
+    """Yield the tasks of single raters, draw by draw."""
     with np.load(folder / "features.npz") as file:
         features, row_of = file["features"], {path: row for row, path in enumerate(file["paths"])}
     with (folder / "ratings.csv").open(newline="") as opened:
         ratings = list(csv.DictReader(opened))
-    for person in [name for name in ratings[0] if name != "relative_path"]:
+    people = [name for name in ratings[0] if name != "relative_path"]
+    for draw, person in itertools.product(draws, people):
         rated = [(row_of[rating["relative_path"]], float(rating[person])) for rating in ratings if rating[person]]
         rows, scores = np.array([row for row, _ in rated]), np.array([score for _, score in rated])
-        yield from _drawn("raters", person, features[rows].astype(np.float32), scores, sizes, RATER_SIZES[-1], draws)
+        given = features[rows].astype(np.float32)
+        yield from _drawn("raters", person, given, scores, sizes, draw)
 
 
 def photo_tasks(folder: Path, sizes: Sequence[int], draws: range) -> Iterator[Task]:
@@ -149,9 +158,9 @@ def photo_tasks(folder: Path, sizes: Sequence[int], draws: range) -> Iterator[Ta
     tastes = {"valence": read_scores(folder / "scores.csv"), "arousal": read_scores(folder / "arousal.json")}
     paths = tastes["valence"].paths
     features = load_features(folder, paths, build_extractors(EXTRACTOR, CPU)).values.float().numpy()
-    for taste, table in tastes.items():
+    for draw, (taste, table) in itertools.product(draws, tastes.items()):
         scores = np.asarray(table.select(paths).scores, dtype=np.float64)
-        yield from _drawn("photographs", taste, features, scores, sizes, PHOTO_SIZES[-1], draws)
+        yield from _drawn("photographs", taste, features, scores, sizes, draw)
 
 
 def _drawn(
@@ -160,14 +169,13 @@ def _drawn(
     features: NDArray[np.float32],
     scores: Array,
     sizes: Sequence[int],
-    largest: int,
-    draws: range,
+    draw: int,
 ) -> Iterator[Task]:
-    for draw in draws:
-        seed = [draw, *person.encode()] if data == "raters" else [draw]  # the tastes share the draws, to be averaged
-        order = np.random.default_rng(seed).permutation(len(scores))
-        for size in sizes:
-            yield Task(data, person, draw, features, scores, order[:size], order[largest:])
+    """Yield the tasks of one draw: the sizes are nested, and all other images judge."""
+    seed = [draw, *person.encode()] if data == "raters" else [draw]  # the tastes share the draws, to be averaged
+    order = np.random.default_rng(seed).permutation(len(scores))
+    for size in sizes:
+        yield Task(data, person, draw, features, scores, order[:size], order[size:])
 
 
 def _tasks(options: argparse.Namespace) -> dict[str, Iterator[Task]]:
@@ -179,6 +187,20 @@ def _tasks(options: argparse.Namespace) -> dict[str, Iterator[Task]]:
     return {"raters": raters, "photographs": photo_tasks(options.photos, photo_sizes, more)}
 
 
+def _run(pool: Executor, tasks: Sequence[Task], file: Path | None) -> list[Result]:
+    """Return the results of all tasks, those of some perhaps from the file, to which those of the others are added."""
+    lines = file.read_text().splitlines() if file is not None and file.exists() else []
+    kept = [[Result(*result) for result in json.loads(line)] for line in lines]
+    known = {found[0].task: found for found in kept}
+    waiting = [task for task in tasks if task.name not in known]
+    for task, found in zip(waiting, pool.map(run_task, waiting), strict=True):
+        known[task.name] = found
+        if file is not None:
+            with file.open("a") as opened:
+                opened.write(json.dumps(found) + "\n")
+    return [result for task in tasks for result in known[task.name]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one draw and fewer sizes, in about five minutes")
@@ -187,6 +209,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="of each rater; of the photographs twice as many")
     parser.add_argument("--first_draw", type=int, default=0, help="another one gives fresh draws")
     parser.add_argument("--only", choices=("raters", "photographs"), help="one kind of data")
+    parser.add_argument("--results", type=Path, help="JSON lines of every task's figures; tasks in it are not repeated")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}, {options.processes} processes")
@@ -194,7 +217,7 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for name, tasks in _tasks(options).items():
             if options.only in (None, name):
-                results = [result for found in pool.map(run_task, tasks) for result in found]
+                results = _run(pool, list(tasks), options.results)
                 print(f"\n{table_of(results, PROGRAM)}\n{coverage_lines(results, PROGRAM)}", flush=True)
     print(f"{time.perf_counter() - start:.0f} s")
 

@@ -29,6 +29,10 @@ class Result(NamedTuple):
     n_bytes: int = 0
     """Of the model file."""
 
+    @property
+    def task(self) -> tuple[str, str, int, int]:
+        return self.data, self.person, self.draw, self.n_scores
+
 
 def table_of(results: Sequence[Result], program: str) -> str:
     """Return mean Spearman of each method by number of scores, then the program's difference to each, with intervals.

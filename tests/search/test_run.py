@@ -77,7 +77,7 @@ def test_a_study_of_an_earlier_version_goes_on_with_sizes_on_its_linear_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(space_module, "SIZES", ())
+        earlier.setattr(space_module, "LOG_SCALED", ())
         run_search(tmp_path, 3)
     run_search(tmp_path, 6)
     trials = trials_in(tmp_path)

@@ -17,7 +17,7 @@ FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in
 GENTLE_TRIAL = replace(FIRST_TRIAL, train_epochs=25, log_lr=-3.2, input_dropout=0.5, dropout=0.3)
 """The second trial: it learns less from each score, which is better where scores are noisy."""
 
-SIZES = ("first_layer_size", "second_layer_size")
+LOG_SCALED = ("first_layer_size", "second_layer_size", "batch_size")
 """Searched on a logarithmic scale: 1000 units differ from 900 as 20 do from 18."""
 
 
@@ -32,13 +32,13 @@ def searched_parameters(space: SearchSpace, *, weighs_states: bool) -> dict[str,
 def distribution(name: str, bounds: Range) -> IntDistribution | FloatDistribution:
     """Return the Optuna distribution of a parameter."""
     if name in INTEGER_PARAMETERS:
-        return IntDistribution(int(bounds.low), int(bounds.high), log=name in SIZES)
+        return IntDistribution(int(bounds.low), int(bounds.high), log=name in LOG_SCALED)
     return FloatDistribution(bounds.low, bounds.high)
 
 
 def is_linear(trials: Sequence[FrozenTrial]) -> bool:
     """Return whether trials come from an earlier version, which searched sizes on a linear scale."""
-    found = [trial.distributions[name] for trial in trials for name in SIZES if name in trial.distributions]
+    found = [trial.distributions[name] for trial in trials for name in LOG_SCALED if name in trial.distributions]
     return any(isinstance(one, IntDistribution) and not one.log for one in found)
 
 
@@ -56,7 +56,7 @@ def suggest(
             values[name] = bounds.low
         elif name in INTEGER_PARAMETERS:
             values[name] = trial.suggest_int(
-                name, int(bounds.low), int(bounds.high), log=name in SIZES and not linear_sizes
+                name, int(bounds.low), int(bounds.high), log=name in LOG_SCALED and not linear_sizes
             )
         else:
             values[name] = trial.suggest_float(name, bounds.low, bounds.high)
