@@ -181,7 +181,8 @@ def _drawn(
 def _tasks(options: argparse.Namespace) -> dict[str, Iterator[Task]]:
     """Return the tasks on both kinds of data that the options ask for; `--quick` takes a part of them."""
     draws = range(options.first_draw, options.first_draw + (1 if options.quick else options.draws))
-    rater_sizes, photo_sizes = ((25, 100), (50,)) if options.quick else (RATER_SIZES, PHOTO_SIZES)
+    usual = ((25, 100), (50,)) if options.quick else (RATER_SIZES, PHOTO_SIZES)
+    rater_sizes, photo_sizes = ([size for size in sizes if size in (options.sizes or sizes)] for sizes in usual)
     raters = rater_tasks(options.raters, rater_sizes, draws)
     more = range(draws.start, draws.start + 2 * len(draws))
     return {"raters": raters, "photographs": photo_tasks(options.photos, photo_sizes, more)}
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="photographs with scores.csv and arousal.json")
     parser.add_argument("--draws", type=int, default=3, help="of each rater; of the photographs twice as many")
     parser.add_argument("--first_draw", type=int, default=0, help="another one gives fresh draws")
+    parser.add_argument("--sizes", type=int, nargs="+", help="only these numbers of scores")
     parser.add_argument("--only", choices=("raters", "photographs"), help="one kind of data")
     parser.add_argument("--results", type=Path, help="JSON lines of every task's figures; tasks in it are not repeated")
     parser.add_argument("--processes", type=int, default=2)

@@ -76,7 +76,7 @@ def test_the_model_file_says_how_heads_and_linear_models_are_weighted(
 ) -> None:
     train("--savefile=out.csv")
     blend = load_model(scored_pictures / "model.safetensors").metadata["blend"]
-    assert re.fullmatch(r"heads 0\.\d{4}, ridge 0\.\d{4}, unscaled ridge 0\.\d{4}, PLS 0\.\d{4}", blend)
+    assert re.fullmatch(r"heads \d\.\d{4}, ridge \d\.\d{4}", blend)
     assert f"it adds up heads and linear models, with the weights {blend}" in caplog.messages
 
 

@@ -6,7 +6,7 @@ import pytest
 from custom_aesthetic.quality import confidence, metrics
 from custom_aesthetic.quality import optimism as module
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
-from custom_aesthetic.quality.optimism import Choice, Optimism, optimism
+from custom_aesthetic.quality.optimism import Blended, Choice, Optimism, optimism
 
 
 def trials(predictions: np.ndarray) -> list[np.ndarray]:
@@ -59,6 +59,22 @@ def test_the_corrected_figure_is_close_to_that_on_new_images() -> None:
         real.append(metrics.spearman(scores[60:], heads[best, 60:]).statistic)
     assert np.mean(flattered) > np.mean(real) + 0.08
     assert np.mean(corrected) == pytest.approx(np.mean(real), abs=0.03)
+
+
+def test_choosing_among_heads_flatters_a_blend_less_the_less_they_weigh() -> None:
+    flattery = []
+    for weight in (1.0, 0.3, 0.0):
+        of_runs = []
+        for seed in range(8):
+            generator = np.random.default_rng(seed)
+            scores = generator.normal(size=60)
+            heads = trials(scores + 2 * generator.normal(size=(40, 60)))
+            rest = scores + generator.normal(size=60)
+            found = optimism(Choice("mse", scores, 0.0), heads, n_kept=2, blended=Blended(weight, rest), seed=seed)
+            assert found is not None
+            of_runs.append(found.ab_flattery)
+        flattery.append(np.mean(of_runs))
+    assert flattery[0] > 1.5 * flattery[1] > flattery[2] == 0
 
 
 def test_the_flattery_is_close_to_the_difference_from_new_images() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom_aesthetic.scores.folds import make_folds
+from custom_aesthetic.scores.folds import fold_levels, make_folds
 
 numbers = st.lists(st.integers(0, 40), min_size=2, max_size=60)
 
@@ -54,3 +54,14 @@ def test_another_seed_gives_other_folds() -> None:
     paths, rows = [f"{index}.png" for index in range(30)], np.arange(30)
     first = make_folds(paths, rows, 3, seed=0)[0][1]
     assert make_folds(paths, rows, 3, seed=1)[0][1].tolist() != first.tolist()
+
+
+def test_without_the_levels_of_the_folds_a_constant_model_is_constant_out_of_fold() -> None:
+    scores = np.random.default_rng(2).normal(size=12)
+    rows = np.arange(9)
+    folds = [(np.setdiff1d(rows, part), part) for part in np.split(rows, 3)]
+    unseen = np.full(12, scores[rows].mean())
+    for learnt, left_out in folds:
+        unseen[left_out] = scores[learnt].mean()
+    assert np.ptp(unseen[rows]) > 0.1
+    np.testing.assert_allclose(unseen - fold_levels(scores, folds), scores[rows].mean())

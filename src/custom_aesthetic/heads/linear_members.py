@@ -52,6 +52,10 @@ HALF_HEADS = 50.0
 """Number of images at which the prior weight of the heads is one half; it grows with the images. The linear models
 share the rest equally."""
 
+LEAST_SHARE = 0.2
+"""The least weight of heads and linear models, as a share of their prior weights: where few scores seem to speak
+against all of them, a blend of nothing would order pictures by chance."""
+
 ROWS_AT_ONCE = 4096
 
 TINY = 1e-9
@@ -117,7 +121,8 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     """Return the weights of members, the heads among them, that fit the scores best; all arrays are (n_images,).
 
     Non-negative least squares of out-of-fold predictions, as in stacking (Breiman, 1996), shrunk to prior weights
-    (SHRINKAGE, HALF_HEADS). None where no weights can be computed, for instance from equal predictions.
+    (SHRINKAGE, HALF_HEADS) and at least LEAST_SHARE of them. None where no weights can be computed, for instance from
+    equal predictions.
     """
     names = list(members)
     values = np.stack([members[name] for name in names], axis=1)
@@ -126,12 +131,14 @@ def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     if not np.isfinite(values).all() or not deviations.max() > 0:
         return None
     prior = _prior_weights(names, len(scores))
+    least = np.array([0.0 if name == PRIOR else LEAST_SHARE for name in names]) * prior
     strength = np.sqrt(SHRINKAGE) * deviations
     products = (values - means).T @ (values - means) + np.diag(strength**2)
     targets = (values - means).T @ (scores - middle) + strength**2 * prior
     slight = TINY * float(np.trace(products)) * np.eye(len(names))
     root = np.linalg.cholesky(products + slight)
-    weights, _ = nnls(root.T, np.linalg.solve(root, targets))
+    above, _ = nnls(root.T, np.linalg.solve(root, targets - products @ least))
+    weights = least + above
     return Blend(dict(zip(names, weights.tolist(), strict=True)), middle - float(means @ weights))
 
 
@@ -140,16 +147,19 @@ def blended_out_of_fold(
 ) -> Array | None:
     """Return the blend's scores (n_images,), those of a fold's images with weights that the other folds' images chose.
 
-    `members` are out of fold. Images that no fold leaves out get nan. None where a fold's weights cannot be computed.
+    `members` are out of fold, without the levels of the folds. The blends of all folds share one constant. Images that
+    no fold leaves out get nan. None where a fold's weights cannot be computed.
     """
     left_out = [rows for _, rows in folds]
+    known = np.concatenate(left_out)
     found = np.full(len(scores), np.nan)
     for index, rows in enumerate(left_out):
         others = np.concatenate([other for place, other in enumerate(left_out) if place != index])
         blend = fit_blend({name: values[others] for name, values in members.items()}, scores[others])
         if blend is None:
             return None
-        found[rows] = blend.of({name: values[rows] for name, values in members.items()})
+        centred = {name: values[rows] - values[known].mean() for name, values in members.items()}
+        found[rows] = blend._replace(bias=float(scores[known].mean())).of(centred)
     return found
 
 

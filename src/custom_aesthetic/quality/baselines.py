@@ -14,6 +14,7 @@ from scipy.linalg import cho_factor, cho_solve
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.heads.linear_members import MEAN_VARIANCE, PENALTIES, left_out_errors
 from custom_aesthetic.quality.confidence import Interval, spearman_difference
+from custom_aesthetic.scores.folds import fold_levels
 
 Rows = NDArray[np.int64]
 Kernel = Callable[[Array, Array], Array]
@@ -57,15 +58,17 @@ def out_of_fold_baselines(
 ) -> dict[str, Array]:
     """Return the out-of-fold predictions (n_images,) of each baseline, by name; nan for images in no fold.
 
-    `folds` are (rows that train, rows left out), the same as the model's. Baselines that cannot be fitted in every
+    `folds` are (rows that train, rows left out), the same as the model's, and as there the levels of the folds are
+    subtracted. Baselines that cannot be fitted in every
     fold are left out.
     """
     found = [fit_baselines(features, scores, learnt, seed=seed) for learnt, _ in folds]
     names = [name for name in found[0] if all(name in by_name for by_name in found)] if found else []
     predictions = {name: np.full(len(scores), np.nan) for name in names}
+    levels = fold_levels(scores, folds) if folds else np.zeros(len(scores))
     for by_name, (_, left_out) in zip(found, folds, strict=True):
         for name in names:
-            predictions[name][left_out] = by_name[name][left_out]
+            predictions[name][left_out] = by_name[name][left_out] - levels[left_out]
     return predictions
 
 

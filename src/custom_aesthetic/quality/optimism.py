@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +57,23 @@ class Choice:
     weights: Array | None = None
 
 
-def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed: int = 0) -> Optimism | None:
+class Blended(NamedTuple):
+    """What the mean of the chosen trials becomes in the model: weight x mean + rest."""
+
+    weight: float
+    rest: Array
+    """(n_images,)"""
+
+
+def optimism(
+    choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, blended: Blended | None = None, seed: int = 0
+) -> Optimism | None:
     """Return the optimism of choosing the best of trials with these outputs, (n_images, n_outputs) each.
 
     The choice is repeated on resamples of the images, and each time the chosen trial is judged by the images that were
     not drawn (Tsamardinos, Greasidou and Borboudakis, Bootstrapping the out-of-sample predictions for efficient and
     accurate cross-validation, Machine Learning 2018). `chosen` and `corrected` are for the single best trial, and
-    `ab_flattery` is for the mean of the best `n_kept`.
+    `ab_flattery` is for the mean of the best `n_kept`, or for what `blended` makes of it.
 
     Returns None for fewer than two trials, too few or too many images, or a metric that cannot be computed.
     """
@@ -92,20 +103,24 @@ def optimism(choice: Choice, outputs: Sequence[Array], *, n_kept: int = 1, seed:
         sign * float(np.nanmax(alone)),
         sign * float(np.nanmean(worth)),
         n_trials,
-        _ab_flattery(choice.scores, outputs, alone, drawn, counts, n_kept),
+        _ab_flattery(choice.scores, _scored(outputs, blended), alone, drawn, counts, n_kept),
     )
 
 
-def _ab_flattery(
-    scores: Array, outputs: Sequence[Array], alone: Array, drawn: Array, counts: Counts, n_kept: int
-) -> float:
+def _scored(outputs: Sequence[Array], blended: Blended | None) -> Array:
+    """Return the scores of each trial, (n_trials, n_images), as they are in the model."""
+    every = np.stack([values[:, 0] for values in outputs]).astype(np.float64)
+    return every if blended is None else blended.weight * every + blended.rest
+
+
+def _ab_flattery(scores: Array, every: Array, alone: Array, drawn: Array, counts: Counts, n_kept: int) -> float:
     """Return how much higher the AB of the mean of the best trials is than that of trials chosen by other images.
 
     On the images left out of a resample, the final choice, which used these images, is compared with the choice on the
-    resample, which did not. Both are judged on the same images, so that differences between images cancel out. `alone`
-    (n_trials,) and `drawn` (n_trials, n_resamples) are the trials' metrics; higher is better.
+    resample, which did not. Both are judged on the same images, so that differences between images cancel out. `every`
+    (n_trials, n_images) are the trials' scores; `alone` (n_trials,) and `drawn` (n_trials, n_resamples) are their
+    metrics; higher is better.
     """
-    every = np.stack([values[:, 0] for values in outputs])
     final = every[_best(alone, n_kept)].mean(0)
     gaps = []
     for resample, figures in zip(counts, drawn.T, strict=True):

@@ -14,7 +14,7 @@ from custom_aesthetic.quality.confidence import Interval
 from custom_aesthetic.quality.learning_curve import LearningCurve
 
 KEY = "simple fits"
-VERSION = 1
+VERSION = 2
 """To be raised where the methods change, so that fits of an earlier version are not taken for theirs."""
 
 MOST_CHARACTERS = 4_000_000

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.text import hashable
 
 Rows = NDArray[np.int64]
@@ -48,3 +49,17 @@ def gather(paths: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, 
     for path in sorted(paths):
         by_group.setdefault((path in groups, groups.get(path, path)), []).append(path)
     return {members[0]: members for members in by_group.values()}
+
+
+def fold_levels(scores: Array, folds: Sequence[tuple[Rows, Rows]]) -> Array:
+    """Return how far the scores that a fold learns from lie above all scores on average, for each image it leaves out.
+
+    `folds` are (rows that train, rows left out); the result is (n_images,), 0 for images that no fold leaves out. The
+    constant of a model is about the mean score it learns from, so a fold that leaves out high scores predicts them
+    low. Subtracted from out-of-fold predictions, the levels make images of different folds comparable.
+    """
+    found = np.zeros(len(scores))
+    known = np.concatenate([left_out for _, left_out in folds])
+    for learnt, left_out in folds:
+        found[left_out] = scores[learnt].mean() - scores[known].mean()
+    return found

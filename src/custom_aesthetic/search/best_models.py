@@ -33,7 +33,8 @@ from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.priors.joining import add_all, judged_difference
-from custom_aesthetic.quality.optimism import Choice, Optimism, optimism, unpack_outputs
+from custom_aesthetic.quality.optimism import Blended, Choice, Optimism, optimism, unpack_outputs
+from custom_aesthetic.scores.folds import fold_levels
 from custom_aesthetic.scores.out_of_fold import out_of_fold_file, read_out_of_fold
 from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.storage import patiently
@@ -96,6 +97,8 @@ class BestModels:
         self._heads: dict[int, TrainedHead] = {}
         self._optimism: tuple[list[int], Optimism | None] | None = None
         """The trials that it was found of, and what was found."""
+        self._blended: Blended | None = None
+        """How the heads' mean and other members add up, for the images that trials are chosen by."""
 
     def take(self, ended: Ended) -> None:
         """Keep the head of a trial if it is among the best so far; write the model file if it is the best."""
@@ -140,7 +143,7 @@ class BestModels:
             return None
         weights = None if judge.weights is None else judge.weights[rows]
         choice = Choice(self.problem.objective.metric, scores, judge.divider, weights)
-        found = optimism(choice, outputs, n_kept=self.n_heads)
+        found = optimism(choice, outputs, n_kept=self.n_heads, blended=self._blended)
         best = trials[0].value if trials else None
         if found is None or best is None:
             return None
@@ -200,6 +203,7 @@ class BestModels:
             seen_outputs=torch.stack(seen).mean(0) if seen else None,
         )
         joined, weights = join_linear(self.problem, mean)
+        self._blended, self._optimism = self._what_blends(mean, joined, weights), None
         return BestModel(
             predictor=joined.predictor,
             outputs=joined.outputs,
@@ -209,6 +213,13 @@ class BestModels:
             origin=origin,
             blend=weights,
         )
+
+    def _what_blends(self, mean: TrainedHead, joined: TrainedHead, weights: dict[str, float]) -> Blended | None:
+        if not weights:
+            return None
+        rows = self.problem.rows_that_choose
+        heads, scores = (head.outputs[rows, 0].double().numpy() for head in (mean, joined))
+        return Blended(weights[HEADS], scores - weights[HEADS] * heads)
 
     def _head(self, trial: FrozenTrial) -> TrainedHead:
         if trial.number not in self._heads:
@@ -252,6 +263,8 @@ def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict
         linear[PRIOR] = difference.model.predict(inputs, problem.prior.scores)
     if not models or members.keys() != {HEADS, *models}:
         return heads, {}
+    levels = fold_levels(scores, folds)
+    members = {name: values - levels for name, values in members.items()}
     blend = fit_blend({name: values[known] for name, values in members.items()}, scores[known])
     judged = blended_out_of_fold(members, scores, folds)
     if blend is None or judged is None:
