@@ -10,7 +10,7 @@ OLDEST_PY := $(OLDEST)/bin/python
 # will do: `make demo TORCH=torch` installs the newest.
 TORCH ?= torch==2.13.*
 
-.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-raters bench-ab bench-scorer bench-scores bench-service bench-tables bench-cluster clean
+.PHONY: demo test test-oldest oldest-constraints fast check bench-features bench-cache bench-search bench-quality bench-raters bench-circle bench-ab bench-scorer bench-scores bench-service bench-tables bench-cluster clean
 
 demo: $(VENV)/installed
 	$(PY) aesthetic_predictor_training.py @demo/arguments.txt
@@ -54,6 +54,9 @@ bench-quality: $(VENV)/installed-dev
 
 bench-raters: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_raters
+
+bench-circle: $(VENV)/installed-dev
+	$(PY) -m benchmarks.bench_circle
 
 bench-ab: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_ab

@@ -15,6 +15,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.heads.linear_members import LinearModel
+from custom_aesthetic.heads.training_data import scales_of
 
 Rows = NDArray[np.int64]
 
@@ -38,7 +39,7 @@ class Trust(NamedTuple):
     probability: float
 
 
-TRUSTS = (Trust(0, 0, 0.4), Trust(0, 0.08, 0.2), Trust(0.35, 0.02, 0.4))
+TRUSTS = (Trust(0, 0, 0.7), Trust(0, 0.05, 0.08), Trust(0.35, 0.02, 0.22))
 """The prior says nothing, or something in either direction, or about as much as the mean taste of other people says
 of one person's. Chosen on single raters with good, shuffled and opposite priors; see docs/log.md."""
 
@@ -64,12 +65,13 @@ def fit_difference(features: Array, scores: Array, prior_scores: Array, rows: Ro
     middle, spread = float(wanted.mean()), float(wanted.std())
     prior_middle, prior_spread = float(prior.mean()), float(prior.std())
     mean = given.mean(0)
-    given = given - mean
+    scale = scales_of(given.var(0))
+    given = (given - mean) / scale
     power = float(np.square(given).sum()) / max(len(rows), 1)
     if len(rows) < 3 or not min(power, spread) > 0 or not prior_spread > 1e-9 * max(abs(prior_middle), 1e-9):
         return None
     found = _averaged(given @ given.T / power, (prior - prior_middle) / prior_spread, (wanted - middle) / spread)
-    weight = spread * (given.T @ found.duals) / power
+    weight = spread * (given.T @ found.duals) / power / scale
     slope = spread * found.slope / prior_spread
     bias = middle + spread * found.bias - float(mean @ weight) - slope * prior_middle
     return Difference(slope, LinearModel(weight, bias))
