@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from custom_aesthetic.scores.pairing import Standing, draw_group, pair_gain
+from custom_aesthetic.scores.pairing import Standing, draw_group, may_be_the_best, pair_gain
 
 
 def standing(n_pictures: int = 20, seed: int = 0) -> Standing:
@@ -11,14 +11,14 @@ def standing(n_pictures: int = 20, seed: int = 0) -> Standing:
     return Standing(np.linspace(-3, 3, n_pictures), np.full(n_pictures, 0.5), generator.integers(3, 6, size=n_pictures))
 
 
-@pytest.mark.parametrize("strategy", ["adaptive", "random"])
+@pytest.mark.parametrize("strategy", ["adaptive", "random", "model"])
 @pytest.mark.parametrize("number", [2, 3, 4])
 def test_a_group_has_the_requested_number_of_different_pictures(strategy, number):
     generator = np.random.default_rng(0)
     for _ in range(50):
         group, drawn = draw_group(standing(), generator, number=number, strategy=strategy)
         assert len(set(group)) == number
-        assert drawn in ("adaptive", "random")
+        assert drawn in (strategy, "random")
 
 
 def test_adaptive_pairs_have_closer_scores_than_random_ones():
@@ -51,7 +51,7 @@ def test_uncertain_and_close_partners_have_a_higher_gain():
     assert uncertain > close > far
 
 
-@pytest.mark.parametrize("strategy", ["adaptive", "random"])
+@pytest.mark.parametrize("strategy", ["adaptive", "random", "model"])
 def test_the_same_pair_is_never_drawn_twice_in_a_row(strategy):
     generator = np.random.default_rng(4)
     state, last = standing(3), frozenset[int]()
@@ -75,3 +75,27 @@ def test_the_better_picture_is_equally_often_on_both_sides():
 def test_pictures_are_drawn_from_ten_thousand():
     state, generator = standing(10_000), np.random.default_rng(7)
     assert len({picture for _ in range(50) for picture in draw_group(state, generator)[0]}) > 50
+
+
+def test_a_model_draws_a_part_of_the_pairs_at_the_top_and_many_by_chance():
+    generator = np.random.default_rng(4)
+    state = standing(400)
+    top = set(may_be_the_best(state).tolist())
+    assert top == set(range(360, 400))
+    groups = [draw_group(state, generator, strategy="model") for _ in range(600)]
+    by_chance = sum(drawn == "random" for _, drawn in groups) / 600
+    at_the_top = sum(set(group) <= top for group, _ in groups) / 600
+    assert 0.39 < by_chance < 0.51
+    assert 0.25 < at_the_top < 0.42
+
+
+def test_an_uncertain_picture_may_be_among_the_best():
+    state = standing(400)
+    state.sigmas[10] = 9.0
+    assert 10 in may_be_the_best(state)
+
+
+def test_a_model_of_two_pictures_draws_the_two():
+    state = Standing(np.zeros(2), np.ones(2), np.zeros(2))
+    generator = np.random.default_rng(5)
+    assert all(set(draw_group(state, generator, strategy="model")[0]) == {0, 1} for _ in range(20))

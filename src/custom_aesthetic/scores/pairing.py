@@ -13,6 +13,10 @@ import numpy as np
 from scipy.special import expit
 
 RANDOM_SHARE = 0.1
+RANDOM_SHARE_OF_MODEL = 0.45
+"""Pairs that a model finds close tell little to scores that do not know features, such as those that a training learns
+from: with few answers for each picture, these need pairs that no model has chosen."""
+
 TOP_SHARE = 0.3
 """Share of the pairs that `model` draws among the pictures that may be the best."""
 
@@ -73,9 +77,10 @@ def draw_group(
     n_pictures = len(standing.scores)
     number = min(number, n_pictures)
     chance = generator.uniform()
-    drawn = "random" if chance < RANDOM_SHARE else strategy
+    random_share = RANDOM_SHARE_OF_MODEL if strategy == "model" else RANDOM_SHARE
+    drawn = "random" if chance < random_share else strategy
     among = None
-    if drawn == "model" and chance < RANDOM_SHARE + TOP_SHARE:
+    if drawn == "model" and chance < random_share + TOP_SHARE:
         among = may_be_the_best(standing)
         number = min(number, len(among))
     group: list[int] = []
