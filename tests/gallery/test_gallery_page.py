@@ -91,6 +91,10 @@ def test_pictures_are_marked_chosen_moved_and_brought_back_by_keyboard_alone(sta
     page.wait_for_selector(".cell .open img.there")
     page.keyboard.press("ArrowDown")
     first, second = first_paths(page, 2)
+    assert page.get_by_role("radiogroup", name="Order of the pictures").get_by_role("radio", checked=True).count() == 1
+    assert page.get_by_role("list", name="Pictures").get_by_role("listitem").count() > 8
+    assert page.get_by_role("slider", name="Number of best pictures").get_attribute("aria-valuetext") == "20 pictures"
+    assert page.get_by_role("form", name="Choose pictures").get_by_role("status").count() == 1
     page.keyboard.press(" ")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("x")
@@ -119,6 +123,24 @@ def test_pictures_are_marked_chosen_moved_and_brought_back_by_keyboard_alone(sta
     page.click(".chooser button:has-text('Undo')")
     page.wait_for_function("() => document.querySelector('.chosen').textContent.includes('of 36 chosen')")
     assert len(list(textures.glob("*.png"))) == 36
+
+
+def test_the_page_at_the_end_leads_to_the_best_and_to_the_training(start, open_page):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    answer_redder(page, 2)
+    page.keyboard.press("q")
+    page.keyboard.press("q")
+    page.wait_for_selector(".summary")
+    next_steps = page.get_by_role("group", name="What next").get_by_role("button")
+    assert [text.split(" k")[0] for text in next_steps.all_inner_texts()][:4] == [
+        *("Keep scoring", "Look at the best", "Train", "Copy the commands"),
+    ]
+    page.click(".next button:has-text('Train')")
+    page.wait_for_selector("#train:not([hidden]) .train-buttons button")
+    assert "aesthetic_predictor_training.py" in page.text_content(".commands")
+    page.click(".train-buttons button:has-text('Keep scoring')")
+    page.click(".next button:has-text('Look at the best')")
+    page.wait_for_selector("#gallery:not([hidden]) .cell")
 
 
 def test_thousands_of_pictures_scroll_with_few_of_them_in_the_page(start, open_page, tmp_path):  # noqa: F811

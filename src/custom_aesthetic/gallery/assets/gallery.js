@@ -7,6 +7,7 @@
 //   choose.js      how many, and what to do with them
 //   beside.js      the best and the worst beside the scoring
 //   train.js       the view Train
+//   offers.js      what the page at the end offers
 
 import { ask } from "./api.js";
 import "./beside.js";
@@ -19,6 +20,7 @@ import { onLearner } from "./learner.js";
 import { openLightbox } from "./lightbox.js";
 import { setMark } from "./marks.js";
 import { say } from "./message.js";
+import "./offers.js";
 import { addTrainView } from "./train.js";
 import { addView, currentView } from "./views.js";
 
