@@ -3,10 +3,13 @@
     python -m benchmarks.bench_features [--directory=PICTURES] [--feature_extractor_model=NAME] [--device=cpu]
     python -m benchmarks.bench_features --random_vit=large --device=cuda
 
-(a) is a simple loop that opens, transforms and computes one picture after the other. (b) is `load_features` on an
-empty cache, including the search for the batch size and writing. (c) is the slower of decoding alone (all cores,
-with transform) and the model alone (transformed pictures in memory, best batch size and number of lanes). The four
-are timed in turn, in several rounds. The output shows medians; (b) / (c) is the median of the ratios of all rounds.
+(a) is a simple loop that opens, transforms and computes one picture after the other, by PyTorch. (b) is
+`load_features` on an empty cache, with writing. (c) is the slower of decoding alone (all cores, with transform) and the
+model alone: transformed pictures in memory, computed by the best of all engines, ways to share the cores and batch
+sizes. The engines are PyTorch and, for a packaged network on a CPU, ONNX Runtime, and OpenVINO where it is installed.
+(b) is measured once more beside two processes that keep a core busy each; its fair share is then that of its threads
+among all that want to run. All are timed in turn, in several rounds. The output shows medians; ratios are medians of
+the ratios of all rounds.
 Weights are loaded before timing. `--random_vit` measures a CLIP tower with random weights, tiny or of the size of
 ViT-L/14.
 """
@@ -17,20 +20,24 @@ import json
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.feature_engines import Compute, Way, best_ways, engines_for, model_rate
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device, n_cores
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
-from custom_aesthetic.features.extraction import decode, model_features
+from custom_aesthetic.features.extraction import decode
 from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images, open_image
 
@@ -39,8 +46,7 @@ VIT_SIZES = {"large": (1024, 24, 16, 4096, 224, 14, 768), "tiny": (16, 2, 2, 32,
 """Width, blocks, heads, hidden width, image size, patch size, projection width."""
 
 N_IN_MEMORY = 256
-Lanes = tuple[int, int]
-"""(number of batches at once, torch threads of each)."""
+N_BUSY = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,13 @@ class Rates:
     one_by_one: float
     program: float
     decoding: float
-    model: float
+    busy: float
+    engines: tuple[float, ...]
+    """The model alone, by each engine in its best way."""
+
+    @property
+    def model(self) -> float:
+        return max(self.engines)
 
     @property
     def bound(self) -> float:
@@ -64,9 +76,10 @@ def main() -> None:
     parser.add_argument("--random_vit", choices=tuple(VIT_SIZES))
     parser.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="of --random_vit")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--views", default="centre", help="of each picture, separated by commas")
     parser.add_argument("--n_pictures", type=int, default=600, help="pictures are repeated to reach this number")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--max_batch_size", type=int, default=64)
+    parser.add_argument("--max_batch_size", type=int, default=16)
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,110 +91,113 @@ def main() -> None:
         print(f"{platform.machine()}, {n_cores()} cores, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
         if device.type == "cuda":
             print(torch.cuda.get_device_name(device))
+        views = tuple(arguments.views.split(","))
         print(
-            f"{len(paths)} pictures of {arguments.directory.name}, {Path(extractor.name).name} on {device}", flush=True
+            f"{len(paths)} pictures of {arguments.directory.name}, {len(views)} views, "
+            f"{Path(extractor.name).name} on {device}",
+            flush=True,
         )
-        measure(extractor, directory, paths, arguments.rounds, arguments.max_batch_size)
+        measure(Job(extractor, directory, paths, views), arguments.rounds, arguments.max_batch_size)
 
 
-def measure(
-    extractor: FeatureExtractor, directory: Path, paths: Sequence[str], n_rounds: int, max_batch_size: int
-) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What is measured."""
+
+    extractor: FeatureExtractor
+    directory: Path
+    paths: Sequence[str]
+    views: tuple[str, ...]
+
+    def load(self, *, n_pictures: int | None = None) -> None:
+        """Load the features by this program, with an empty cache."""
+        shutil.rmtree(self.directory / ".aesthetic_features", ignore_errors=True)
+        paths = self.paths[:n_pictures]
+        table = load_features(self.directory, paths, [self.extractor], views=self.views, show_progress=False)
+        assert len(table.paths) == len(paths)
+
+
+def measure(job: Job, n_rounds: int, max_batch_size: int) -> None:
     with ThreadPoolExecutor(n_cores()) as pool:
-        some = list(pool.map(lambda path: centre_pixels(extractor, directory, path), paths[:N_IN_MEMORY]))
+        some = list(pool.map(lambda path: centre_pixels(job, path), job.paths[:N_IN_MEMORY]))
     pixels = torch.stack(some)
-    lanes, batch_size = best_arrangement(extractor, pixels, max_batch_size)
+    engines = engines_for(job.extractor, pixels)
+    ways = best_ways(engines, pixels, max_batch_size)
+    n_pictures, n_few = len(job.paths), max(1, len(job.paths) // 4)
+    job.load(n_pictures=min(n_pictures, 16))
     rounds = []
     for number in range(n_rounds):
-        shutil.rmtree(directory / ".aesthetic_features", ignore_errors=True)
+        seconds = n_pictures / 100
         rounds.append(
             Rates(
-                one_by_one=rate(len(paths), lambda: one_by_one(extractor, directory, paths)),
-                program=rate(len(paths), lambda: program(extractor, directory, paths)),
-                decoding=rate(len(paths), lambda: decoding(extractor, directory, paths)),
-                model=model_rate(extractor, pixels, lanes, batch_size, seconds=len(paths) / 100),
+                one_by_one=rate(n_few, lambda: one_by_one(job, engines["PyTorch"], n_few)),
+                program=rate(n_pictures, job.load),
+                decoding=rate(n_pictures, lambda: decoding(job)),
+                busy=busy_rate(job, n_few),
+                engines=tuple(
+                    model_rate(engines[way.engine], pixels, way, seconds=seconds) / len(job.views) for way in ways
+                ),
             )
         )
         print(f"round {number + 1}: {rounds[-1]}", flush=True)
-    show(rounds, lanes, batch_size)
+    show(rounds, ways)
 
 
-def show(rounds: Sequence[Rates], lanes: Lanes, batch_size: int) -> None:
-    median = Rates(*(statistics.median(column) for column in zip(*map(_values, rounds), strict=True)))
-    binds = "decoding" if median.decoding < median.model else "the model"
-    model = f"model alone, {lanes[0]} x batch {batch_size}, {lanes[1]} threads each"
+def show(rounds: Sequence[Rates], ways: Sequence[Way]) -> None:
+    one_by_one, program, decoding, busy, model, bound = map(statistics.median, zip(*map(_values, rounds), strict=True))
+    engines = [statistics.median(column) for column in zip(*(rates.engines for rates in rounds), strict=True)]
+    binds = "decoding" if decoding < model else "the model"
+    share = min(1.0, n_cores() / (torch.get_num_threads() + N_BUSY))
     lines = {
-        "(a) one picture at a time": f"{median.one_by_one:.1f}",
-        "(b) this program": f"{median.program:.1f}",
-        f"    decoding alone, {n_cores()} threads": f"{median.decoding:.1f}",
-        f"    {model}": f"{median.model:.1f}",
-        "(c) bound": f"{median.bound:.1f}  {binds} binds",
+        "(a) one picture at a time, PyTorch": f"{one_by_one:.1f}",
+        "(b) this program": f"{program:.1f}",
+        f"    decoding alone, {n_cores()} threads": f"{decoding:.1f}",
+        **{f"    model alone, {way}": f"{rate:.1f}" for way, rate in zip(ways, engines, strict=True)},
+        "(c) bound": f"{bound:.1f}  {binds} binds",
         "(b) / (c)": f"{statistics.median(rates.program / rates.bound for rates in rounds):.2f}",
         "(b) / (a)": f"{statistics.median(rates.program / rates.one_by_one for rates in rounds):.2f}",
+        f"(b) beside {N_BUSY} busy processes": f"{busy:.1f}",
+        "    of the fair share of (b)": f"{statistics.median(r.busy / (r.program * share) for r in rounds):.2f}",
+        "    of the fair share of (c)": f"{statistics.median(r.busy / (r.bound * share) for r in rounds):.2f}",
     }
     print(f"pictures per second, median of {len(rounds)}:")
     for name, value in lines.items():
-        print(f"  {name:48s} {value}")
+        print(f"  {name:64s} {value}")
 
 
 def _values(rates: Rates) -> tuple[float, ...]:
-    return rates.one_by_one, rates.program, rates.decoding, rates.model
+    return rates.one_by_one, rates.program, rates.decoding, rates.busy, rates.model, rates.bound
 
 
-def one_by_one(extractor: FeatureExtractor, directory: Path, paths: Sequence[str]) -> None:
-    for path in paths:
-        pixels = extractor.transform(open_image(directory / path))[None]
-        for values in extractor.features(pixels, extractor.default_hidden_states).values():
-            values.cpu()
+@contextmanager
+def busy_processes() -> Iterator[None]:
+    """Keep N_BUSY processes at work within the block."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(N_BUSY)]
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
-def program(extractor: FeatureExtractor, directory: Path, paths: Sequence[str]) -> None:
-    table = load_features(directory, paths, [extractor], show_progress=False)
-    assert len(table.paths) == len(paths)
+def busy_rate(job: Job, n_pictures: int) -> float:
+    with busy_processes():
+        return rate(n_pictures, lambda: job.load(n_pictures=n_pictures))
 
 
-def decoding(extractor: FeatureExtractor, directory: Path, paths: Sequence[str]) -> None:
+def one_by_one(job: Job, compute: Compute, n_pictures: int) -> None:
+    for path in job.paths[:n_pictures]:
+        image = open_image(job.directory / path)
+        for view in job.views:
+            compute(job.extractor.transform(image, view)[None])
+
+
+def decoding(job: Job) -> None:
     with ThreadPoolExecutor(n_cores()) as pool:
-        for _ in pool.map(lambda path: decode(directory, 0, path, extractor, ("centre",)).row, paths):
+        for _ in pool.map(lambda path: decode(job.directory, 0, path, job.extractor, job.views).row, job.paths):
             pass
-
-
-def best_arrangement(extractor: FeatureExtractor, pixels: Tensor, max_batch_size: int) -> tuple[Lanes, int]:
-    """Return the fastest combination of lanes (if the extractor allows several) and batch size."""
-    n_threads = torch.get_num_threads()
-    arrangements = [(1, n_threads)]
-    if getattr(extractor, "features_thread_safe", False) and n_threads > 1:
-        arrangements.append((n_threads, 1))
-    sizes = list(itertools.takewhile(lambda size: size <= max_batch_size, (2**i for i in range(20))))
-    tried = {
-        (lanes, size): model_rate(extractor, pixels, lanes, size, seconds=0.5)
-        for lanes, size in itertools.product(arrangements, sizes)
-    }
-    for ((n_lanes, n_lane_threads), size), found in tried.items():
-        print(f"  model alone, {n_lanes} x batch {size}, {n_lane_threads} threads each: {found:.1f} pictures/s")
-    return max(tried, key=lambda key: tried[key])
-
-
-def model_rate(extractor: FeatureExtractor, pixels: Tensor, lanes: Lanes, batch_size: int, *, seconds: float) -> float:
-    """Return the pictures per second of the model alone, timed for about `seconds` after a warm-up round."""
-    n_lanes, n_torch_threads = lanes
-    batches = itertools.cycle([batch for batch in pixels.split(batch_size) if len(batch) == batch_size] or [pixels])
-
-    def run(batch: Tensor) -> int:
-        torch.set_num_threads(n_torch_threads)
-        model_features(extractor, batch, extractor.default_hidden_states)
-        return len(batch)
-
-    n_torch_threads_before = torch.get_num_threads()
-    with ThreadPoolExecutor(n_lanes) as pool:
-        started = time.perf_counter()
-        list(pool.map(run, itertools.islice(batches, n_lanes)))
-        n_rounds = max(2, int(seconds / (time.perf_counter() - started)))
-        started = time.perf_counter()
-        n_pictures = sum(pool.map(run, itertools.islice(batches, n_rounds * n_lanes)))
-        elapsed = time.perf_counter() - started
-    torch.set_num_threads(n_torch_threads_before)
-    return n_pictures / elapsed
 
 
 def rate(n_pictures: int, work: Callable[[], None]) -> float:
@@ -190,8 +206,8 @@ def rate(n_pictures: int, work: Callable[[], None]) -> float:
     return n_pictures / (time.perf_counter() - started)
 
 
-def centre_pixels(extractor: FeatureExtractor, directory: Path, path: str) -> Tensor:
-    return extractor.transform(open_image(directory / path, extractor.target_size))
+def centre_pixels(job: Job, path: str) -> Tensor:
+    return job.extractor.transform(open_image(job.directory / path, job.extractor.target_size))
 
 
 def copy_pictures(source: Path, target: Path, n_pictures: int) -> tuple[Path, list[str]]:

@@ -1,0 +1,102 @@
+"""The engines that can compute features, and the fastest way to use the cores with them, for bench_features."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from custom_aesthetic.base.machine import n_cores
+from custom_aesthetic.engines.efficientnet import onnx_file
+from custom_aesthetic.extractors import FeatureExtractor
+from custom_aesthetic.extractors.packaged import NETWORKS, PackagedExtractor
+from custom_aesthetic.features.extraction import model_features
+
+Compute = Callable[[Tensor], object]
+"""Compute the features of a batch, (n_pictures, 3, height, width)."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute: an engine, how many batches at once, threads and pictures of each."""
+
+    engine: str
+    n_lanes: int
+    n_threads: int
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.n_lanes} x batch {self.batch_size}, {self.n_threads} threads each"
+
+
+def engines_for(extractor: FeatureExtractor, pixels: Tensor) -> dict[str, Compute]:
+    """Return the engines that can compute these features: PyTorch, ONNX Runtime and OpenVINO, where they are there."""
+    states = extractor.default_hidden_states
+    if not isinstance(extractor, PackagedExtractor) or extractor.device.type != "cpu":
+        return {"PyTorch": lambda batch: model_features(extractor, batch, states)}
+    plain = PackagedExtractor(NETWORKS[extractor.name], extractor.device, onnx=False)
+    engines: dict[str, Compute] = {"PyTorch": lambda batch: model_features(plain, batch, states)}
+    extractor.features(pixels[:1], states)
+    if any(extractor._sessions.values()):
+        engines["ONNX Runtime"] = lambda batch: model_features(extractor, batch, states)
+    if find_spec("openvino") is not None:
+        engines["OpenVINO"] = openvino(onnx_file(plain.network(), pixels.shape[-1], states))
+    return engines
+
+
+def openvino(content: bytes) -> Compute:
+    """Return a function that computes by OpenVINO in float32, in a stream for each core."""
+    import openvino  # type: ignore[import-not-found, unused-ignore]
+
+    hints = {"NUM_STREAMS": n_cores(), "INFERENCE_NUM_THREADS": n_cores(), "INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino.Core().compile_model(content, b"", "CPU", hints)
+    requests = threading.local()
+
+    def compute(batch: Tensor) -> object:
+        if not hasattr(requests, "own"):
+            requests.own = model.create_infer_request()
+        return requests.own.infer({0: batch.numpy()})
+
+    return compute
+
+
+def best_ways(engines: dict[str, Compute], pixels: Tensor, max_batch_size: int) -> list[Way]:
+    """Return the fastest combination of lanes and batch size for each engine, by the better of two tries."""
+    n_threads = torch.get_num_threads()
+    sizes = list(itertools.takewhile(lambda size: size <= max_batch_size, (2**i for i in range(20))))
+    ways = [Way("PyTorch", 1, n_threads, size) for size in sizes]
+    side_by_side = [engine for engine in engines if n_threads > 1 or engine != "PyTorch"]
+    ways += [Way(engine, n_threads, 1, size) for engine in side_by_side for size in sizes]
+    rates = dict.fromkeys(ways, 0.0)
+    for way in (*ways, *ways):
+        rates[way] = max(rates[way], model_rate(engines[way.engine], pixels, way, seconds=0.5))
+    for way, found in rates.items():
+        print(f"  model alone, {way}: {found:.1f} pictures/s", flush=True)
+    return [max((way for way in ways if way.engine == engine), key=rates.__getitem__) for engine in engines]
+
+
+def model_rate(compute: Compute, pixels: Tensor, way: Way, *, seconds: float) -> float:
+    """Return the pictures per second of the model alone, timed for about `seconds` after a warm-up round."""
+    whole = [batch for batch in pixels.split(way.batch_size) if len(batch) == way.batch_size]
+    batches = itertools.cycle(whole or [pixels])
+
+    def run(batch: Tensor) -> int:
+        torch.set_num_threads(way.n_threads)
+        compute(batch)
+        return len(batch)
+
+    n_torch_threads_before = torch.get_num_threads()
+    with ThreadPoolExecutor(way.n_lanes) as pool:
+        started = time.perf_counter()
+        list(pool.map(run, itertools.islice(batches, way.n_lanes)))
+        n_rounds = max(2, int(seconds / (time.perf_counter() - started)))
+        started = time.perf_counter()
+        n_pictures = sum(pool.map(run, itertools.islice(batches, n_rounds * way.n_lanes)))
+        elapsed = time.perf_counter() - started
+    torch.set_num_threads(n_torch_threads_before)
+    return n_pictures / elapsed
