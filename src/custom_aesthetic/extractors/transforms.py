@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,13 +82,6 @@ class Transform:
             place = corner_place(size, self.crop, int(kind.removeprefix("corner_")))
         return self._cut(image, size, place, resized).contiguous()
 
-    @cached_property
-    def _levels(self) -> np.ndarray:
-        """The value of each 8-bit level in each channel, (3, 256) float32."""
-        scaled = (np.arange(256, dtype=np.float64) * self.scale).astype(np.float32)
-        mean, std = np.array(self.mean, np.float32)[:, None], np.array(self.std, np.float32)[:, None]
-        return ((scaled - mean) / std).astype(np.float32)
-
     def _resize_to(self, image: Image.Image) -> tuple[int, int]:
         """Return (height, width) after the resize."""
         if not isinstance(self.resize, int):
@@ -124,8 +116,15 @@ class Transform:
         return self._normalised(resized[size].crop((left, top, left + crop_width, top + crop_height)))
 
     def _normalised(self, picture: Image.Image) -> Tensor:
-        levels = np.asarray(picture)
-        return torch.from_numpy(np.stack([self._levels[i][levels[:, :, i]] for i in range(3)]))
+        """Return an RGB picture as (3, height, width) float32, scaled and normalised as the image processors do it."""
+        levels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+        if self.scale == 1:
+            pixels = levels.astype(np.float32)
+        else:
+            pixels = np.multiply(levels, self.scale, dtype=np.float64).astype(np.float32)
+        pixels -= np.array(self.mean, np.float32)[:, None, None]
+        pixels /= np.array(self.std, np.float32)[:, None, None]
+        return torch.from_numpy(pixels)
 
     def _resized_floats(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
         """Return the whole picture, scaled, resized and normalised; one channel at a time, to save memory."""
