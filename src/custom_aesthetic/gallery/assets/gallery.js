@@ -100,6 +100,7 @@ function setOrder(name) {
 }
 
 function showSources(found) {
+  if (order === "disagree") return;
   const names = ["answers", ...found.sources];
   if (source.dataset.names !== names.join()) {
     source.dataset.names = names.join();
@@ -112,7 +113,7 @@ function showSources(found) {
   source.value = found.source;
   source.hidden = names.length < 2;
   const says = ORDERS.find(([name]) => name === order)[2];
-  about.textContent = order === "disagree" ? says : `${says} · ${found.total.toLocaleString("en")}`;
+  about.textContent = `${says} · ${found.total.toLocaleString("en")}`;
 }
 
 async function refresh() {
@@ -121,6 +122,10 @@ async function refresh() {
   grid.element.hidden = disagree;
   list.hidden = !disagree;
   chooser.element.hidden = disagree;
+  if (disagree) {
+    source.hidden = true;
+    about.textContent = ORDERS.find(([name]) => name === order)[2];
+  }
   try {
     if (disagree) await showDisagreements(list);
     else await Promise.all([grid.refresh(), chooser.refresh()]);

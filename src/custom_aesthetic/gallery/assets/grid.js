@@ -7,6 +7,7 @@ const CHUNK = 120; // items asked for at once
 const MOST_CHUNKS = 40;
 const ROWS_BEYOND = 2; // rows that exist above and below those in sight
 const GAP = 8;
+const SCROLLING_MS = 80;
 const SIZES = [{ upTo: 500, width: 108 }, { upTo: 1000, width: 150 }, { upTo: Infinity, width: 190 }];
 
 export function createGrid({ label, fetchItems, opens, marks }) {
@@ -25,6 +26,7 @@ export function createGrid({ label, fetchItems, opens, marks }) {
     cell: 150,
     focus: 0,
     wantsFocus: false,
+    scrolledAt: -Infinity,
     cut: null, // pictures from this place on are not chosen
   };
 
@@ -142,7 +144,9 @@ export function createGrid({ label, fetchItems, opens, marks }) {
     image.decoding = "async";
     image.draggable = false;
     image.addEventListener("load", () => image.classList.add("there"), { once: true });
-    image.src = pictureAddress(item.path, 320);
+    const load = () => { image.src = pictureAddress(item.path, 320); };
+    if (performance.now() - state.scrolledAt < SCROLLING_MS) setTimeout(() => cell.isConnected && load(), SCROLLING_MS); // not for those that rush past
+    else load();
     open.append(image, element("span", "rank"));
     open.addEventListener("click", () => opens(cell.item, cell.place));
     const bar = element("div", "marks");
@@ -200,6 +204,7 @@ export function createGrid({ label, fetchItems, opens, marks }) {
 
   let frame = 0;
   scroller.addEventListener("scroll", () => {
+    state.scrolledAt = performance.now();
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       draw();
