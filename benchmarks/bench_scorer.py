@@ -113,11 +113,11 @@ def build(arguments: argparse.Namespace) -> float:
     generator = np.random.default_rng(1)
     start_of = dict(zip(WIDTHS, np.cumsum([0, *WIDTHS.values()]), strict=False))
     for state, width in WIDTHS.items():
-        feature_set = feature_set_of(pictures_folder, state)
         at_once = FULL_SHARD_BYTES // (2 * width)
         for start in range(0, len(pictures.keys), at_once):
             rows = np.arange(start, min(start + at_once, len(pictures.keys)))
             columns = pool[:, start_of[state] : start_of[state] + width]
+            feature_set = feature_set_of(pictures_folder, state)  # a new one merges no shards
             feature_set.add(pictures.keys.take(rows), made_different(columns[rows % len(pool)], rows))
     domain = find_domain(pool[generator.permutation(len(pool))[:5000]].astype(np.float32))
     assert domain is not None

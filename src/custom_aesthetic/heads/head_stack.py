@@ -131,8 +131,9 @@ class HeadStack:
         `output_gradients` takes the outputs (heads, rows, n_outputs) and returns the gradient of the loss with respect
         to them. Without mixtures, dropout of the inputs overwrites `features`.
         """
-        if len(features) != self._n_used:
-            self._use(len(features))
+        n_heads = features.shape[0]  # len() of a tensor takes microseconds
+        if n_heads != self._n_used:
+            self._use(n_heads)
         views, gradients = self._views, self._gradient_views
         inputs = _dropped(self._mixed(features), masks[0])
         first = _dropped(_linear(inputs, views, 0).relu_(), masks[1])

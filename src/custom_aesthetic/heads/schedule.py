@@ -74,7 +74,7 @@ class Schedule:
         if not self._masks:
             self._masks = self._make_masks(step)
         self.n_done += 1
-        return Batch(rows, self._shares_of(len(rows)), self._masks.pop())
+        return Batch(rows, self._shares_of(rows.shape[0]), self._masks.pop())
 
     def _shares_of(self, n_rows: int) -> Tensor:
         if n_rows not in self._shares:
