@@ -31,6 +31,7 @@ OWNERS = {
     "optuna": {"search", "report.study_plots"},
     "sklearn": {
         *("quality.baselines", "quality.suspects", "scores.duplicates", "scores.bradley_terry", "heads.domain"),
+        "report.picture_map",
     },
     "starlette": {"base.local_server", "labelling", "gallery.routes", "integrations.http_service"},
     "uvicorn": {"base.local_server"},

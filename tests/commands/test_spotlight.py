@@ -2,17 +2,31 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import spotlight, view
 from custom_aesthetic.commands.judged_pictures import JudgedPictures
-from custom_aesthetic.commands.spotlight import EXPECTED, add_expected_scores, make_frame, make_layout, save_frame, show
+from custom_aesthetic.commands.spotlight import (
+    EXPECTED,
+    MAP,
+    add_expected_scores,
+    for_the_page,
+    make_frame,
+    make_layout,
+    save_frame,
+    show,
+    worst_first,
+)
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
 from custom_aesthetic.settings.training import (
@@ -135,12 +149,13 @@ def widgets(node: object) -> list[str]:
 
 
 def test_the_layout_shows_only_what_the_table_contains() -> None:
-    everything = widgets(make_layout([*COLUMNS, EXPECTED], 10))
+    everything = widgets(make_layout([*COLUMNS, EXPECTED, *MAP], 10))
     assert everything == [
-        "table",
         "inspector",
+        "table",
         "scatterplot",
         "histogram",
+        "scatterplot",
         "similaritymap",
         "IssuesWidget",
         "histogram",
@@ -148,9 +163,48 @@ def test_the_layout_shows_only_what_the_table_contains() -> None:
     assert "similaritymap" not in widgets(make_layout(COLUMNS[:-1], 10))
 
 
-def test_the_similarity_map_of_many_pictures_uses_the_faster_method() -> None:
-    assert '"pca"' in make_layout(COLUMNS, 10_000).model_dump_json()
-    assert '"umap"' in make_layout(COLUMNS, 200).model_dump_json()
+def test_another_similarity_map_of_many_pictures_uses_the_faster_method() -> None:
+    assert '"pca"' in make_layout([*COLUMNS, *MAP], 10_000).model_dump_json()
+    assert '"umap"' in make_layout([*COLUMNS, *MAP], 200).model_dump_json()
+
+
+def some_frame(folder: Path, n_images: int) -> pd.DataFrame:
+    """Return the table of pictures whose errors are 0, -1, 2, -3 ..., and none for the last."""
+    paths = tuple(f"{i:04}.png" for i in range(n_images))
+    errors = np.arange(n_images) * np.where(np.arange(n_images) % 2, -1.0, 1.0)
+    errors[-1] = math.nan
+    nothing = np.zeros(n_images, bool), np.full(n_images, math.nan)
+    pictures = JudgedPictures(folder, paths, errors + 5, np.full(n_images, 5.0), ("eval",) * n_images, *nothing)
+    features = np.random.default_rng(0).normal(size=(n_images, 4)).astype(np.float32)
+    return make_frame(pictures, feature_table(paths, features))
+
+
+def test_the_worst_errors_come_first_and_pictures_without_one_last(tmp_path: Path) -> None:
+    frame = some_frame(tmp_path, 6)
+    assert [path[3] for path in worst_first(frame)["path"]] == ["4", "3", "2", "1", "0", "5"]
+    pd.testing.assert_frame_equal(worst_first(frame).sort_index(), frame)
+
+
+def test_the_page_shows_four_digits_and_a_map_and_the_saved_table_neither(tmp_path: Path) -> None:
+    frame = some_frame(tmp_path, 40)
+    frame["model_score"] = 2 / 3
+    shown = for_the_page(worst_first(frame))
+    assert (shown["model_score"] == 0.6667).all()
+    assert shown["error"].iloc[0] == 38
+    assert list(shown.index) == list(range(40))
+    assert len(set(shown["map_x"])) == len(set(shown["map_y"])) == 40
+    save_frame(frame, tmp_path / "table.csv")
+    assert "0.666666667" in (tmp_path / "table.csv").read_text()
+
+
+def test_the_plugin_lies_where_spotlight_looks_for_plugins() -> None:
+    code = (
+        "from renumics.spotlight.plugin_loader import load_plugins\n"
+        "print([plugin.name for plugin in load_plugins() if plugin.frontend_entrypoint])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(spotlight.PLUGIN)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "'custom_aesthetic'" in done.stdout
 
 
 def test_a_port_in_use_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

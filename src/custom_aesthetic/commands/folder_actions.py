@@ -58,7 +58,7 @@ def act(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> N
         write_scores(Path(output), scored, rows)
     if action.sheet is not None:
         first = "best" if arguments.selection.worst is None else "worst"
-        make_sheet(Path(action.sheet), scored, rows, f"{first} first")
+        make_sheet(Path(action.sheet), scored, rows, f"{first} first", action)
     if action.immich is not None:  # before --embed, which changes the content by which Immich finds a picture
         rate_there(scored, rows, arguments)
     if action.write_xmp:
@@ -75,6 +75,8 @@ def check_actions(arguments: FolderArguments, directory: Path) -> None:
     given, output = transfer_options(arguments.action), arguments.folder.output
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} cannot be combined; give only one")
+    if arguments.action.rank_prefix and not given:
+        raise UserError("--rank_prefix goes with --copy_to, --link_to or --move_to; add one")
     if output is not None and Path(output).suffix.lower() not in WRITERS:
         raise UserError(
             f"-o {output}: scores are written as CSV, JSON or Parquet; end the file name with {' or '.join(WRITERS)}"
@@ -140,18 +142,34 @@ WRITERS: dict[str, Callable[[Path, ScoreTable], None]] = {
 """Suffix of the file for the scores -> what writes it."""
 
 
-def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray, order: str) -> None:
-    """Write the contact sheet; `order` says in words how the rows are sorted."""
+def make_sheet(file: Path, scored: ScoredFolder, rows: np.ndarray, order: str, action: ActionSettings) -> None:
+    """Write the contact sheet; `order` says in words how the rows are sorted.
+
+    Its pictures open the originals, where `action` leaves them.
+    """
     groups = scored.paths if scored.groups is None else scored.groups
     pictures = [
         SheetPicture(scored.paths[row], float(scored.scores[row]), scored.is_unfamiliar(row), groups[row])
         for row in rows
     ]
     title = f"{scored.directory.resolve().name}: {len(rows)} of {len(scored.paths)} pictures, {order}"
-    missing = write_sheet(file, scored.directory, pictures, title=title, group_sizes=Counter(groups))
+    moved = moved_places([picture.path for picture in pictures], scored.directory, action)
+    sizes = Counter(groups)
+    missing = write_sheet(file, scored.directory, pictures, title=title, group_sizes=sizes, moved=moved)
     log.info("contact sheet written to %s", file)
     if missing:
         log.warning("not on the sheet because they cannot be read: %s", name_some(missing))
+
+
+def moved_places(paths: Sequence[str], directory: Path, action: ActionSettings) -> dict[str, Path]:
+    """Return where each picture will be that the action moves."""
+    if action.move_to is None or action.dry_run:
+        return {}
+    ranked = action.rank_prefix
+    planned, _ = transfers.plan_transfers(directory, paths, Path(action.move_to), kind="move", ranked=ranked)
+    places = {group[0].source: group[0].target for group in planned}
+    source = directory.resolve()
+    return {path: places[source / path] for path in paths if source / path in places}
 
 
 def rate_there(scored: ScoredFolder, rows: np.ndarray, arguments: FolderArguments) -> None:
@@ -237,7 +255,7 @@ def transfer_pictures(paths: Sequence[str], directory: Path, action: ActionSetti
         if name is None:
             continue
         target = Path(name)
-        planned, in_the_way = transfers.plan_transfers(directory, paths, target, kind=kind)
+        planned, in_the_way = transfers.plan_transfers(directory, paths, target, kind=kind, ranked=action.rank_prefix)
         if in_the_way:
             log.warning("left out because these files already exist: %s", name_some(in_the_way))
         if action.dry_run:

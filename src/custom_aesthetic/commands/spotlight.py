@@ -1,6 +1,7 @@
 """Show pictures in Renumics Spotlight: the table, a layout that is ready to use, and the suspect scores."""
 
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.pictures.camera import NEEDED
 from custom_aesthetic.pictures.thumbnails import jpeg_of
 from custom_aesthetic.quality.suspects import find_suspects
+from custom_aesthetic.report.picture_map import place_pictures
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,16 @@ EXPECTED = "expected_score"
 SHOWN_SIZE = 1024
 """Longer side, in pixels, of the pictures that are converted for Spotlight."""
 
+MAP = ("map_x", "map_y")
+"""Columns of the places on the similarity map."""
+
 MOST_IMAGES_FOR_UMAP = 2000
+
+PLUGIN = Path(__file__).parent.parent / "report" / "assets" / "spotlight"
+"""Folder of the plugin that selects the first pictures, as Spotlight's server finds plugins on Python's path."""
+
+LIKE_SCORES = ("score", "model_score", "out_of_fold_score", "error", EXPECTED)
+"""Columns that are shown with four digits."""
 
 
 def make_frame(pictures: JudgedPictures, features: FeatureTable | None) -> pd.DataFrame:
@@ -97,6 +108,22 @@ def convert_pictures(frame: pd.DataFrame, folder: Path) -> None:
             frame.iat[row, column] = str(folder / f"{row}.jpg")
 
 
+def worst_first(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the largest errors first, either way; rows without an error last, in their order."""
+    return frame.sort_values("error", key=lambda errors: -errors.abs(), kind="stable", na_position="last")
+
+
+def for_the_page(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as Spotlight shows it: scores with four digits, and their places on a map."""
+    shown = frame.reset_index(drop=True)
+    for name in LIKE_SCORES:
+        if name in shown:
+            shown[name] = [float(f"{value:.4g}") for value in shown[name]]
+    if "features" in shown and len(shown):
+        shown[list(MAP)] = place_pictures(np.stack(shown["features"].tolist()))
+    return shown
+
+
 def _ranks(values: Array) -> Array:
     """Return the rank of each value, 1 for the highest; nan stays nan."""
     return stats.rankdata(-values, method="min", nan_policy="omit")
@@ -145,9 +172,10 @@ def _issue(title: str, rows: Array, frame: pd.DataFrame) -> DataIssue:
 
 
 def make_layout(columns: Sequence[str], n_images: int) -> Layout:
-    """Return the layout for a table with these columns: table, scatter plot, similarity map and inspector together.
+    """Return the layout for a table with these columns: pictures, table, scatter plot and similarity map together.
 
-    The map uses UMAP if that takes only seconds, else the first two principal components; the user can change it.
+    The map shows places from the table, which are there at once. Spotlight's widget, which computes another map when
+    its tab is opened, is behind it: by UMAP if that takes only seconds, else by the first two principal components.
     """
     method: Literal["umap", "pca"] = "umap" if n_images <= MOST_IMAGES_FOR_UMAP else "pca"
     by_folds = ["out_of_fold_score"] if "out_of_fold_score" in columns else []
@@ -167,16 +195,19 @@ def make_layout(columns: Sequence[str], n_images: int) -> Layout:
     shown_score = by_folds[0] if by_folds else "model_score"
     scatter = layout.scatterplot(f"{shown_score} against score", "score", shown_score, color_by_column="judged_by")
     histogram = layout.histogram("Scores", column="score", stack_by_column="split")
-    similarity = layout.similaritymap("Similarity", ["features"], method, color_by_column="score")
+    similarity = [
+        layout.scatterplot("Similarity", *MAP, color_by_column="score"),
+        layout.similaritymap("Similarity by another method", ["features"], method, color_by_column="score"),
+    ]
     upper_right = [layout.tab(scatter, layout.histogram("Errors", column="error", stack_by_column="judged_by"))]
-    lower_right = [layout.tab(similarity)] if "features" in columns else []
+    lower_right = [layout.tab(*similarity)] if MAP[0] in columns else []
     inspector = layout.inspector(
         "Pictures", [lenses.image("image"), *(lenses.scalar(name) for name in known)], num_columns=4
     )
     return layout.layout(
         layout.split(
-            layout.tab(layout.table(visible_columns=shown), weight=55),
-            layout.tab(inspector, weight=45),
+            layout.tab(inspector, weight=55),
+            layout.tab(layout.table(visible_columns=shown), weight=45),
             orientation="vertical",
             weight=55,
         ),
@@ -208,6 +239,7 @@ def show(frame: pd.DataFrame, issues: Sequence[DataIssue], *, no_browser: bool, 
     dtypes = {"image": spotlight.Image, "split": spotlight.Category, "judged_by": spotlight.Category}
     if "features" in frame:
         dtypes["features"] = spotlight.Embedding
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
     how = "press Ctrl-C to stop it" if no_browser else "close its tab or press Ctrl-C to stop it"
     log.info("starting Spotlight; %s", how)
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would outlive this process

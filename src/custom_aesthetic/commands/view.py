@@ -22,7 +22,15 @@ log = logging.getLogger(__name__)
 def view(arguments: ViewerArguments) -> None:
     """Write the table if the arguments ask for it, then serve Spotlight until it is stopped."""
     spotlight_log.disable("renumics.spotlight")  # its import warns about analysers that this program does not use
-    from custom_aesthetic.commands.spotlight import add_expected_scores, convert_pictures, make_frame, save_frame, show
+    from custom_aesthetic.commands.spotlight import (
+        add_expected_scores,
+        convert_pictures,
+        for_the_page,
+        make_frame,
+        save_frame,
+        show,
+        worst_first,
+    )
 
     device = choose_device(arguments.device.device)
     settings = arguments.features
@@ -31,13 +39,13 @@ def view(arguments: ViewerArguments) -> None:
     pictures = load_judged_pictures(arguments.images, arguments.model_scores, settings, device)
     for line in standing_lines(pictures):
         log.info("%s", line)
-    frame = make_frame(pictures, pictures.features or _features(pictures, settings, device))
+    frame = worst_first(make_frame(pictures, pictures.features or _features(pictures, settings, device)))
     issues = add_expected_scores(frame)
     if arguments.viewer.save is not None:
-        save_frame(frame, Path(arguments.viewer.save))
+        save_frame(frame.sort_index(), Path(arguments.viewer.save))
     with tempfile.TemporaryDirectory(prefix=folder_prefix(), ignore_cleanup_errors=True) as folder:
         convert_pictures(frame, Path(folder))
-        show(frame, issues, no_browser=arguments.viewer.no_browser, port=arguments.viewer.port)
+        show(for_the_page(frame), issues, no_browser=arguments.viewer.no_browser, port=arguments.viewer.port)
 
 
 def _features(pictures: JudgedPictures, settings: FeatureSettings, device: torch.device) -> FeatureTable:

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 KINDS = ("copy", "link", "move")
 
+FEWEST_DIGITS = 3
+"""Of a rank before the name of a file, so that folders are in the right order."""
+
 
 @dataclass(frozen=True)
 class Transfer:
@@ -43,9 +46,12 @@ Group = tuple[Transfer, ...]
 
 
 def plan_transfers(
-    directory: Path, paths: Sequence[str], target: Path, *, kind: str = "copy"
+    directory: Path, paths: Sequence[str], target: Path, *, kind: str = "copy", ranked: bool = False
 ) -> tuple[list[Group], list[str]]:
     """Return the transfers to make, and the paths left out because their target exists.
+
+    With `ranked`, the names of the new files begin with the rank of the picture, its place in `paths`: `001_photo.jpg`.
+    What belongs to a picture has the same rank.
 
     `kind` is one of KINDS. Links are made to pictures only, not to RAW files beside them or sidecars. A sidecar
     `photo.xmp` or a caption `photo.txt` is not moved while another picture or raw file called `photo` stays behind,
@@ -63,8 +69,12 @@ def plan_transfers(
     groups: list[Group] = []
     in_the_way: list[str] = []
     planned: set[Path] = set()
-    for path in paths:
-        files = [Transfer(source / one, destination / one) for one in (path, *raws.get(path, ()))]
+    for rank, path in enumerate(paths, 1):
+        prefix = f"{rank:0{max(FEWEST_DIGITS, len(str(len(paths))))}}_" if ranked else ""
+        files = [
+            Transfer(source / one, (destination / one).with_name(f"{prefix}{Path(one).name}"))
+            for one in (path, *raws.get(path, ()))
+        ]
         if kind != "link":
             files += _sidecars(files, planned, may_go=kind == "copy" or companions.of(path) <= going)
         if any(os.path.lexists(one.target) for one in files):

@@ -1,10 +1,12 @@
 """Write a contact sheet: one self-contained HTML file with the pictures in order, near-duplicates side by side."""
 
 import html
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.text import json_bytes
@@ -27,6 +29,7 @@ ol {{ padding: 0; }}
 li {{ content-visibility: auto; contain-intrinsic-size: 11rem 13rem; width: 11rem; }}
 .group {{ border: 1px solid var(--faint); border-radius: .4rem; max-width: 100%; padding: .5rem; width: auto; }}
 .group {{ box-sizing: border-box; content-visibility: visible; }} .group p {{ margin: 0 0 .4rem; }}
+a:focus-visible {{ outline: 2px solid currentColor; outline-offset: 2px; }}
 img {{ aspect-ratio: 1; display: block; object-fit: contain; width: 100%; }}
 b {{ font-variant-numeric: tabular-nums; }}
 small {{ color: var(--faint); display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
@@ -54,11 +57,13 @@ def write_sheet(
     title: str,
     group_sizes: Mapping[str, int],
     note: str = "",
+    moved: Mapping[str, Path] | None = None,
 ) -> list[str]:
     """Write the sheet of pictures in their order; return the paths that cannot be read.
 
     A picture of a group that has, by `group_sizes`, several pictures is shown in a frame, together with the others of
-    its group on the sheet, where the first of them stands.
+    its group on the sheet, where the first of them stands. A click on a picture opens the original, which is below the
+    directory or, where `moved` has its path, in another place.
     """
     items: dict[str, list[str]] = {picture.group: [] for picture in pictures}
     missing = []
@@ -67,7 +72,8 @@ def write_sheet(
         if uri is None:
             missing.append(picture.path)
         else:
-            items[picture.group].append(_item(rank, picture, uri))
+            original = (moved or {}).get(picture.path, directory / picture.path)
+            items[picture.group].append(_item(rank, picture, uri, address(original, file.parent)))
     head = _HEAD.format(title=html.escape(title), note=html.escape(note))
     body = [_framed(shown, group_sizes[group]) for group, shown in items.items()]
     write_atomically(file, json_bytes("".join([head, *body, "</ol></body></html>\n"])))
@@ -81,11 +87,21 @@ def _framed(items: Sequence[str], group_size: int) -> str:
     return f'<li class="group"><p>{len(items)} of {group_size} alike</p><ol>\n{"".join(items)}</ol></li>\n'
 
 
-def _item(rank: int, picture: SheetPicture, uri: str) -> str:
+def address(file: Path, folder: Path) -> str:
+    """Return the address of a file on a page in a folder: relative where it can be, so that both may move together."""
+    try:
+        path = os.path.relpath(file, folder)
+    except ValueError:  # on another drive of Windows
+        return file.absolute().as_uri()
+    return quote(os.fsencode(path.replace(os.sep, "/")))
+
+
+def _item(rank: int, picture: SheetPicture, uri: str, original: str) -> str:
     name = html.escape(picture.path, quote=True)
     flag = ' <span class="flag" title="far from everything the model was trained on">unfamiliar</span>'
     return (
-        f'<li><img src="{uri}" alt="" loading="lazy" title="{name}"><b>{picture.score:.3f}</b> <span>#{rank}</span>'
+        f'<li><a href="{original}" target="_blank" aria-label="Open {name}"><img src="{uri}" alt="" loading="lazy" '
+        f'title="{name}"></a><b>{picture.score:.3f}</b> <span>#{rank}</span>'
         f"{flag if picture.is_unfamiliar else ''}<small>{name}</small></li>\n"
     )
 

@@ -154,6 +154,9 @@ class ActionSettings:
     copy_to: str | None = setting(None, "copy them to this directory, with their sub-directories")
     link_to: str | None = setting(None, "create links to them in this directory")
     move_to: str | None = setting(None, "move them to this directory and write an undo file there")
+    rank_prefix: bool = setting(
+        False, "begin the names of the copies, links or moved files with their rank, 001_photo.jpg, best first"
+    )
     undo: str | None = setting(
         None, "move the files listed in this undo file back, or take its stars back, and do nothing else"
     )

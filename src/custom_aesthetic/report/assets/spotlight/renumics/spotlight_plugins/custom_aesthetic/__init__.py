@@ -1,0 +1,1 @@
+"""A plugin of Spotlight: its page selects the first pictures when it opens."""
