@@ -253,3 +253,26 @@ def test_a_caption_goes_with_its_picture_and_stays_with_another_of_that_name(fol
     assert sorted(contents(tmp_path / "best")) == ["c.png", "c.txt", "d.jpg"]
     undo(undo_file)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("kind", ["copy", "link", "move"])
+def test_ranks_before_the_names_keep_the_order_and_moves_are_undone(folder: Path, tmp_path: Path, kind: str) -> None:
+    before = contents(folder)
+    planned, _ = plan_transfers(folder, ["c.png", "a/1.png"], tmp_path / "best", kind=kind, ranked=True)
+    undo_file = tmp_path / "best" / "undo.jsonl"
+    {"copy": copy, "link": link, "move": lambda groups: move(groups, undo_file)}[kind](planned)
+    there = {"001_c.png": "c.png", "a/002_1.png": "a/1.png", "a/002_1.png.xmp": "a/1.png.xmp"}
+    assert contents(tmp_path / "best") == {name: there[name] for name in there if kind != "link" or "xmp" not in name}
+    if kind == "move":
+        assert undo(undo_file) == (3, [])
+    assert contents(folder) == before
+
+
+def test_ranks_of_many_pictures_sort_as_names(folder: Path, tmp_path: Path) -> None:
+    paths = [f"{i}.png" for i in range(1200)]
+    for path in paths:
+        (folder / path).touch()
+    planned, _ = plan_transfers(folder, paths, tmp_path / "best", ranked=True)
+    names = [group[0].target.name for group in planned]
+    assert names == sorted(names)
+    assert names[0] == "0001_0.png"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -147,6 +148,26 @@ def test_the_sheet_shows_the_pictures_best_first_and_needs_no_network(score, tmp
     assert re.findall(r"(\d\d)\.png</small>", page) == ["23", "22", "21", "20", "19"]
     assert page.count("data:image/jpeg;base64,") == 5
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+@pytest.mark.parametrize("options", [(), ("--rank_prefix", "--move_to={0}/best"), ("--copy_to={0}/best",)])
+def test_the_pictures_of_the_sheet_open_the_originals(score, colour_pictures, tmp_path, options):
+    (colour_pictures / "warm" / "23.png").rename(colour_pictures / "warm" / "2#3 %41?.png")
+    sheet = tmp_path / "sheets" / "sheet.html"
+    score("--top=2", f"--sheet={sheet}", *(option.format(tmp_path) for option in options))
+    addresses = re.findall(r'<a href="([^"]+)" target="_blank"', sheet.read_text(encoding="utf-8"))
+    originals = [Path(os.path.normpath(sheet.parent / unquote(address))) for address in addresses]
+    if "--rank_prefix" in options:
+        assert originals == [tmp_path / "best" / "warm" / "001_2#3 %41?.png", tmp_path / "best" / "cold" / "002_22.png"]
+    else:
+        assert originals == [colour_pictures / "warm" / "2#3 %41?.png", colour_pictures / "cold" / "22.png"]
+    assert all(original.is_file() for original in originals)
+
+
+def test_ranks_before_names_need_files_to_name(score):
+    code, _, errors = score("--top=2", "--rank_prefix")
+    assert code == 2
+    assert "--rank_prefix goes with --copy_to, --link_to or --move_to; add one" in errors
 
 
 def test_names_cannot_break_the_sheet(score, colour_pictures, tmp_path):

@@ -35,10 +35,10 @@ from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search import succession
 from custom_aesthetic.search.best_models import BestModel
 from custom_aesthetic.search.cost import head_steps_a_second
-from custom_aesthetic.search.run import divide_work
+from custom_aesthetic.search.run import begin_note, divide_work
 from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
-from custom_aesthetic.search.study import IDENTITY, Claims
+from custom_aesthetic.search.study import IDENTITY, Claims, kept_texts
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain
 from custom_aesthetic.search.workers import Workers
@@ -517,6 +517,25 @@ def test_the_dashboard_describes_the_study_and_marks_the_trial_in_the_model_file
     numbers = best.user_attrs
     assert {"eval_spearman", "train_mse", "full_ab", "best_epoch", "seconds", "seed"} <= set(numbers)
     assert all(isinstance(value, int | float) for name, value in numbers.items() if name != "process")
+    close_storage(storage)
+
+
+def test_the_note_of_a_finished_study_begins_with_the_verdict(tmp_path: Path) -> None:
+    run_search(tmp_path, 1, note="Pictures in `images`")
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    for verdict in ("Right for 70 of 100 pairs.", "Right for 80 of 100 pairs."):
+        with kept_texts(study) as texts:
+            begin_note(study, texts, verdict)
+        assert get_study_notes(study)[""] == f"{verdict}\n\nPictures in `images`"
+    close_storage(storage)
+    run_search(tmp_path, 2, note="Pictures in `others`")
+    storage = open_storage(f"sqlite:///{tmp_path}/db.sqlite")
+    study = optuna.load_study(study_name="aesthetic", storage=storage)
+    assert get_study_notes(study)[""] == "Pictures in `others`"
+    with kept_texts(study) as texts:
+        begin_note(study, texts, "Right for 80 of 100 pairs.")
+    assert get_study_notes(study)[""] == "Right for 80 of 100 pairs.\n\nPictures in `others`"
     close_storage(storage)
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from custom_aesthetic.report.trial_description import describe_trial
 from custom_aesthetic.scores.choice_log import Comparison, ComparisonLog
 from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
-from custom_aesthetic.search.run import Found
+from custom_aesthetic.search.run import Found, begin_note
 from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.search.study import kept_texts
 from custom_aesthetic.settings.training import FeatureSettings, OutputSettings, StudySettings, TrainingArguments
@@ -43,8 +44,10 @@ def show_results(
     sigmas = read_out_of_fold(model_file, SIGMA_COLUMN) if by_folds else {}
     judged = judge_model(model, by_folds, scored, features, folds)
     judged = replace(judged, out_of_fold_sigmas=_by_path(sigmas, scored), eval_chose=model.eval_chose)
-    with _kept(replace(arguments.study, name=found.study)) as kept:
-        print_results(arguments, found, judged, flattery=model.ab_flattery, kept=kept)
+    with _kept(replace(arguments.study, name=found.study)) as (study, kept):
+        said = print_results(arguments, found, judged, flattery=model.ab_flattery, kept=kept)
+        if study is not None:
+            begin_note(study, kept, said)
     log.info("model written to %s", model_file)
     if BLEND in model.metadata:
         log.info("it adds up heads and linear models, with the weights %s", model.metadata[BLEND])
@@ -52,13 +55,13 @@ def show_results(
 
 
 @contextlib.contextmanager
-def _kept(where: StudySettings) -> Iterator[dict[str, str]]:
-    """Yield the texts kept with the study; nothing is kept without a database."""
+def _kept(where: StudySettings) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Yield the Optuna study, and the texts kept with it; None and no texts without a database."""
     if not where.database:
-        yield {}
+        yield None, {}
         return
     with opened_study(where.database, where.name) as study, kept_texts(study) as texts:
-        yield texts
+        yield study, texts
 
 
 def judge_model(
@@ -99,13 +102,14 @@ def print_results(
     *,
     flattery: float = 0.0,
     kept: MutableMapping[str, str] | None = None,
-) -> None:
-    """Print the verdict first, then the figures behind it, last the best trial.
+) -> str:
+    """Print the verdict first, then the figures behind it, last the best trial; return the verdict.
 
     `flattery` is how much the choice of trials adds to AB, read from the model file, as in the analysis.
     """
     findings = find_out(judged, flattery=flattery, kept=kept)
-    log.info("\n%s\n", verdict(findings, richer=how_to_enrich(arguments.features)))
+    said = verdict(findings, richer=how_to_enrich(arguments.features))
+    log.info("\n%s\n", said)
     for line in (*statistics_lines(judged), *closing_lines(findings)):
         log.info("%s", line)
     verbose = arguments.output.verbose
@@ -127,6 +131,7 @@ def print_results(
         log.info("the model averages the heads of trials %s", ", ".join(str(trial.number) for trial in found.trials))
     for line in describe_trial(best, verbose=verbose, folded=judged.folded):
         log.info("%s", line)
+    return said
 
 
 def how_to_enrich(features: FeatureSettings) -> str:

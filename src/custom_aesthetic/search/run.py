@@ -4,7 +4,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 HEADS_ON_ACCELERATOR = 16
 """Heads that `--workers=auto` trains side by side on an accelerator, as stacked matrices."""
 
-LINKED, NOTE = "trials in the model file", "note"
-"""Texts kept with a study: the trials whose notes name the model file, and the note on the study itself."""
+LINKED, NOTE, SHOWN_NOTE = "trials in the model file", "note", "note as shown"
+"""Texts kept with a study: the trials whose notes name the model file, the note on the study, and it with a verdict."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,17 @@ def _describe(study: optuna.Study, target: Target, metric: str) -> None:
             from optuna_dashboard import save_note  # takes a second, and a run that goes on has the note already
 
             patiently(save_note, study, target.note)
-            texts[NOTE] = target.note
+            texts[NOTE] = texts[SHOWN_NOTE] = target.note
+
+
+def begin_note(study: optuna.Study, texts: MutableMapping[str, str], verdict: str) -> None:
+    """Let the study's note in the dashboard begin with the verdict; `texts` are those kept with the study."""
+    note = f"{verdict}\n\n{texts.get(NOTE, '')}"
+    if texts.get(SHOWN_NOTE) != note:
+        from optuna_dashboard import save_note
+
+        patiently(save_note, study, note)
+        texts[SHOWN_NOTE] = note
 
 
 def _link(study: optuna.Study, trials: tuple[FrozenTrial, ...], target: Target) -> None:
