@@ -50,7 +50,7 @@ def test_the_model_file_says_what_the_verdict_says(wedding: Path, caplog: pytest
         rows = list(csv.DictReader(file))
     scores, unseen = (np.array([float(row[name]) for row in rows]) for name in ("score", "out_of_fold_score"))
     assert (found.judged_on, found.n_images) == ("out of fold", N_PICTURES)
-    spearman, pairs = spearman_interval(scores, unseen), ab_interval(scores, unseen)
+    spearman, pairs = (find(scores, unseen, out_of_fold=True) for find in (spearman_interval, ab_interval))
     assert found.spearman == pytest.approx(spearman.value, abs=1e-4)
     assert found.spearman_bounds == pytest.approx((spearman.low, spearman.high), abs=1e-3)
     flattery = Scorer.load("wedding/model.safetensors", device="cpu").model.ab_flattery

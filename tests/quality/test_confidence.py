@@ -58,6 +58,15 @@ def test_an_interval_contains_its_figure_and_is_reproducible(interval) -> None: 
     assert wider.low < found.low < found.high < wider.high
 
 
+@pytest.mark.parametrize("interval", [spearman_interval, ab_interval])
+def test_an_interval_is_wider_around_an_out_of_fold_figure(interval) -> None:  # type: ignore[no-untyped-def]
+    scores = np.random.default_rng(0).normal(size=80)
+    predictions = noisy_copy(scores, 1, 1)
+    plain, wider = (interval(scores, predictions, out_of_fold=by_folds) for by_folds in (False, True))
+    assert wider.value == plain.value
+    assert wider.high - wider.low > 1.2 * (plain.high - plain.low)
+
+
 def test_the_figures_equal_the_metrics() -> None:
     scores = np.random.default_rng(0).normal(size=40)
     predictions = noisy_copy(scores, 1, 1)

@@ -89,6 +89,7 @@ def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[
         pictures.judged_scores[judged],
         flattery=pictures.flattery,
         chose=pictures.is_chosen,
+        out_of_fold=bool(np.isfinite(pictures.out_of_fold[judged]).any()),
     )
     yield from standing_lines(pictures)
     if pictures.flattery:

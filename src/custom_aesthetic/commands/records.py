@@ -73,8 +73,8 @@ def judged_metadata(table: ScoreTable, model: BestModel, *, folded: bool) -> dic
     if flattery is None or believed is None:
         return {}
     scores, judged_on = judged.scores[believed.rows], believed.name.lower()
-    spearman = spearman_interval(scores, believed.predictions)
-    pairs = ab_interval(scores, believed.predictions)
+    spearman = spearman_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
+    pairs = ab_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
     if not (math.isfinite(spearman.value) and math.isfinite(pairs.value)):
         return {}
     less = 0.0 if judged_on == TEST else float(flattery)

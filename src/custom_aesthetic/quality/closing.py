@@ -36,6 +36,10 @@ class Believed(NamedTuple):
     sigmas: Array | None = None
     """(n_rows,), positive: the standard deviations that go with the predictions; None where there are none."""
 
+    @property
+    def is_out_of_fold(self) -> bool:
+        return self.name == "Out of fold"
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -145,8 +149,8 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float, kept: 
         flattery = 0.0
     if believed is not None:
         scores = judged.scores[believed.rows]
-        ab = ab_interval(scores, believed.predictions)
-        spearman = spearman_interval(scores, believed.predictions)
+        ab = ab_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
+        spearman = spearman_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
     simple = kept_fits(kept, _content(judged, believed), lambda: _fit(judged, believed))
     return Findings(
         judged,
@@ -164,7 +168,7 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float, kept: 
 def _content(judged: Judged, believed: Believed | None) -> list[Array]:
     """Return all that the fits of simple methods depend on."""
     folds = [rows for fold in judged.folds for rows in fold]
-    rows = () if believed is None else (believed.rows, np.array([believed.name == "Out of fold"]))
+    rows = () if believed is None else (believed.rows, np.array([believed.is_out_of_fold]))
     return [judged.features, judged.scores, judged.rows("train"), judged.rows("eval"), judged.learnt, *folds, *rows]
 
 
@@ -177,7 +181,7 @@ def _baselines(judged: Judged, believed: Believed | None) -> dict[str, Array]:
     """Return the baselines' predictions for the images of `believed`; out-of-fold ones use the model's folds."""
     if believed is None:
         return {}
-    if believed.name == "Out of fold":
+    if believed.is_out_of_fold:
         found = out_of_fold_baselines(judged.features, judged.scores, judged.folds)
     else:
         found = fit_baselines(judged.features, judged.scores, judged.learnt)

@@ -25,6 +25,11 @@ BOOTSTRAP_UP_TO = 2000
 
 N_BLOCKS = 50
 
+OUT_OF_FOLD_SPREAD = 1.4
+"""How much wider an interval is around an out-of-fold figure. Folds share their training images, so their errors go
+together, which resampling of images does not see (Bates, Hastie and Tibshirani, Cross-validation: what does it estimate
+and how well does it do it?, 2024). Measured on single raters; see docs/log.md."""
+
 
 class Interval(NamedTuple):
     """A figure and the ends of its interval; all nan if it is undefined, only the ends nan if images are too few."""
@@ -38,28 +43,46 @@ class Interval(NamedTuple):
 
 
 def spearman_interval(
-    scores: Array, predictions: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
+    scores: Array,
+    predictions: Array,
+    *,
+    out_of_fold: bool = False,
+    level: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = 1000,
 ) -> Interval:
-    """Return Spearman's correlation of two arrays (n_images,) and its interval."""
+    """Return Spearman's correlation of two arrays (n_images,) and its interval.
+
+    `out_of_fold` tells that the predictions of different images come from different models, of one cross-validation.
+    """
     value = metrics.spearman(scores, predictions).statistic
     if len(scores) > BOOTSTRAP_UP_TO:
         spread = _spread_of_blocks([scores, predictions], _spearman_z, seed)
     else:
         spread = _spread(_fisher(resampled_spearman(scores, predictions, _counts(len(scores), n_resamples, seed))))
-    return _fisher_interval(value, spread, level)
+    return _fisher_interval(value, _widened(spread, out_of_fold), level)
 
 
 def ab_interval(
-    scores: Array, predictions: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
+    scores: Array,
+    predictions: Array,
+    *,
+    out_of_fold: bool = False,
+    level: float = 0.95,
+    seed: int = 0,
+    n_resamples: int = 1000,
 ) -> Interval:
-    """Return the share of pairs in the right order, 0...1, of two arrays (n_images,) and its interval."""
+    """Return the share of pairs in the right order, 0...1, of two arrays (n_images,) and its interval.
+
+    `out_of_fold` tells that the predictions of different images come from different models, of one cross-validation.
+    """
     surplus = 2 * metrics.ab(scores, predictions) - 1
     if len(scores) > BOOTSTRAP_UP_TO:
         spread = _spread_of_blocks([scores, predictions], _ab_z, seed)
     else:
         resampled = resampled_ab(scores, predictions, _counts(len(scores), n_resamples, seed))
         spread = _spread(_fisher(2 * resampled - 1))
-    found = _fisher_interval(surplus, spread, level)
+    found = _fisher_interval(surplus, _widened(spread, out_of_fold), level)
     return Interval(*((value + 1) / 2 for value in found))
 
 
@@ -175,6 +198,10 @@ def _spread(values: Array) -> float:
     return float(np.std(defined, ddof=1)) if len(defined) >= 2 else math.nan
 
 
+def _widened(spread: float, out_of_fold: bool) -> float:
+    return spread * OUT_OF_FOLD_SPREAD if out_of_fold else spread
+
+
 def _half_width(spread: float, level: float) -> float:
     return float(ndtri(0.5 + level / 2)) * spread
 
@@ -191,16 +218,18 @@ CHOSE = (
 """What is said of a figure on the pictures by which epochs and trials were chosen."""
 
 
-def how_often(scores: Array, model_scores: Array, *, flattery: float = 0.0, chose: bool = False) -> str:
+def how_often(
+    scores: Array, model_scores: Array, *, flattery: float = 0.0, chose: bool = False, out_of_fold: bool = False
+) -> str:
     """Return a sentence on how often the model orders two pictures as the user does; both arrays are (n_images,).
 
     The model must not have learnt from the pictures, unless `model_scores` are out of fold. `flattery` (0...1), by
     which choosing the best trials raises the share of right pairs, is subtracted. `chose` says that the pictures also
-    chose the best epoch, which raises it further by an unknown amount.
+    chose the best epoch, which raises it further by an unknown amount. `out_of_fold` is that of `ab_interval`.
     """
     if len(scores) == 0:
         return "It is unknown how good the model is: it has learnt from every picture that has a score."
-    share = Interval(*(end - flattery for end in ab_interval(scores, model_scores)))
+    share = Interval(*(end - flattery for end in ab_interval(scores, model_scores, out_of_fold=out_of_fold)))
     if not math.isfinite(share.value):
         return f"Too few different scores to say how good the model is: it is judged by {_counted(len(scores))}."
     return f"{share_in_words(share)}, judged on {_counted(len(scores))}{CHOSE * chose}."

@@ -110,7 +110,13 @@ def _headline(data: ReportData) -> str:
         return f'<p class="headline">{words}</p>'
     judged = data.is_judged
     said = escape(
-        how_often(data.scores[judged], data.model_scores[judged], flattery=data.flattery, chose=data.eval_chose)
+        how_often(
+            data.scores[judged],
+            data.model_scores[judged],
+            flattery=data.flattery,
+            chose=data.eval_chose,
+            out_of_fold="out_of_fold" in np.array(data.kinds)[judged],
+        )
     )
     said = re.sub(r"\d+ times in 100", r"<strong>\g<0></strong>", said, count=1)
     return f'<p class="headline">{said}</p>' + "".join(f"<p>{escape(line)}</p>" for line in _standing(data))
