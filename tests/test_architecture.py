@@ -38,6 +38,7 @@ OWNERS = {
     "pillow_heif": {"pictures.camera"},
     "rawpy": {"pictures.camera"},
     "exiv2": {"pictures.embedding"},
+    "segno": {"labelling.phone"},
     "tqdm": {"base.progress"},
     "onnxruntime": {"engines"},
     "pyarrow": {"features.parquet_parts", "integrations.preference_pairs", "integrations.score_parquet", "cluster"},

@@ -12,8 +12,10 @@ from PIL import Image
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.local_server import open_socket
 from custom_aesthetic.commands.score_pairs import open_session
+from custom_aesthetic.labelling.phone import addresses, qr_code
 from custom_aesthetic.labelling.pictures import PictureCache
 from custom_aesthetic.labelling.server import ABServer
+from custom_aesthetic.labelling.web import Windows
 from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import ComparisonLog
 from custom_aesthetic.settings.arguments import parse_arguments
@@ -305,3 +307,137 @@ def test_a_name_that_is_not_utf_8_survives_the_way_to_the_page_and_back(client, 
     assert post(client, "group", {}).json()["group"]["pictures"][0] == odd
     assert client.get("/picture", params={"path": json.dumps(odd)}).content == repr(odd).encode()
     assert client.get("/picture", params={"path": '"' + "[" * 9999}).status_code == 404
+
+
+@pytest.fixture
+def shared(colour_pictures):
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    return ABServer(open_session(arguments), colour_pictures, token="secret", host="192.168.1.5")
+
+
+def test_on_the_network_nothing_is_served_without_the_key_in_the_address_or_the_cookie(shared, colour_pictures):
+    home = "http://192.168.1.5:8111"
+    client = testclient.TestClient(shared.app(), base_url=home, follow_redirects=False)
+    for path in ("/", "/?key=wrong", "/main.js", "/picture?path=cold/00.png"):
+        answer = client.get(path)
+        assert answer.status_code == 403
+        assert "secret" not in answer.text
+    assert post(client, "choice", CHOICE).status_code == 403
+    assert not (colour_pictures / "comparisons.csv").exists()
+    entry = client.get(shared.address(8111, "192.168.1.5").removeprefix(home))
+    assert (entry.status_code, entry.headers["location"]) == (303, "/")
+    assert {"HttpOnly", "SameSite=Lax"} <= set(entry.headers["set-cookie"].split("; "))
+    assert 'content="secret"' in client.get("/").text
+    assert client.get("/picture?path=cold/00.png").status_code == 200
+    assert post(client, "choice", CHOICE).status_code == 200
+    assert client.post("/api/choice", json=CHOICE).status_code == 403, "the token is needed as well"
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert post(client, "choice", CHOICE, **headers).status_code == 403
+
+
+def test_on_this_machine_alone_the_address_needs_no_key(server):
+    assert server.address(8111) == HOME + "/"
+    assert server.key is None
+
+
+def test_every_address_of_this_machine_is_served_on_the_network_and_the_code_can_be_drawn():
+    assert addresses("0.0.0.0")[-2:] == ["127.0.0.1", "localhost"]
+    assert addresses("192.168.1.5") == ["192.168.1.5", "127.0.0.1", "localhost"]
+    code = qr_code("http://192.168.1.5:8111/?key=x")
+    assert code == "" or "▀" in code or "█" in code
+
+
+def test_a_closed_window_ends_the_script_after_a_while_and_a_reload_does_not():
+    now = [0.0]
+    windows, one, two = Windows(lambda: now[0]), {"window": "one"}, {"window": "two"}
+    assert not windows.all_gone(), "no window yet"
+    windows.opened(one)
+    windows.opened(two)
+    windows.left(one, finished=False)
+    now[0] = 60
+    assert not windows.all_gone()
+    windows.left(two, finished=False)
+    windows.heard_from(two)
+    assert windows.open() == [], "a request on its way when a window closes does not open it again"
+    now[0] += 4
+    windows.expected()
+    now[0] += 4
+    assert not windows.all_gone(), "the page was asked for"
+    windows.opened(two)
+    now[0] += 60
+    assert not windows.all_gone()
+    windows.left(two, finished=False)
+    now[0] += 5
+    assert windows.all_gone()
+
+
+def test_a_window_that_is_not_heard_from_has_gone_but_a_hidden_one_may_be_silent_for_longer():
+    now = [0.0]
+    windows = Windows(lambda: now[0])
+    windows.opened({"window": "one"})
+    now[0] = 100
+    windows.heard_from({"window": "one", "hidden": True})
+    now[0] = 1000
+    assert not windows.all_gone()
+    windows.heard_from({"window": "one"})
+    now[0] = 1181
+    assert windows.all_gone()
+
+
+def test_a_closed_window_says_so_without_headers_but_with_the_token(client, server):
+    post(client, "open", {})
+    assert client.post("/closed", json={"window": "one", "token": "wrong"}).status_code == 403
+    assert server.windows.open() == ["one"]
+    assert client.post("/closed", json={"window": "one", "token": "secret"}).status_code == 204
+    assert server.windows.open() == []
+
+
+ANSWERS = {
+    "choice": CHOICE,
+    "tie": {"pictures": CHOICE["pictures"], "drawn": "repeat"},
+    "stars": {"picture": "cold/00.png", "stars": 4, "drawn": "random"},
+    "pick": {"pictures": ["cold/00.png", "warm/01.png", "cold/02.png"], "picked": ["cold/02.png"], "drawn": "adaptive"},
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_of_every_kind_is_logged_once_and_undone(client, server, name):
+    for _ in range(2):
+        assert post(client, name, {**ANSWERS[name], "time": TIME}).status_code == 200
+    rows = server.session.answers()
+    assert {(row.kind, row.time) for row in rows} == {("stars4" if name == "stars" else name, TIME)}
+    assert len(rows) == (2 if name == "pick" else 1)
+    undone = post(client, "undo", {"time": TIME}).json()["group"]
+    assert set(undone["pictures"]) == set(ANSWERS[name].get("pictures", ["cold/00.png"]))
+    assert server.session.answers() == []
+
+
+@pytest.mark.parametrize(
+    "name, body",
+    [
+        ("stars", {"stars": 6}),
+        ("stars", {"stars": True}),
+        ("stars", {"stars": "4"}),
+        ("stars", {"picture": "../secret.png"}),
+        ("tie", {"pictures": ["cold/00.png"]}),
+        ("pick", {"picked": ["cold/04.png"]}),
+        ("pick", {"picked": None}),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_refused(client, colour_pictures, name, body):
+    assert post(client, name, {**ANSWERS[name], **body}).status_code == 400
+    assert not (colour_pictures / "comparisons.csv").exists()
+
+
+def test_the_details_of_a_picture_are_its_size_and_only_of_pictures_of_the_directory(client):
+    found = post(client, "details", {"picture": "cold/00.png"}).json()["details"]
+    assert found["width"] > 0 and found["bytes"] > 0
+    assert post(client, "details", {"picture": "../secret.png"}).status_code == 400
+
+
+def test_a_large_picture_is_sent_whole_for_100_percent(tmp_path):
+    Image.new("RGB", (5000, 100), "red").save(tmp_path / "wide.png")
+    Image.effect_noise((1500, 1500), 100).convert("RGB").save(tmp_path / "noise.jpg", quality=95)
+    cache = PictureCache(tmp_path)
+    assert decoded(cache.get("wide.png", 100_000)[0]).size == (5000, 100)
+    assert cache.get("noise.jpg", 100_000)[0] == (tmp_path / "noise.jpg").read_bytes()

@@ -5,7 +5,7 @@ import pytest
 
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior, standard_errors
 from custom_aesthetic.scores.choice_log import make_choice, make_mark, make_pick, make_stars, make_tie
-from custom_aesthetic.scores.evidence import LINES, PICK_WEIGHT, STAR_WEIGHT, evidence, times_shown
+from custom_aesthetic.scores.evidence import LINES, PICK_WEIGHT, STAR_WEIGHT, consistency, evidence, times_shown
 
 ROWS = {name: row for row, name in enumerate([*"abcdef", *LINES])}
 HOW = {"seconds": 1.0, "drawn": "random"}
@@ -110,3 +110,36 @@ def test_stars_alone_order_the_pictures_and_the_lines_stand_between_them():
     scores = fit_scores(*found[:2], flat_prior(len(rows_of)), weights=found.weights)
     assert np.corrcoef(scores[:n_pictures], truth)[0, 1] > 0.75, "at most 0.82, by the noise of three answers"
     np.testing.assert_allclose(scores[n_pictures : n_pictures + 4], lines, atol=0.5)
+
+
+def test_pairs_shown_again_tell_how_consistent_the_answers_are():
+    again = {"seconds": 1.0, "drawn": "repeat"}
+    rows = []
+    for number in range(10):
+        rows += make_choice("a", [f"{number}"], time=f"1{number}", **HOW)
+        if number < 8:
+            rows += make_choice("a", [f"{number}"], time=f"2{number}", **again)
+        elif number == 8:
+            rows += make_tie(["a", f"{number}"], time=f"2{number}", **again)
+        else:
+            rows += make_choice(f"{number}", ["a"], time=f"2{number}", **again)
+    found = consistency(rows[::-1])
+    assert (found.repeats, found.same) == (10, 8.5)
+    assert 0.4 < found.low < 0.8 < found.high < 1
+    q = found.ceiling
+    assert q**2 + (1 - q) ** 2 == pytest.approx(0.85)
+    assert consistency(rows[:1]) is None
+    assert consistency(rows[:2]).ceiling is None, "one pair says nothing"
+
+
+def test_inconsistent_answers_have_no_ceiling_above_chance():
+    rows = [
+        row
+        for number in range(6)
+        for row in (
+            *make_choice("a", [f"{number}"], time=f"1{number}", **HOW),
+            *make_choice(f"{number}", ["a"], time=f"2{number}", seconds=1, drawn="repeat"),
+        )
+    ]
+    assert consistency(rows).same == 0
+    assert consistency(rows).ceiling is None

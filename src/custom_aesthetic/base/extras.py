@@ -11,7 +11,7 @@ CORE = ("torch", "numpy", "PIL", "safetensors", "transformers", "tqdm")
 
 EXTRAS = {
     "train": ("optuna", "optuna_dashboard", "cmaes", "sqlalchemy", "scipy", "sklearn"),
-    "label": ("starlette", "uvicorn", "scipy", "sklearn"),
+    "label": ("starlette", "uvicorn", "segno", "scipy", "sklearn"),
     "view": ("renumics", "loguru", "pandas", "optuna", "sqlalchemy", "scipy", "sklearn"),
     "report": ("matplotlib", "optuna", "sqlalchemy", "scipy", "sklearn"),
     "tables": ("pyarrow",),

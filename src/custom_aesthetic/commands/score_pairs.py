@@ -53,15 +53,20 @@ def score_by_comparisons(arguments: ABArguments) -> None:
         session.scores.update()
         log.info("%s", describe(session))
         return
-    from custom_aesthetic.base.local_server import open_socket
+    from custom_aesthetic.base.local_server import THIS_MACHINE, open_socket
     from custom_aesthetic.commands.page_gallery import make_gallery
+    from custom_aesthetic.labelling.phone import ANY_ADDRESS, WARNING, qr_code
     from custom_aesthetic.labelling.server import ABServer, serve
 
-    listener = open_socket(arguments.page.port, advice="; is the page already open?")
+    listener = open_socket(arguments.page.port, host=arguments.page.host, advice="; is the page already open?")
     gallery = make_gallery(session, arguments)
-    server = ABServer(session, Path(images.directory), more=gallery.page())
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    server = ABServer(session, Path(images.directory), more=gallery.page(), host=arguments.page.host)
+    port = listener.getsockname()[1]
+    address = server.address(port, server.hosts[0] if arguments.page.host not in ANY_ADDRESS else THIS_MACHINE)
     listener.listen()
+    if server.key is not None:
+        outer = server.address(port, server.hosts[0])
+        log.info("%s\non other machines, open %s\n%s", qr_code(outer), outer, WARNING)
     log.info("%s\nopen %s (q there or Ctrl-C here ends)", describe(session), address)
     if not arguments.page.no_browser:
         webbrowser.open(address)

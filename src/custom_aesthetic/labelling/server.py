@@ -21,8 +21,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from custom_aesthetic.base.local_server import HEADERS, OwnPageOnly, make_server, read_json
+from custom_aesthetic.base.local_server import HEADERS, HOSTS, THIS_MACHINE, OwnPageOnly, make_server, read_json
 from custom_aesthetic.labelling import scoring_routes
+from custom_aesthetic.labelling.phone import KeyNeeded, addresses
 from custom_aesthetic.labelling.pictures import PictureCache
 from custom_aesthetic.labelling.plan import BadRequest
 from custom_aesthetic.labelling.session import Session
@@ -65,13 +66,22 @@ class ABServer:
     """The page and its API, for one session."""
 
     def __init__(
-        self, session: Session, directory: Path, *, token: str | None = None, more: MoreOfThePage = NOTHING_MORE
+        self,
+        session: Session,
+        directory: Path,
+        *,
+        token: str | None = None,
+        more: MoreOfThePage = NOTHING_MORE,
+        host: str = THIS_MACHINE,
     ) -> None:
+        """`host` is the address to listen at; at another than this machine's, a key is needed (`phone`)."""
         self.session = session
         self.more = more
         self.token = secrets.token_urlsafe(24) if token is None else token
         self.pictures = PictureCache(directory)
         self.windows = Windows()
+        self.hosts = addresses(host)
+        self.key = None if host in HOSTS else secrets.token_urlsafe(16)
         self._directory = directory
 
     def app(self) -> Starlette:
@@ -89,8 +99,21 @@ class ABServer:
             *scoring_routes.routes(self.session, self._directory, self.windows),
             *self.more.routes,
         ]
-        middleware = [Middleware(OwnPageOnly, token=self.token, token_below=("/api/",), advice="load the page again")]
+        middleware = [
+            Middleware(
+                OwnPageOnly,
+                token=self.token,
+                token_below=("/api/",),
+                hosts=tuple(self.hosts),
+                advice="load the page again",
+            ),
+            *([] if self.key is None else [Middleware(KeyNeeded, key=self.key)]),
+        ]
         return Starlette(routes=routes, middleware=middleware)
+
+    def address(self, port: int, name: str = THIS_MACHINE) -> str:
+        """Return the address of the page by one of `hosts`, with the key if one is needed."""
+        return f"http://{name}:{port}/" + ("" if self.key is None else f"?key={self.key}")
 
     async def _page(self, request: Request) -> Response:
         self.windows.expected()

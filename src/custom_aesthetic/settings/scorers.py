@@ -91,7 +91,12 @@ class PriorSettings:
 class PageSettings:
     """Page"""
 
-    port: int = setting(8111, "port of the page on 127.0.0.1; 0 = any free port", low=0, high=65535)
+    port: int = setting(8111, "port of the page; 0 = any free port", low=0, high=65535)
+    host: str = setting(
+        "127.0.0.1",
+        "address of the page; 0.0.0.0 lets phones and other machines of the network in, by a key in the address and "
+        "its QR code; they see the pictures, and what is sent is not encrypted",
+    )
     no_browser: bool = setting(False, "do not open a browser")
 
 

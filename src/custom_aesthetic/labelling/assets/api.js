@@ -21,7 +21,10 @@ export function store(name, value) {
   sessionStorage.setItem(name, JSON.stringify(value));
 }
 
-export const windowName = stored("window", () => crypto.randomUUID());
+// crypto.randomUUID is missing where the page comes from another machine without encryption.
+const randomName = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
+
+export const windowName = stored("window", randomName);
 const unsent = stored("unsent", () => []); // [{ name, body }] in order
 
 const ALIVE_MS = 20000;
