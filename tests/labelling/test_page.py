@@ -67,7 +67,7 @@ def open_page(browser) -> Iterator:
     """Open a page; at the end, its console must contain only messages that the test expects."""
     contexts, heard = [], []
 
-    def begin(address: str, context=None, **options):
+    def begin(address: str, context=None, selector: str = ".choice img", **options):
         if context is None:
             context = browser.new_context(**{"viewport": {"width": 1000, "height": 700}, **options})
             context.set_default_timeout(15_000)
@@ -76,7 +76,7 @@ def open_page(browser) -> Iterator:
         page.on("console", lambda message: heard.append(message.text))
         page.on("pageerror", lambda error: heard.append(str(error)))
         page.goto(address)
-        page.wait_for_selector(".choice img")
+        page.wait_for_selector(selector)
         return page
 
     begin.heard = heard  # type: ignore[attr-defined]

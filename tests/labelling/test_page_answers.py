@@ -1,0 +1,224 @@
+"""Answers of every kind on the page, their undo, 100 %, the keys, and the end, in a real browser."""
+
+import signal
+
+import pytest
+
+from custom_aesthetic.scores.choice_log import ComparisonLog
+from tests.labelling.test_page import all_saved, finish, logged, next_group, open_page, shown, start
+
+__all__ = ["open_page", "start"]  # fixtures
+
+DESK = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"}
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
+
+
+def kinds(directory) -> list[str]:
+    return [row.kind for row in ComparisonLog(directory / "comparisons.csv").answers()]
+
+
+def press(page, *keys: str) -> None:
+    for key in keys:
+        before = shown(page)
+        page.keyboard.press(key)
+        next_group(page, before)
+
+
+def group_shown(page) -> list[str]:
+    return page.eval_on_selector_all(".group .frame > img", "images => images.map(image => image.dataset.path)")
+
+
+def test_equal_is_a_tie_by_key_space_and_button_and_skip_asks_something_else(start, open_page, colour_pictures):
+    page = open_page(start().address, **DESK)
+    pair = shown(page)
+    press(page, "3", " ")
+    before = shown(page)
+    page.click("#equal")
+    next_group(page, before)
+    skipped = frozenset(shown(page))
+    seen = []
+    for key in ("0", *"sssss"):
+        press(page, key)
+        seen.append(frozenset(shown(page)))
+    assert skipped not in seen
+    all_saved(page)
+    rows = ComparisonLog(colour_pictures / "comparisons.csv").answers()
+    assert [row.kind for row in rows] == ["tie"] * 3
+    assert (rows[0].winner, rows[0].loser) == tuple(pair)
+
+
+def test_digits_count_by_their_place_on_the_keyboard_as_on_a_french_one(start, open_page, colour_pictures):
+    page = open_page(start().address)
+    pair = shown(page)
+    page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'é', code: 'Digit2' }))")
+    next_group(page, pair)
+    all_saved(page)
+    assert logged(colour_pictures) == [(pair[1], pair[0])]
+
+
+def test_among_three_the_key_3_is_the_third_picture_and_space_is_equal(start, open_page, colour_pictures):
+    page = open_page(start("--number_to_compare=3").address)
+    third = shown(page)[2]
+    press(page, "3", " ")
+    all_saved(page)
+    rows = ComparisonLog(colour_pictures / "comparisons.csv").answers()
+    assert [row.kind for row in rows] == ["choice", "choice", "tie", "tie"]
+    assert rows[0].winner == third
+
+
+def test_a_double_click_counts_once_and_q_alone_does_not_finish(start, open_page, colour_pictures):
+    page = open_page(start().address)
+    pair = shown(page)
+    page.dblclick(".choice >> nth=0")
+    next_group(page, pair)
+    all_saved(page)
+    assert len(kinds(colour_pictures)) == 1
+    page.keyboard.press("q")
+    assert "again" in page.inner_text("#message")
+    page.wait_for_timeout(2100)
+    page.keyboard.press("q")
+    page.wait_for_timeout(300)
+    assert page.locator(".summary").count() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
+def test_sixty_answers_of_stars_are_logged_as_given_and_undone(start, open_page, colour_pictures, screen):
+    page = open_page(start("--mode=stars").address, selector=".single img", **screen)
+    given = []
+    for number in range(60):
+        (picture,) = group_shown(page)
+        given.append((picture, f"stars{1 + number % 5}"))
+        page.keyboard.press(str(1 + number % 5))
+        page.wait_for_function(
+            "before => (document.querySelector('.single img')?.dataset.path ?? before) !== before",
+            arg=picture,
+        )
+    assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
+    page.keyboard.press("u")
+    page.wait_for_function("before => document.querySelector('.single img')?.dataset.path === before", arg=given[-1][0])
+    all_saved(page)
+    rows = ComparisonLog(colour_pictures / "comparisons.csv").answers()
+    assert [(row.winner, row.kind) for row in rows] == given[:-1]
+
+
+@pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_picked_pictures_of_a_grid_are_logged_above_the_others(start, open_page, colour_pictures, screen):
+    page = open_page(start("--mode=pick").address, **screen)
+    pictures = group_shown(page)
+    assert len(pictures) == 12
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    page.click(".choice >> nth=5")
+    assert page.get_attribute(".choice >> nth=0", "aria-pressed") == "true"
+    page.wait_for_timeout(300)
+    page.keyboard.press("Enter")
+    next_group(page, pictures)
+    all_saved(page)
+    rows = ComparisonLog(colour_pictures / "comparisons.csv").answers()
+    assert {row.winner for row in rows} == {pictures[0], pictures[5]}
+    assert (len(rows), {row.kind for row in rows}) == (20, {"pick"})
+
+
+def test_undo_goes_back_over_answers_of_other_kinds_given_before(start, open_page, colour_pictures):
+    script = start("--mode=stars")
+    page = open_page(script.address, selector=".single img")
+    (picture,) = group_shown(page)
+    page.keyboard.press("4")
+    all_saved(page)
+    page.context.close()
+    script.end(signal.SIGKILL)
+    page = open_page(start().address)
+    press(page, "3")
+    page.keyboard.press("u")
+    all_saved(page)
+    page.keyboard.press("u")
+    page.wait_for_selector("#message:not([hidden])")
+    assert f"stars4 for {picture.split('/')[-1]}" in page.inner_text("#message")
+    assert kinds(colour_pictures) == []
+
+
+def test_100_percent_shows_both_pictures_at_the_same_place_by_key_wheel_and_hold(start, open_page, colour_pictures):
+    page = open_page(start().address)
+    page.keyboard.press("z")
+    page.wait_for_function("() => document.querySelectorAll('.lens.ready').length === 2")
+    page.keyboard.press("Escape")
+    assert page.locator(".lens").count() == 0
+    page.hover(".choice >> nth=0")
+    page.mouse.wheel(0, -100)
+    page.wait_for_selector(".lens.ready")
+    moved = page.eval_on_selector_all(".lens img", "all => all.map(image => image.style.transform)")
+    assert moved[0] == moved[1]
+    page.mouse.wheel(0, 100)
+    page.wait_for_function("() => document.querySelectorAll('.lens').length === 0")
+    page.mouse.down()
+    page.wait_for_selector(".lens.ready")
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelectorAll('.lens').length === 0")
+    page.wait_for_timeout(200)
+    assert kinds(colour_pictures) == [], "holding a picture is no choice"
+
+
+def test_names_sizes_and_all_keys_are_shown_on_demand(start, open_page):
+    page = open_page(start().address)
+    assert page.locator(".caption:not([hidden])").count() == 0
+    page.keyboard.press("i")
+    page.wait_for_function("() => document.querySelector('.caption').textContent.includes('×')")
+    page.keyboard.press("?")
+    assert "both are equally good" in page.inner_text("#help")
+    page.keyboard.press("1")  # not an answer while the dialog is open
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.inner_text("#count").startswith("0 answers")
+
+
+def test_a_screen_reader_finds_the_question_the_pictures_the_actions_and_the_progress(start, open_page):
+    page = open_page(start("--question=Which is sharper?").address, **DESK)
+    assert page.get_by_role("heading", name="Which is sharper?").is_visible()
+    for name in ("Choose picture 1", "Choose picture 2", "Undo", "Equal", "Skip", "Finish"):
+        assert page.get_by_role("button", name=name).is_visible()
+    assert page.get_by_role("status", name="Progress of the model").count() == 1
+    assert page.get_attribute("#learned", "aria-live") == "polite"
+    assert page.title() == "Which is sharper?"
+
+
+def test_closing_the_last_tab_ends_the_script_and_a_reload_does_not(start, open_page, colour_pictures):
+    script = start()
+    left = open_page(script.address)
+    right = open_page(script.address, context=left.context)
+    press(left, "1")
+    all_saved(left)
+    left.close(run_before_unload=True)
+    right.reload()
+    right.wait_for_selector(".choice img")
+    right.wait_for_timeout(6000)
+    assert script.process.poll() is None
+    press(right, "2")
+    all_saved(right)
+    right.close(run_before_unload=True)
+    assert script.wait() == 0
+    assert len(kinds(colour_pictures)) == 2
+
+
+def test_the_end_offers_to_keep_scoring(start, open_page, colour_pictures):
+    script = start()
+    page = open_page(script.address)
+    press(page, "1")
+    finish(page)
+    page.keyboard.press("k")
+    page.wait_for_selector(".choice img")
+    press(page, "2")
+    finish(page)
+    assert page.inner_text(".summary h1").startswith("2 answers")
+    page.click("#end")
+    assert script.wait() == 0
+
+
+def test_a_criterion_keeps_its_answers_and_scores_in_files_of_its_own(start, open_page, colour_pictures):
+    page = open_page(start("--criterion=sharpness").address)
+    assert page.inner_text("#question") == "sharpness: Which do you like more?"
+    press(page, "1")
+    finish(page)
+    assert (colour_pictures / "comparisons-sharpness.csv").exists()
+    assert (colour_pictures / "scores-sharpness.json").exists()
+    assert not (colour_pictures / "comparisons.csv").exists()
