@@ -60,6 +60,7 @@ bench-circle: $(VENV)/installed-dev
 
 bench-ab: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_ab
+	$(PY) -m benchmarks.bench_ab_page
 
 bench-scorer: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_scorer

@@ -167,5 +167,5 @@ def test_packages_that_an_option_needs_are_checked_before_any_work(monkeypatch: 
 
 def test_the_assets_of_all_pages_are_in_the_package() -> None:
     assets = [file for file in (ROOT / "src" / "custom_aesthetic").rglob("assets/*") if file.is_file()]
-    assert {file.parent.parent.name for file in assets} == {"labelling", "report", "integrations"}
+    assert {file.parent.parent.name for file in assets} == {"labelling", "report", "integrations", "gallery"}
     assert {file.suffix for file in map(Path, assets)} == {".css", ".html", ".js"}

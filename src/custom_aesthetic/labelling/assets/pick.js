@@ -1,6 +1,6 @@
 // The mode that shows a grid, of which the pictures that please are picked.
 
-import { button, counted, element } from "./dom.js";
+import { button, element } from "./dom.js";
 import { framed } from "./frames.js";
 
 export function pickMode(settings, { give, shownFor }) {
@@ -21,7 +21,7 @@ export function pickMode(settings, { give, shownFor }) {
   }
 
   function tell() {
-    done.firstChild.textContent = picked().length ? `Next, ${counted(picked().length, "picture")} liked` : "Next, none liked";
+    done.firstChild.textContent = `Next (${picked().length})`;
   }
 
   // Arrow keys go to the neighbour on screen.
@@ -35,7 +35,7 @@ export function pickMode(settings, { give, shownFor }) {
 
   function show(shown) {
     group = shown;
-    const box = element("div", "group grid");
+    const box = element("div", "group picks");
     cells = group.images.map((image, place) => {
       const cell = element("button", "choice");
       cell.type = "button";
