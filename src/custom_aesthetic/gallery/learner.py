@@ -6,6 +6,7 @@ All work is done in other processes (`feature_work`, `model_work`) that yield to
 import contextlib
 import json
 import logging
+import shutil
 import tempfile
 import threading
 import time
@@ -109,10 +110,7 @@ class Learner:
         for job in (self._feature_job, self._model_job):
             if job is not None:
                 job.kill()
-        for file in (PRIOR_FILE, ANSWERS_FILE, RESULT_FILE, BASIS_FILE, GROUPS_FILE):
-            (self.folder / file).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run_features(self, *, only_if_cached: bool) -> None:
         asked = {

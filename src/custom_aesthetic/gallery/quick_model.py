@@ -81,7 +81,7 @@ class Worth(NamedTuple):
 
 def out_of_fold(prior: Prior, found: Evidence, *, seed: int = 0) -> np.ndarray:
     """Return a score for each row, (n_rows,), from a fit without the answers about it; lines between stars get 0."""
-    basis, is_line = _with_lines(prior)
+    basis, is_line = _with_lines(prior, found)
     folds = np.random.default_rng(seed).permutation(len(is_line)) % N_FOLDS
     folds[is_line] = -1
     winner, loser = folds[found.winners], folds[found.losers]
@@ -104,7 +104,7 @@ def worth(prior: Prior, found: Evidence, *, seed: int = 0) -> Worth | None:
     if n_answers < FEWEST_ANSWERS:
         return None
     generator = np.random.default_rng(seed)
-    _, is_line = _with_lines(prior)
+    _, is_line = _with_lines(prior, found)
     rows = _judged_rows(found, len(prior.mean))
     inside = np.isin(found.winners, rows) & np.isin(found.losers, rows)
     pictures = np.flatnonzero(~is_line[rows])
@@ -202,12 +202,14 @@ def _assuming(prior: Prior, rows: np.ndarray, share: float, spread: float) -> Pr
     )
 
 
-def _with_lines(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
-    """Return the basis with a component for each line, (n_rows, n_components), and which rows are lines."""
+def _with_lines(prior: Prior, found: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Return the basis with a component for each line that has answers, (n_rows, n_components), and which are lines."""
     assert prior.basis is not None
     is_line = np.asarray(~prior.basis.any(axis=1))
-    lines = np.zeros((len(is_line), int(is_line.sum())))
-    lines[np.flatnonzero(is_line), np.arange(lines.shape[1])] = np.sqrt(prior.variance[is_line])
+    answered = np.unique(np.concatenate([found.winners, found.losers]))
+    places = answered[is_line[answered]]
+    lines = np.zeros((len(is_line), len(places)))
+    lines[places, np.arange(len(places))] = np.sqrt(prior.variance[places])
     return np.concatenate([prior.basis, lines], axis=1), is_line
 
 
