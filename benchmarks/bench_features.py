@@ -9,7 +9,7 @@ model alone: transformed pictures in memory, computed by the best of all engines
 sizes. The engines are PyTorch and, for a packaged network on a CPU, ONNX Runtime, and OpenVINO where it is installed.
 (b) is measured once more beside two processes that keep a core busy each; its fair share is then that of its threads
 among all that want to run. All are timed in turn, in several rounds. The output shows medians; ratios are medians of
-the ratios of all rounds.
+the ratios of all rounds. On a machine that other programs use as well, the rates per second of CPU time tell more.
 Weights are loaded before timing. `--random_vit` measures a CLIP tower with random weights, tiny or of the size of
 ViT-L/14.
 """
@@ -59,6 +59,9 @@ class Rates:
     busy: float
     engines: tuple[float, ...]
     """The model alone, by each engine in its best way."""
+    program_cpu: float
+    model_cpu: float
+    """Per second of CPU time; the engine with the most."""
 
     @property
     def model(self) -> float:
@@ -128,15 +131,19 @@ def measure(job: Job, n_rounds: int, max_batch_size: int) -> None:
     rounds = []
     for number in range(n_rounds):
         seconds = n_pictures / 100
+        cpu_started = time.process_time()
+        program = rate(n_pictures, job.load)
+        program_cpu = n_pictures / (time.process_time() - cpu_started)
+        models = [model_rate(engines[way.engine], pixels, way, seconds=seconds) for way in ways]
         rounds.append(
             Rates(
                 one_by_one=rate(n_few, lambda: one_by_one(job, engines["PyTorch"], n_few)),
-                program=rate(n_pictures, job.load),
+                program=program,
                 decoding=rate(n_pictures, lambda: decoding(job)),
                 busy=busy_rate(job, n_few),
-                engines=tuple(
-                    model_rate(engines[way.engine], pixels, way, seconds=seconds) / len(job.views) for way in ways
-                ),
+                engines=tuple(model.wall / len(job.views) for model in models),
+                program_cpu=program_cpu,
+                model_cpu=max(model.cpu for model in models) / len(job.views),
             )
         )
         print(f"round {number + 1}: {rounds[-1]}", flush=True)
@@ -159,6 +166,11 @@ def show(rounds: Sequence[Rates], ways: Sequence[Way]) -> None:
         f"(b) beside {N_BUSY} busy processes": f"{busy:.1f}",
         "    of the fair share of (b)": f"{statistics.median(r.busy / (r.program * share) for r in rounds):.2f}",
         "    of the fair share of (c)": f"{statistics.median(r.busy / (r.bound * share) for r in rounds):.2f}",
+    }
+    lines |= {
+        "(b) per CPU second": f"{statistics.median(rates.program_cpu for rates in rounds):.1f}",
+        "    model alone, per CPU second": f"{statistics.median(rates.model_cpu for rates in rounds):.1f}",
+        "    (b) of it": f"{statistics.median(rates.program_cpu / rates.model_cpu for rates in rounds):.2f}",
     }
     print(f"pictures per second, median of {len(rounds)}:")
     for name, value in lines.items():
