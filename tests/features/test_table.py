@@ -409,7 +409,7 @@ from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images
 from tests.mean_colour import MeanColour, expected
 directory, log_file, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-extraction.SECONDS_BETWEEN_REPORTS = 0.1
+extraction.SECONDS_BETWEEN_REPORTS = extraction.LONGEST_BETWEEN_REPORTS = 0.1
 extractor = MeanColour(seconds=lambda n: seconds * n, log_file=log_file)
 paths = find_images(directory)
 try:

@@ -34,6 +34,11 @@ WORTHWHILE_GAIN = 1.03
 SECONDS_BETWEEN_REPORTS = 1.0
 """Finished batches are reported together so often, because storing many small ones takes longer than computing them."""
 
+REPORTING_FRACTION = 0.05
+"""Reports wait longer where one takes more than this part of the time between them, as with many hidden states."""
+
+LONGEST_BETWEEN_REPORTS = 10.0
+
 N_PIXELS_AHEAD = 128
 """Transformed pictures, one for each view, that wait in memory for the model (0.6 MB each at 224 x 224)."""
 
@@ -91,6 +96,7 @@ class Extraction:
         self._reporting = Lock()
         self._finished: list[tuple[list[int], Features]] = []
         self._reported_at = float("-inf")
+        self._pause = SECONDS_BETWEEN_REPORTS
         self.batch_size = batch_size_of(extractor)
         """Pictures of a batch; the fastest number found, on an accelerator."""
 
@@ -171,17 +177,20 @@ class Extraction:
                 features[view, hidden_state] = values
         with self._reporting:
             self._finished.append((rows, features))
-            if time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS:
+            if time.monotonic() - self._reported_at >= self._pause:
                 self._report()
 
     def _report(self) -> None:
         """Report the finished batches as one; the caller holds the lock."""
         if not self._finished:
             return
+        started = time.monotonic()
         finished, self._finished = self._finished, []
         rows = [row for batch_rows, _ in finished for row in batch_rows]
         self._on_batch(rows, {name: np.concatenate([found[name] for _, found in finished]) for name in finished[0][1]})
         self._reported_at = time.monotonic()
+        took = self._reported_at - started
+        self._pause = max(SECONDS_BETWEEN_REPORTS, min(took / REPORTING_FRACTION, LONGEST_BETWEEN_REPORTS))
 
 
 def decode_ahead(
