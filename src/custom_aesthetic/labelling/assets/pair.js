@@ -48,7 +48,7 @@ export function pairMode({ number }, { give, shownFor }) {
   return {
     kinds: ["choice", "tie"],
     zooms: true,
-    cell: (stage, count) => Math.max(stage.clientWidth, stage.clientHeight) / (count > 2 ? 1.5 : 1),
+    cell: longestSide,
     show,
     buttons: [button("Equal", { id: "equal", key: number === 2 ? "3" : "space", shortcuts: number === 2 ? "3 Space" : "Space", does: equal })],
     hint: hintOf(number, equalShown),
@@ -62,6 +62,13 @@ export function pairMode({ number }, { give, shownFor }) {
       { keys: equalKeys, shown: equalShown, says: number === 2 ? "both are equally good" : "all are equally good", does: equal },
     ],
   };
+}
+
+// Returns the longest side of the part of the stage in which one of the pictures is shown, as score.css divides it.
+function longestSide({ clientWidth, clientHeight }, count) {
+  if (count === 4) return Math.max(clientWidth, clientHeight) / 2;
+  const isUpright = window.innerHeight > window.innerWidth; // as orientation in CSS
+  return Math.max(clientWidth / (isUpright ? 1 : count), clientHeight / (isUpright ? count : 1));
 }
 
 function choiceOf(image, place, count, does) {
