@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from PIL import Image
@@ -28,6 +29,9 @@ NO_DATA = "no test data"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that tests start: threads that spin starve each other
 torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine is not a failure
+hypothesis.settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background, as CI may be; the scripts that tests interrupt would inherit it.

@@ -117,7 +117,7 @@ def test_views_share_one_resize_where_they_can(monkeypatch):
 
 
 @given(width=st.integers(1, 300), height=st.integers(1, 300))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pixels_stay_within_the_range_of_the_levels(width, height):
     transform = Transform(crop=(24, 24), resize=32, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     pixels = transform(make_picture(width, height))
@@ -188,7 +188,7 @@ def test_naflex_patches_are_exactly_those_of_the_siglip2_processor(shape):
 
 
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_naflex_grid_uses_no_more_patches_than_allowed(height, width):
     rows, columns = patch_grid(height, width, 16, 256)
     assert 1 <= rows * columns <= 256

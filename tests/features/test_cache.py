@@ -69,7 +69,7 @@ def shards(directory: Path) -> list[Path]:
     return sorted((directory / CACHE_FOLDER_NAME).rglob("*.safetensors"))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), min_size=1, max_size=5, unique=True),
     st.sampled_from(["float16", "float32"]),
@@ -253,7 +253,7 @@ def test_a_shard_that_another_process_has_merged_is_noticed_and_found_again(tmp_
 
 
 @given(st.lists(st.integers(0, 299), min_size=1, max_size=40), st.integers(1, 400), st.integers(12, 400))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_rows_in_any_order_are_read_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[int], gap_bytes: int, piece_bytes: int
 ) -> None:

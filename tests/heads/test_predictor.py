@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -54,7 +54,6 @@ def test_a_seed_makes_the_weights_reproducible_and_leaves_the_global_generator_a
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@settings(deadline=None)
 @given(scale=st.floats(0.01, 100), shift=st.floats(-10, 10), seed=st.integers(0, 99))
 def test_folding_feature_and_score_scales_keeps_the_outputs(scale: float, shift: float, seed: int) -> None:
     predictor = made(n_outputs=2, seed=seed)

@@ -81,7 +81,7 @@ def test_the_first_line_has_this_tag_alone_and_everything_else_stays(text, tag):
     ),
     tags=some.lists(TAGS, min_size=1, max_size=3),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_undoing_restores_every_byte_and_removes_what_was_not_there(tmp_path_factory, contents, tags):
     folder = tmp_path_factory.mktemp("captions")
     files = [folder / f"{number}.txt" for number in range(len(contents))]

@@ -30,7 +30,7 @@ def noisy_copy(scores: np.ndarray, noise: float, seed: int) -> np.ndarray:
     return scores + noise * np.random.default_rng(seed).normal(size=len(scores))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(few_values, st.integers(0, 99))
 def test_resampled_figures_equal_those_of_repeated_images(pairs: list[tuple[int, int]], seed: int) -> None:
     scores, predictions = np.array(pairs, dtype=float).T

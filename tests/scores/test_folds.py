@@ -11,7 +11,7 @@ from custom_aesthetic.scores.folds import fold_levels, make_folds
 numbers = st.lists(st.integers(0, 40), min_size=2, max_size=60)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(numbers, st.integers(2, 7), st.integers(0, 99), st.data())
 def test_each_row_is_left_out_once_and_used_for_training_in_the_other_folds(
     groups: list[int], n_folds: int, seed: int, data: st.DataObject
@@ -27,7 +27,7 @@ def test_each_row_is_left_out_once_and_used_for_training_in_the_other_folds(
         assert not {groups[row] for row in training} & {groups[row] for row in left_out}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 60), st.integers(2, 7))
 def test_without_groups_fold_sizes_differ_by_at_most_one(n_images: int, n_folds: int) -> None:
     paths = [f"{index}.png" for index in range(n_images)]
@@ -35,7 +35,7 @@ def test_without_groups_fold_sizes_differ_by_at_most_one(n_images: int, n_folds:
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 99), st.randoms(use_true_random=False))
 def test_folds_do_not_depend_on_the_order_of_the_images(seed: int, order: random.Random) -> None:
     paths = [f"{index}.png" for index in range(30)]

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
@@ -21,7 +21,6 @@ from custom_aesthetic.scores.splits import (
 paths = st.lists(st.text("abcdefg/", min_size=1, max_size=8), unique=True, max_size=60)
 
 
-@settings(deadline=None)
 @given(paths, st.floats(0, 1), st.integers(0, 99))
 def test_every_image_is_in_one_set_and_eval_has_its_fraction(names: list[str], fraction: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=fraction, seed=seed)
@@ -31,7 +30,6 @@ def test_every_image_is_in_one_set_and_eval_has_its_fraction(names: list[str], f
     assert abs(n_eval - fraction * len(names)) <= 1
 
 
-@settings(deadline=None)
 @given(paths, st.integers(0, 99), st.randoms(use_true_random=False))
 def test_the_order_of_the_images_does_not_matter(names: list[str], seed: int, order: random.Random) -> None:
     shuffled = list(names)
@@ -40,7 +38,6 @@ def test_the_order_of_the_images_does_not_matter(names: list[str], seed: int, or
     assert assign_splits(shuffled, {}, fraction_for_eval=0.25, seed=seed) == first
 
 
-@settings(deadline=None)
 @given(paths, paths, st.integers(0, 99))
 def test_new_images_do_not_change_assignments_and_keep_the_fraction(old: list[str], new: list[str], seed: int) -> None:
     before = assign_splits(old, {}, fraction_for_eval=0.25, seed=seed)
@@ -102,7 +99,6 @@ def first_assignment(names: list[str], known: dict[str, str], fraction: float, s
     return {path: found[path] for path in names}
 
 
-@settings(deadline=None)
 @given(paths, st.data(), st.floats(0, 1), st.integers(0, 99))
 def test_without_test_set_and_groups_the_split_follows_the_plain_rule(
     names: list[str], data: st.DataObject, fraction: float, seed: int
@@ -113,7 +109,6 @@ def test_without_test_set_and_groups_the_split_follows_the_plain_rule(
     assert assign_splits(names, known, fraction_for_eval=fraction, seed=seed, groups={}) == found
 
 
-@settings(deadline=None)
 @given(paths, st.floats(0, 0.5), st.floats(0, 0.4), st.integers(0, 99))
 def test_a_test_set_has_its_fraction(names: list[str], for_eval: float, for_test: float, seed: int) -> None:
     splits = assign_splits(names, {}, fraction_for_eval=for_eval, seed=seed, fraction_for_test=for_test)
@@ -127,7 +122,6 @@ def test_a_test_set_has_its_fraction(names: list[str], for_eval: float, for_test
         assert (counts[2] > 0) == (for_test > 0)
 
 
-@settings(deadline=None)
 @given(paths, st.integers(0, 99))
 def test_a_test_set_does_not_change_the_eval_set(names: list[str], seed: int) -> None:
     two = assign_splits(names, {}, fraction_for_eval=0.25, seed=seed)
@@ -154,7 +148,6 @@ def test_an_existing_split_gets_a_test_set_only_from_new_images() -> None:
 grouped = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
-@settings(deadline=None)
 @given(grouped, st.sampled_from((0.0, 0.2)), st.integers(0, 99))
 def test_a_new_split_keeps_groups_together_and_meets_the_fractions_approximately(
     numbers: list[int], for_test: float, seed: int
@@ -170,7 +163,6 @@ def test_a_new_split_keeps_groups_together_and_meets_the_fractions_approximately
     assert "train" in splits.values() or len(set(numbers)) < 3
 
 
-@settings(deadline=None)
 @given(grouped, st.integers(0, 99))
 def test_the_name_of_a_group_does_not_matter(numbers: list[int], seed: int) -> None:
     groups = {f"{index}.png": str(number) for index, number in enumerate(numbers)}
