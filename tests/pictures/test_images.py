@@ -441,3 +441,13 @@ def png_bytes(*, width: int, height: int, bits: int, colour_type: int, rows: byt
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, content) for name, content in chunks)
+
+
+def test_a_jpeg_to_look_at_is_decoded_no_smaller_than_it_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "wide.jpg"
+    Image.linear_gradient("L").resize((800, 400)).convert("RGB").save(file)
+    assert [open_image(file, shown_size=size).width for size in (50, 100, 101, 400, 401, 900)] == [
+        *(100, 100, 200, 400, 800, 800)
+    ]
+    Image.open(file).save(tmp_path / "wide.png")
+    assert open_image(tmp_path / "wide.png", shown_size=100).width == 800

@@ -70,7 +70,7 @@ def _make(file: Path, longest: int) -> tuple[bytes, str]:
     untouched = _as_it_is(file, longest)
     if untouched is not None:
         return untouched
-    image = open_image(file)
+    image = open_image(file, shown_size=longest)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=92, subsampling=0)

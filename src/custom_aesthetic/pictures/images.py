@@ -272,37 +272,43 @@ def _printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in safe)
 
 
-def open_image(path: Path | str, target_size: int | None = None, *, content: bytes | None = None) -> Image.Image:
+def open_image(
+    path: Path | str, target_size: int | None = None, *, shown_size: int | None = None, content: bytes | None = None
+) -> Image.Image:
     """Return the picture as upright RGB, 8 bits per channel, with transparent parts on white.
 
     An animation gives its first frame. `target_size` is the shorter side, in pixels, after a later resize: with it, a
-    JPEG is decoded at half its size if its shorter side stays at least DRAFT_FACTOR times the target. `content` is that
-    of a file in memory, of which `path` is the name alone.
+    JPEG is decoded at half its size if its shorter side stays at least DRAFT_FACTOR times the target. `shown_size` is
+    the longer side, in pixels, at which people look at it: with it, a JPEG is decoded at a half, quarter or eighth of
+    its size if its longer side stays at least that. `content` is that of a file in memory, of which `path` is the name
+    alone.
     Raises BadImage if the file cannot be decoded completely or has more than MAX_PIXELS pixels.
     """
-    with opened_image(path, target_size, content=content) as image:
+    with opened_image(path, target_size, shown_size=shown_size, content=content) as image:
         return image
 
 
 @contextlib.contextmanager
 def opened_image(
-    path: Path | str, target_size: int | None = None, *, content: bytes | None = None
+    path: Path | str, target_size: int | None = None, *, shown_size: int | None = None, content: bytes | None = None
 ) -> Iterator[Image.Image]:
     """Yield what `open_image` returns; its memory counts as in use, by `IN_FLIGHT`, until the end of the block."""
     with contextlib.ExitStack() as memory:
         with _opened(path, content) as image:
             if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
-                _draft(image)
+                _draft(image, 2)
+            elif shown_size is not None:
+                _draft(image, max(image.size) / shown_size)
             memory.enter_context(IN_FLIGHT.taking(decoding_bytes(image)))
             upright = _upright(image)
         del image  # as large as the one yielded
         yield upright
 
 
-def _draft(image: Image.Image) -> None:
-    """Let a JPEG be decoded at half its size."""
+def _draft(image: Image.Image, at_most: float) -> None:
+    """Let a JPEG be decoded at a half, quarter or eighth of its size, the smallest that is not below 1 / `at_most`."""
     if image.format in ("JPEG", "MPO"):  # in HEIC, it would take a thumbnail
-        image.draft(None, (image.width // 2, image.height // 2))
+        image.draft(None, (int(image.width / at_most), int(image.height / at_most)))
 
 
 def count_pixels(path: Path | str, *, content: bytes | None = None) -> int:

@@ -23,7 +23,7 @@ def thumbnail_uri(file: Path, size: int = THUMBNAIL_SIZE) -> str | None:
 def jpeg_of(file: Path, size: int) -> bytes | None:
     """Return the picture as JPEG, at most `size` pixels wide and high; None if it cannot be opened."""
     try:
-        image = open_image(file, target_size=size)
+        image = open_image(file, shown_size=size)
     except BadImage:
         return None
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
