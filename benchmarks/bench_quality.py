@@ -224,15 +224,16 @@ def interval(differences: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=PHOTOS, help="photographs with scores.csv and arousal.json")
-    parser.add_argument("--quick", action="store_true", help="two splits and the recommended call only")
+    parser.add_argument("--quick", action="store_true", help="the recommended call only, and two splits by default")
     parser.add_argument("--long", action="store_true", help="also 200 trials, which takes about as long as the rest")
-    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--splits", type=int, help="10 by default")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if not options.directory.is_dir():
         raise SystemExit(f"no photographs in {options.directory}; give their folder by --directory")
     names = QUICK if options.quick else tuple(PROGRAMS | LONG if options.long else PROGRAMS)
-    tasks = make_tasks(options.directory, 2 if options.quick else options.splits, names)
+    n_splits = (2 if options.quick else 10) if options.splits is None else options.splits
+    tasks = make_tasks(options.directory, n_splits, names)
     start = time.perf_counter()
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         results = [result for found in pool.map(run_task, tasks) for result in found]
