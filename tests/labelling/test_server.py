@@ -335,6 +335,23 @@ def test_on_the_network_nothing_is_served_without_the_key_in_the_address_or_the_
         assert post(client, "choice", CHOICE, **headers).status_code == 403
 
 
+def test_two_pages_of_one_machine_keep_their_keys_apart_beside_cookies_of_other_programs(shared, colour_pictures):
+    home = "http://192.168.1.5:8111"
+    client = testclient.TestClient(shared.app(), base_url=home, follow_redirects=False)
+    key = client.get(f"/?key={shared.key}").headers["set-cookie"].partition(";")[0]
+    client.cookies.clear()
+    odd = 'a[b]={"c": 1}; '
+    assert client.get("/", headers={"Cookie": odd + key}).status_code == 200
+    other = testclient.TestClient(shared.app(), base_url="http://192.168.1.5:8112", follow_redirects=False)
+    assert other.get("/", headers={"Cookie": key}).status_code == 403
+
+
+def test_an_open_page_is_told_that_it_lacks_the_key_of_a_script_that_was_started_again(shared):
+    client = testclient.TestClient(shared.app(), base_url="http://192.168.1.5:8111")
+    answer = post(client, "choice", CHOICE)
+    assert (answer.status_code, answer.json()["needs"]) == (403, "key")
+
+
 def test_on_this_machine_alone_the_address_needs_no_key(server):
     assert server.address(8111) == HOME + "/"
     assert server.key is None
@@ -343,6 +360,8 @@ def test_on_this_machine_alone_the_address_needs_no_key(server):
 def test_every_address_of_this_machine_is_served_on_the_network_and_the_code_can_be_drawn():
     assert addresses("0.0.0.0")[-2:] == ["127.0.0.1", "localhost"]
     assert addresses("192.168.1.5") == ["192.168.1.5", "127.0.0.1", "localhost"]
+    assert addresses("MyPC.local")[0] == "mypc.local", "as a browser writes it"
+    assert addresses("fd00::5")[0] == "[fd00::5]"
     code = qr_code("http://192.168.1.5:8111/?key=x")
     assert code == "" or "▀" in code or "█" in code
 

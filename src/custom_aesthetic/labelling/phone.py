@@ -5,13 +5,12 @@ import io
 import secrets
 import socket
 import sys
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from custom_aesthetic.base.local_server import HEADERS, HOSTS, THIS_MACHINE
+from custom_aesthetic.base.local_server import HEADERS, HOSTS, THIS_MACHINE, AsciiJSON
 
 ANY_ADDRESS = ("0.0.0.0", "::")
 COOKIE = "page_key"
@@ -23,10 +22,14 @@ WARNING = (
 
 
 def addresses(host: str) -> list[str]:
-    """Return the names at which a browser may ask for the page when it is served at `host`, the outer ones first."""
+    """Return the names at which a browser may ask for the page when it is served at `host`, the outer ones first.
+
+    They are written as browsers do: names in lower case, IPv6 addresses in brackets.
+    """
     if host in HOSTS:
         return list(HOSTS)
-    outer = [host] if host not in ANY_ADDRESS else _own_addresses()
+    named = f"[{host}]" if ":" in host else host
+    outer = [named.lower()] if host not in ANY_ADDRESS else _own_addresses()
     return [*outer, *HOSTS]
 
 
@@ -67,21 +70,22 @@ class KeyNeeded:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
+        cookie = f"{COOKIE}_{request.url.port}"  # browsers send the cookies of a machine to all of its ports
         if request.url.path == "/" and self._is_key(request.query_params.get("key")):
-            headers = {**HEADERS, "Location": "/", "Set-Cookie": f"{COOKIE}={self.key}; HttpOnly; SameSite=Lax; Path=/"}
+            headers = {**HEADERS, "Location": "/", "Set-Cookie": f"{cookie}={self.key}; HttpOnly; SameSite=Lax; Path=/"}
             await Response(status_code=303, headers=headers)(scope, receive, send)
-        elif self._is_key(_cookie(request)):
+        elif self._is_key(request.cookies.get(cookie)):
             await self.app(scope, receive, send)
         else:
-            reason = "open the address that the script printed, or its QR code: it contains the key to this page"
-            await Response(reason, status_code=403, headers=HEADERS)(scope, receive, send)
+            await _refusal(request.url.path)(scope, receive, send)
 
     def _is_key(self, given: str | None) -> bool:
         return given is not None and secrets.compare_digest(given.encode("utf-8", "replace"), self.key.encode())
 
 
-def _cookie(request: Request) -> str | None:
-    with contextlib.suppress(CookieError):
-        morsel = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
-        return None if morsel is None else morsel.value
-    return None
+def _refusal(path: str) -> Response:
+    """Return the answer to a request without the key; an open page is told that the key is what it lacks."""
+    reason = "open the address that the script printed, or its QR code: it contains the key to this page"
+    if path.startswith("/api/"):
+        return AsciiJSON({"error": reason, "needs": "key"}, status_code=403, headers=HEADERS)
+    return Response(reason, status_code=403, headers=HEADERS)

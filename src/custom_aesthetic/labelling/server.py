@@ -100,6 +100,7 @@ class ABServer:
             *self.more.routes,
         ]
         middleware = [
+            *([] if self.key is None else [Middleware(KeyNeeded, key=self.key)]),
             Middleware(
                 OwnPageOnly,
                 token=self.token,
@@ -107,7 +108,6 @@ class ABServer:
                 hosts=tuple(self.hosts),
                 advice="load the page again",
             ),
-            *([] if self.key is None else [Middleware(KeyNeeded, key=self.key)]),
         ]
         return Starlette(routes=routes, middleware=middleware)
 
