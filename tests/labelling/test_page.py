@@ -227,6 +227,43 @@ def test_a_killed_server_loses_no_choice_and_the_page_continues_with_the_next_se
     open_page.heard.clear()
 
 
+def test_a_page_without_the_key_of_the_next_script_keeps_its_answers_until_the_new_address_is_opened(
+    start, open_page, colour_pictures
+):
+    def with_key(script: Script) -> str:
+        return re.findall(r"http://127\.0\.0\.1:\d+/\?key=\S+", script.output)[-1]
+
+    script = start("--host=0.0.0.0")
+    page = open_page(with_key(script))
+    made = choose_redder(page, "digit")
+    all_saved(page)
+    page.wait_for_timeout(500)  # the next pairs are loaded
+    script.end(signal.SIGKILL)
+    made += choose_redder(page, "digit")
+    script = start("--host=0.0.0.0", port=script.port)
+    page.wait_for_function("() => document.querySelector('#message').textContent.includes('open its new address')")
+    assert "This page keeps 1 unsaved answer" in page.inner_text("#message")
+    with page.expect_navigation():
+        open_page(with_key(script), context=page.context)
+    page.wait_for_selector(".choice img")
+    all_saved(page)
+    assert logged(colour_pictures) == made
+    open_page.heard[:] = [text for text in open_page.heard if "ERR_CONNECTION" not in text and "403" not in text]
+
+
+def test_a_duplicated_tab_is_a_window_of_its_own_so_closing_it_does_not_end_the_script(
+    start, open_page, colour_pictures
+):
+    script = start()
+    page = open_page(script.address)
+    with page.expect_popup() as opened:
+        page.evaluate("() => { window.open(location.href); }")  # it gets a copy of what the page has stored
+    opened.value.wait_for_selector(".choice img")
+    opened.value.close(run_before_unload=True)
+    page.wait_for_timeout(6000)
+    assert script.process.poll() is None
+
+
 def test_two_tabs_can_be_open_at_once(start, open_page, colour_pictures):
     script = start()
     left = open_page(script.address)

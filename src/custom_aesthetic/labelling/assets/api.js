@@ -5,6 +5,8 @@ import { wait } from "./dom.js";
 import { say } from "./message.js";
 
 const RETRY_MS = 1000;
+const NO_ANSWER = "The server does not answer; start the script again to continue.";
+const NEW_KEY = "The script was started again: open its new address or QR code in this browser, and this page goes on.";
 const token = document.querySelector('meta[name="token"]').content;
 const listeners = [];
 let reloading = false;
@@ -24,7 +26,8 @@ export function store(name, value) {
 // crypto.randomUUID is missing where the page comes from another machine without encryption.
 const randomName = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
 
-export const windowName = stored("window", randomName);
+// Not stored: a duplicated tab starts with a copy of the storage, and closing it would end the window it came from.
+export const windowName = randomName();
 const unsent = stored("unsent", () => []); // [{ name, body }] in order
 
 const ALIVE_MS = 20000;
@@ -53,18 +56,23 @@ export function onProgress(listener) {
   listeners.push(listener);
 }
 
-// POST /api/NAME; throws an Error with the `status` of a refusal.
+// POST /api/NAME; throws an Error, with the `status` of a refusal and whether the page lacks the key to the server.
 export async function ask(name, body = {}) {
   const answer = await fetch(`/api/${name}`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Token": token },
     body: JSON.stringify({ window: windowName, ...body }),
-  });
-  const content = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(content.error || answer.statusText), { status: answer.status });
+  }).catch(() => { throw new Error(NO_ANSWER); });
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) {
+    const reason = content.error || `The server could not do that (${answer.status}); its terminal says why.`;
+    throw Object.assign(new Error(reason), { status: answer.status, lacksKey: content.needs === "key" });
+  }
   if (content.progress) for (const listener of listeners) listener(content.progress);
   return content;
 }
+
+const sentence = (text) => (text.endsWith(".") ? text : `${text}.`);
 
 // Repeats the request until the server answers. A restarted server has a new token: the page is then reloaded.
 export async function askUntilAnswered(name, body = {}) {
@@ -75,12 +83,12 @@ export async function askUntilAnswered(name, body = {}) {
       return content;
     } catch (error) {
       if (error.status === 400) throw error;
-      if (error.status === 403) {
+      if (error.status === 403 && !error.lacksKey) {
         if (!reloading) location.reload();
         reloading = true; // a second call of reload would cancel the first
         await new Promise(() => {});
       }
-      say(error.status ? `${error.message}.${kept()}` : `The server does not answer; start the script again to continue.${kept()}`);
+      say(`${error.lacksKey ? NEW_KEY : sentence(error.message)}${kept()}`);
       await wait(RETRY_MS);
     }
   }
