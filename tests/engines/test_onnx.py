@@ -116,6 +116,15 @@ def test_pytorch_is_used_where_onnx_runtime_does_not_work(
         assert "PyTorch is used" in caplog.text and "\n" not in caplog.records[0].getMessage()
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_session_that_gives_nan_in_any_output_is_not_used(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    expected = [np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)]
+    found = [values.copy() for values in expected]
+    found[place][0, 1] = np.nan
+    monkeypatch.setattr(onnx_session, "open_session", lambda _: lambda _: found)
+    assert onnx_session.session_or_none("a network", bytes, expected[0], expected) is None
+
+
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_numbers_and_arrays_keep_their_values_in_a_file(axis: int) -> None:
     """Numbers of one and of several bytes, negative ones, and arrays of both types."""

@@ -61,11 +61,13 @@ def session_or_none(
         words: Any = " ".join(str(error).split())[:200] or type(error).__name__
         logger.warning("ONNX Runtime cannot run %s (%s): PyTorch is used instead, which is slower", name, words)
         return None
-    far = max(
-        float(np.abs(one - other).max() / max(np.abs(other).max(), np.finfo(np.float32).tiny))
-        for one, other in zip(found, expected, strict=True)
-    )
+    far = np.max([_difference(one, other) for one, other in zip(found, expected, strict=True)])  # nan where one is
     if not far <= AGREEMENT:
         logger.warning("ONNX Runtime computes %s wrongly here (by %.1g): PyTorch is used, which is slower", name, far)
         return None
     return run
+
+
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference as a fraction of the largest value expected."""
+    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
