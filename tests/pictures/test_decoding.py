@@ -77,6 +77,45 @@ def test_a_picture_larger_than_all_the_room_is_decoded_alone_and_an_error_gives_
         pass
 
 
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_a_progressive_jpeg_counts_what_libjpeg_holds_of_the_whole_also_where_it_is_shrunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_progressive: bool
+) -> None:
+    """At 6000 x 6000 and an eighth of it, that was 209 MB, not the 5 MB of the pixels."""
+    room = BytesInFlight(10**9)
+    monkeypatch.setattr("custom_aesthetic.pictures.images.IN_FLIGHT", room)
+    pictures()["L"].convert("RGB").resize((800, 400)).save(tmp_path / "a.jpg", progressive=is_progressive)
+    with opened_image(tmp_path / "a.jpg", shown_size=100) as image:
+        assert image.size == (100, 50)
+        assert room._taken == 9 * 100 * 50 + (2 * 3 * 800 * 400 if is_progressive else 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_does_not_wait_for_what_its_parent_decodes() -> None:
+    code = """
+import os, threading
+from custom_aesthetic.pictures.decoding import IN_FLIGHT
+held, leave = threading.Event(), threading.Event()
+def hold():
+    with IN_FLIGHT.taking(10**15):
+        held.set()
+        leave.wait(60)
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait(60)
+child = os.fork()
+if child == 0:
+    with IN_FLIGHT.taking(1):
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+leave.set()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert done.stdout == "7\n"
+
+
 @pytest.mark.parametrize("how", ["file", "bytes"])
 def test_the_memory_counts_until_the_end_of_the_block_also_for_a_damaged_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -87,7 +126,7 @@ def test_the_memory_counts_until_the_end_of_the_block_also_for_a_damaged_picture
     pictures()["RGBA"].save(file)
     given = file if how == "file" else file.read_bytes()
     with loaded_image(given, "a.png") as image:
-        assert room._taken == decoding_bytes(image) == 9 * 40 * 50
+        assert room._taken == decoding_bytes(image, 40 * 50) == 9 * 40 * 50
     with pytest.raises(ZeroDivisionError), opened_image(file):
         raise ZeroDivisionError
     assert open_image(file).size == (40, 50)

@@ -451,3 +451,16 @@ def test_a_jpeg_to_look_at_is_decoded_no_smaller_than_it_is_shown(tmp_path: Path
     ]
     Image.open(file).save(tmp_path / "wide.png")
     assert open_image(tmp_path / "wide.png", shown_size=100).width == 800
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+@pytest.mark.parametrize("size", [(900, 3), (3, 900), (900, 1)])
+def test_a_jpeg_thinner_than_it_is_to_be_shrunk_can_be_looked_at(
+    tmp_path: Path, mode: str, size: tuple[int, int]
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new(mode, size).save(tmp_path / "thin.jpg", exif=turned)
+    image = open_image(tmp_path / "thin.jpg", shown_size=100)
+    assert image.mode == "RGB" and max(image.size) >= 100
+    assert (image.width > image.height) == (size[0] < size[1])

@@ -12,6 +12,9 @@ from PIL import Image
 BYTES_A_PIXEL = 9
 """Memory of a picture while it is decoded and resized: Pillow's four bytes twice, and a float of one channel."""
 
+COEFFICIENT_BYTES = 2
+"""What libjpeg holds of each channel of a progressive JPEG for every pixel of the file, also while it shrinks it."""
+
 MEMORY_FRACTION = 0.25
 """The part of this machine's memory that pictures may take while they are decoded and resized."""
 
@@ -29,8 +32,12 @@ class BytesInFlight:
     """Lets pictures be decoded at once up to a number of bytes; one larger than that waits until it is alone."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._taken = most, 0
-        self._changed = threading.Condition()
+        self._most = most
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget who holds bytes: in a forked process none of those threads is there to give them back."""
+        self._taken, self._changed = 0, threading.Condition()
 
     @contextlib.contextmanager
     def taking(self, n_bytes: int) -> Iterator[None]:
@@ -39,7 +46,7 @@ class BytesInFlight:
         A thread must not take some while it holds others.
         """
         with self._changed:
-            self._changed.wait_for(lambda: not self._taken or self._taken + n_bytes <= self._most)
+            self._changed.wait_for(lambda: self._taken <= 0 or self._taken + n_bytes <= self._most)
             self._taken += n_bytes
         try:
             yield
@@ -62,10 +69,15 @@ def memory_for_pictures() -> int:
 IN_FLIGHT = BytesInFlight(memory_for_pictures())
 """All pictures that this process decodes."""
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=IN_FLIGHT.begin_anew)
 
-def decoding_bytes(image: Image.Image) -> int:
-    """Return about how many bytes it takes to decode and resize an opened picture."""
-    return BYTES_A_PIXEL * image.width * image.height
+
+def decoding_bytes(image: Image.Image, n_pixels: int) -> int:
+    """Return about how many bytes it takes to decode and resize an opened picture, `n_pixels` in the file."""
+    is_progressive = bool(image.info.get("progressive"))
+    coefficients = COEFFICIENT_BYTES * len(image.getbands()) * n_pixels if is_progressive else 0
+    return BYTES_A_PIXEL * image.width * image.height + coefficients
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -295,11 +295,12 @@ def opened_image(
     """Yield what `open_image` returns; its memory counts as in use, by `IN_FLIGHT`, until the end of the block."""
     with contextlib.ExitStack() as memory:
         with _opened(path, content) as image:
+            n_pixels = image.width * image.height
             if target_size is not None and min(image.size) // 2 >= DRAFT_FACTOR * target_size:
                 _draft(image, 2)
             elif shown_size is not None:
                 _draft(image, max(image.size) / shown_size)
-            memory.enter_context(IN_FLIGHT.taking(decoding_bytes(image)))
+            memory.enter_context(IN_FLIGHT.taking(decoding_bytes(image, n_pixels)))
             upright = _upright(image)
         del image  # as large as the one yielded
         yield upright
@@ -308,7 +309,7 @@ def opened_image(
 def _draft(image: Image.Image, at_most: float) -> None:
     """Let a JPEG be decoded at a half, quarter or eighth of its size, the smallest that is not below 1 / `at_most`."""
     if image.format in ("JPEG", "MPO"):  # in HEIC, it would take a thumbnail
-        image.draft(None, (int(image.width / at_most), int(image.height / at_most)))
+        image.draft(None, (max(1, int(image.width / at_most)), max(1, int(image.height / at_most))))
 
 
 def count_pixels(path: Path | str, *, content: bytes | None = None) -> int:
