@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from PIL.ExifTags import IFD, Base
 from custom_aesthetic.labelling.pictures import PictureCache
 from custom_aesthetic.pictures import camera, images
 from custom_aesthetic.pictures.capture_times import read_shot
+from custom_aesthetic.pictures.decoding import BytesInFlight
 from custom_aesthetic.pictures.images import BadImage, count_pixels, find_images, open_image
 from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 from custom_aesthetic.pictures.transfers import copy, link, move, plan_transfers, undo
@@ -128,6 +130,22 @@ def test_a_raw_file_without_a_large_preview_is_developed_at_half_its_size(tmp_pa
         assert image.size == (24, 32)
         red, green, blue = np.asarray(image).mean(axis=(0, 1))
         assert red > 180 and red > 2 * green > green > blue
+
+
+@pytest.mark.usefixtures("rawpy")
+def test_raw_data_are_developed_within_the_memory_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    class Room(BytesInFlight):
+        def taking(self, n_bytes: int) -> AbstractContextManager[None]:
+            taken.append(n_bytes)
+            return super().taking(n_bytes)
+
+    monkeypatch.setattr(camera, "IN_FLIGHT", Room(10**9))
+    (tmp_path / "a.dng").write_bytes(dng_bytes(None))
+    (tmp_path / "b.dng").write_bytes(dng_bytes(halves()))
+    assert [open_image(tmp_path / name).size for name in ("a.dng", "b.dng")] == [(32, 24), (60, 40)]
+    assert taken == [7 * 64 * 48]
 
 
 def test_a_preview_that_does_not_say_how_it_is_turned_is_turned_like_the_sensor(rawpy: SimpleNamespace) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from custom_aesthetic.base.extras import how_to_install
+from custom_aesthetic.pictures.decoding import IN_FLIGHT
 
 HEIC_SUFFIXES = (".heic", ".heif")
 RAW_SUFFIXES = (".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".dng", ".orf", ".srw", ".pef")
@@ -26,6 +27,11 @@ DISTRIBUTIONS = {"pillow_heif": "pillow-heif", "rawpy": "rawpy"}
 
 LEAST_PREVIEW_PIXELS = 1000
 """Longer side of a preview that is large enough: extractors look at 224 to 518 pixels."""
+
+DEVELOPING_BYTES = 7
+"""Memory for a pixel of RAW data while it is developed at half its size: two bytes as read, two as colours at a quarter
+of the pixels and four channels, and the result three times.
+"""
 
 START_BYTES = 64
 """So much of a file is enough to know HEIC."""
@@ -93,8 +99,9 @@ def open_metadata(file: Path, formats: tuple[str, ...]) -> Image.Image:
 def open_raw(source: Path | str | io.BytesIO, most_pixels: int) -> Image.Image:
     """Return the preview in a RAW file, not yet decoded, if it is large enough, else the RAW data at half their size.
 
-    The preview's orientation is in its EXIF data. RAW data of more than `most_pixels` are not developed: they raise
-    Image.DecompressionBombError. What LibRaw says of a damaged file comes as rawpy.LibRawError.
+    The preview's orientation is in its EXIF data. RAW data wait for memory while they are developed; more than
+    `most_pixels` of them raise Image.DecompressionBombError. What LibRaw says of a damaged file comes as
+    rawpy.LibRawError.
     """
     _need(RAW_SUFFIXES[0])
     import rawpy
@@ -107,7 +114,8 @@ def open_raw(source: Path | str | io.BytesIO, most_pixels: int) -> Image.Image:
         n_pixels = raw.sizes.raw_width * raw.sizes.raw_height
         if n_pixels > most_pixels:
             raise Image.DecompressionBombError(f"{n_pixels / 1e6:.0f} million pixels")
-        return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
+        with IN_FLIGHT.taking(DEVELOPING_BYTES * n_pixels):
+            return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
 
 
 def _need(suffix: str) -> None:
