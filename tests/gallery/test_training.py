@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from custom_aesthetic.commands.page_gallery import RECOMMENDED, training_options
+from custom_aesthetic.commands.page_gallery import RECOMMENDED, ready_made_commands, training_options
 from custom_aesthetic.gallery.jobs import ChildJob
 from custom_aesthetic.gallery.learner import FeatureSource
 from custom_aesthetic.gallery.training import Call, Training, share_done, step_of, verdict_of
 from custom_aesthetic.labelling.plan import BadRequest
+from custom_aesthetic.settings.scorers import ComparisonSettings
 from tests.conftest import ROOT
 
 TOLD = [
@@ -30,9 +31,25 @@ def test_the_recommended_training_is_that_of_the_arguments_file():
 
 
 def test_the_training_learns_from_the_features_and_scores_that_the_page_was_started_with():
-    options = training_options(FeatureSource(Path(), "some/clip"), "mine.json")
+    options = training_options(FeatureSource(Path(), "some/clip"), ComparisonSettings(scores="mine.json"))
     assert "--feature_extractor_model=some/clip" in options
     assert "--scores=mine.json" in options
+    assert "--name=recommended" in options
+
+
+def test_a_criterion_is_trained_on_its_own_scores_into_a_study_and_a_model_of_its_own():
+    images, source = ComparisonSettings(criterion="sharpness"), FeatureSource(Path("a b"))
+    options = training_options(source, images)
+    for option in (
+        *("--scores=scores-sharpness.json", "--name=recommended-sharpness", "--model=model-sharpness.safetensors"),
+        "--savefile=model_scores-sharpness.csv",
+    ):
+        assert option in options
+        assert [one.partition("=")[0] for one in options].count(option.partition("=")[0]) == 1
+    train, analyse, score = ready_made_commands(Path("a b"), source, images)
+    assert "--scores=scores-sharpness.json --name=recommended-sharpness" in train
+    assert "-m model-sharpness.safetensors --scores=scores-sharpness.json --report report-sharpness.html" in analyse
+    assert "-m 'a b/model-sharpness.safetensors'" in score
 
 
 def test_progress_is_read_from_the_last_line_that_tells_it():

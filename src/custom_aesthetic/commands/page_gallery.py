@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,13 @@ from custom_aesthetic.gallery.training import Call, Training
 from custom_aesthetic.gallery.views import Gallery
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.pictures import transfers
+from custom_aesthetic.scores.choice_log import SCORES_OF_CRITERION
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.scorers import (
     ABArguments,
     ActionSettings,
     ClusterSettings,
+    ComparisonSettings,
     FolderArguments,
     FolderSettings,
     SelectionSettings,
@@ -60,15 +62,17 @@ def make_gallery(session: Session, arguments: ABArguments) -> Parts:
         gallery,
         learner,
         Choosing(gallery, lambda order, dry_run: do_order(directory, order, dry_run), take_back_order),
-        make_training(gallery, learner.folder, source, arguments.images.scores),
-        ready_made_commands(directory, source),
+        make_training(gallery, learner.folder, source, arguments.images),
+        ready_made_commands(directory, source, arguments.images),
     )
 
 
-def make_training(gallery: Gallery, folder: Path, source: FeatureSource, score_file: str | None) -> Training:
+def make_training(gallery: Gallery, folder: Path, source: FeatureSource, images: ComparisonSettings) -> Training:
     """Return the recommended training of the gallery's folder; `folder` takes the trained model's scores."""
     directory = gallery.directory.resolve()
-    options = training_options(source, score_file)
+    options = training_options(source, images)
+    report = directory / of_criterion(REPORT, images)
+    model = of_criterion(MODEL, images)
     scores = folder / "trained_scores.json"
 
     def show(file: Path) -> None:
@@ -83,33 +87,65 @@ def make_training(gallery: Gallery, folder: Path, source: FeatureSource, score_f
     return Training(
         Call(
             "custom_aesthetic.scripts.training",
-            (f"--directory={directory}", *options, f"--report={directory / REPORT}"),
+            (f"--directory={directory}", *options, f"--report={report}"),
         ),
-        Call("custom_aesthetic.scripts.scorer", (f"--directory={directory}", f"--model={MODEL}", f"--output={scores}")),
-        report=directory / REPORT,
+        Call("custom_aesthetic.scripts.scorer", (f"--directory={directory}", f"--model={model}", f"--output={scores}")),
+        report=report,
         scores=scores,
         before=lambda: gallery.session.scores.update(with_figures=False),
         on_scores=show,
     )
 
 
-def training_options(source: FeatureSource, score_file: str | None) -> list[str]:
-    """Return the recommended options, with the extractor and the score file that the page was started with."""
-    options = [
-        f"--feature_extractor_model={source.extractor}" if option.startswith("--feature_extractor_model") else option
-        for option in RECOMMENDED
-    ]
-    return [*options, *([] if score_file is None else [f"--scores={score_file}"])]
+def training_options(source: FeatureSource, images: ComparisonSettings) -> list[str]:
+    """Return the recommended options, with the extractor and the score file that the page was started with.
+
+    A criterion has a study and a model of its own, as it has answers and scores of its own.
+    """
+    changed = {"--feature_extractor_model": source.extractor}
+    if images.criterion is not None:
+        changed |= {name: of_criterion(value, images) for name, value in _split(RECOMMENDED) if name in _NAMED}
+        changed["--model"] = of_criterion(MODEL, images)
+    if (score_file := score_file_of(images)) is not None:
+        changed["--scores"] = score_file
+    return [f"{name}={value}" for name, value in (dict(_split(RECOMMENDED)) | changed).items()]
 
 
-def ready_made_commands(directory: Path, source: FeatureSource) -> tuple[str, ...]:
+_NAMED = ("--name", "--savefile")
+"""Options that name what a training keeps."""
+
+
+def _split(options: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the name and value of each option."""
+    return [(name, value) for name, _, value in (option.partition("=") for option in options)]
+
+
+def of_criterion(name: str, images: ComparisonSettings) -> str:
+    """Return a file's or study's name with that of the criterion, `model-NAME.safetensors`; as it is without one."""
+    stem, dot, ending = name.partition(".")
+    return name if images.criterion is None else f"{stem}-{images.criterion}{dot}{ending}"
+
+
+def score_file_of(images: ComparisonSettings) -> str | None:
+    """Return the name of the score file where a training would not find it by itself."""
+    if images.scores is not None or images.criterion is None:
+        return images.scores
+    return SCORES_OF_CRITERION.format(images.criterion)
+
+
+def ready_made_commands(directory: Path, source: FeatureSource, images: ComparisonSettings) -> tuple[str, ...]:
     """Return the commands that go on from here in a terminal."""
     folder = shlex.quote(str(directory))
-    model = shlex.quote(str(directory / MODEL))
+    name, report = of_criterion(MODEL, images), of_criterion(REPORT, images)
+    model = shlex.quote(str(directory / name))
     extractor = shlex.quote(f"--feature_extractor_model={source.extractor}")
+    score_file = score_file_of(images)
+    scores = "" if score_file is None else " " + shlex.quote(f"--scores={score_file}")
+    own = [option for option in training_options(source, images) if option.startswith((*_NAMED, "--model="))]
+    names = "" if images.criterion is None else " " + " ".join(own)
     return (
-        f"python aesthetic_predictor_training.py @arguments-recommended.txt -d {folder} {extractor}",
-        f"python aesthetic_data_analysis.py -d {folder} -m {MODEL} --report report.html",
+        f"python aesthetic_predictor_training.py @arguments-recommended.txt -d {folder} {extractor}{scores}{names}",
+        f"python aesthetic_data_analysis.py -d {folder} -m {name}{scores} --report {report}",
         f"python aesthetic_scorer.py -d new_images -m {model} --top 50 --copy_to best",
     )
 
