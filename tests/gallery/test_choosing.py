@@ -115,6 +115,9 @@ def test_only_the_dry_run_that_was_looked_at_last_can_be_carried_out_and_only_on
         ({"kind": "copy", "target": "best", "top": -1}, "must be a number of pictures"),
         ({"kind": "copy", "target": "best", "above": "x"}, "must be a number"),
         ({"kind": "copy", "target": "be\0st", "top": 2}, "null"),
+        ({"kind": "move", "target": "~nobody-of-this-name/best", "top": 2}, "cannot be a place"),
+        ({"kind": "list", "target": "a" * 300 + ".csv", "top": 2}, "cannot be a place"),
+        ({"kind": "copy", "target": "be\ud800st", "top": 2}, "cannot be a place"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_happens(parts, tmp_path, asked, reason):
@@ -187,6 +190,24 @@ def test_an_interrupted_move_leaves_an_undo_file_that_moves_everything_back(
     assert parts.choosing.count({"top": 1})["undo"] is not None
     parts.choosing.undo()
     assert there(colour_pictures) == before
+
+
+def test_a_move_that_cannot_be_taken_back_now_can_be_later_and_its_pictures_are_shown_again(
+    parts, colour_pictures, tmp_path
+):
+    before = there(colour_pictures)
+    planned = parts.choosing.plan({"kind": "move", "target": str(tmp_path / "best"), "top": 2})
+    parts.choosing.carry_out(planned["name"])
+    session = parts.gallery.session
+    session.leave_out(REDDEST[0], "no such file")  # a page that was open asked for it
+    (colour_pictures / REDDEST[0]).write_bytes(b"in the way")
+    with pytest.raises(BadRequest, match="move those away first"):
+        parts.choosing.undo()
+    (colour_pictures / REDDEST[0]).unlink()
+    assert parts.choosing.count({"top": 1})["undo"] is not None
+    parts.choosing.undo()
+    assert there(colour_pictures) == before
+    assert session.progress()["unusable"] == 0
 
 
 def test_orders_are_those_of_the_folder_scorer(parts, tmp_path):

@@ -1,6 +1,8 @@
 """The gallery's part of the server: the same protections, bounded requests, and a report that can do nothing."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import numpy as np
 import pytest
@@ -135,6 +137,48 @@ def test_an_answer_that_the_model_disagrees_with_is_kept_or_changed(client, part
         ("cold/04.png", "warm/11.png"),
         ("warm/23.png", "cold/00.png"),
     }
+
+
+def test_an_answer_that_two_windows_change_at_once_is_changed_once(parts, colour_pictures, monkeypatch):
+    session, gallery = parts.gallery.session, parts.gallery
+    time = session.choose(["cold/02.png", "warm/21.png"], "cold/02.png", seconds=1, drawn="model", time=None)
+    real = session.undo
+    monkeypatch.setattr(session, "undo", lambda given: (sleep(0.2), real(given)))
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(gallery.settle, time, True) for _ in range(2)]
+    assert sum(one.exception() is None for one in both) == 1
+    rows = ComparisonLog(colour_pictures / "comparisons.csv").answers()
+    assert [(row.winner, row.loser) for row in rows] == [("warm/21.png", "cold/02.png")]
+
+
+def test_a_picture_that_two_windows_mark_at_once_has_one_mark(parts, colour_pictures, monkeypatch):
+    session, gallery = parts.gallery.session, parts.gallery
+    real = session.mark
+    monkeypatch.setattr(session, "mark", lambda path, keep, time: (sleep(0.2), real(path, keep=keep, time=time)))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda mark: gallery.mark("cold/02.png", mark, None), ("keep", "reject")))
+    assert len(ComparisonLog(colour_pictures / "comparisons.csv").answers()) == 1
+
+
+def test_the_order_by_answers_follows_an_answer_that_was_changed(parts):
+    session, gallery = parts.gallery.session, parts.gallery
+    time = session.choose(["cold/02.png", "warm/21.png"], "cold/02.png", seconds=1, drawn="random", time=None)
+    session.scores.update()
+    before = gallery.page("best", 0, 1, "answers")
+    gallery.settle(time, True)
+    session.scores.update()
+    after = gallery.page("best", 0, 1, "answers")
+    assert [page["items"][0]["path"] for page in (before, after)] == ["cold/02.png", "warm/21.png"]
+    assert before["version"] != after["version"]
+
+
+def test_where_the_trained_model_does_not_say_what_is_unsure_the_model_beside_the_page_does(client, parts):
+    learn(parts)
+    parts.gallery.use_trained(np.arange(24.0))
+    unsure = post(client, "gallery", {"order": "unsure", "start": 0, "count": 24}).json()
+    sigmas = [item["sigma"] for item in unsure["items"]]
+    assert unsure["source"] == "model" and sigmas == sorted(sigmas, reverse=True)
+    assert post(client, "gallery", {"order": "best", "start": 0, "count": 1}).json()["source"] == "trained"
 
 
 def test_pairs_are_drawn_by_the_model_when_there_is_one(parts):

@@ -108,7 +108,15 @@ class Choosing:
 
     def _place(self, text: str) -> Path:
         """Return the place that the user typed; a relative one is beside the folder of pictures."""
-        return self._gallery.directory.resolve().parent / Path(text.strip()).expanduser()
+        try:
+            place = self._gallery.directory.resolve().parent / Path(text.strip()).expanduser()
+            place.lstat()
+        except FileNotFoundError:
+            return place
+        except (RuntimeError, ValueError, OSError) as error:  # ~nobody, half a character, a name that is too long
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BadRequest(f"{text.strip()[:80]!a} cannot be a place ({reason}); type another path") from None
+        return place
 
     def plan(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the order would do, line by line, and the name by which `carry_out` does exactly that."""
@@ -119,8 +127,6 @@ class Choosing:
             raise BadRequest(
                 "say where to: the path of a folder outside this one" if kind != "list" else "name the file"
             )
-        if kind in WITH_TARGET and "\0" in str(target):
-            raise BadRequest("a path has no null characters")
         paths, scores, rows = self.chosen(asked)
         if not len(rows):
             raise BadRequest("no picture is chosen; move the slider")
@@ -156,12 +162,15 @@ class Choosing:
 
     def undo(self) -> dict[str, Any]:
         """Take back the last order that can be taken back."""
-        if not self._undo:
-            raise BadRequest("there is nothing to take back")
-        file, moved = self._undo.pop()
+        with self._lock:
+            if not self._undo:
+                raise BadRequest("there is nothing to take back")
+            file, moved = self._undo.pop()
         try:
             outcome = self._take_back(file)
         except UserError as error:
+            if file.exists():
+                self._undo.append((file, moved))  # what was in the way can be cleared
             raise BadRequest(str(error)) from None
         finally:
             self._gallery.look_again(moved)

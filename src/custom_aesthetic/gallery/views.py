@@ -13,6 +13,7 @@ from custom_aesthetic.gallery.learner import Learner
 from custom_aesthetic.labelling.plan import BadRequest
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.scores.choice_log import Comparison
+from custom_aesthetic.scores.pairing import Standing
 
 ORDERS = ("best", "worst", "unsure")
 MARKS = ("keep", "reject")
@@ -55,7 +56,11 @@ class Gallery:
         self._settled: set[str] = set()
         self._away: set[str] = set()
         self._lock = Lock()
+        self._answering = Lock()
+        """Held where an answer is replaced by another, so that two windows do not both replace it."""
         self._ordered: tuple[tuple[str, str, int], np.ndarray] | None = None
+        self._standing: Standing | None = None
+        self._n_standings = 0
 
     def use_trained(self, scores: np.ndarray) -> None:
         """Show the scores of a trained model, (n_here,), from now on."""
@@ -85,7 +90,15 @@ class Gallery:
         if learnt is not None and source in (None, "model", "trained"):
             return KnownScores(learnt.scores[:n_here], learnt.sigmas[:n_here], "model", self.learner.version)
         standing = self.session.scores.standing
-        return KnownScores(standing.scores[:n_here], standing.sigmas[:n_here], "answers", int(standing.shown.sum()))
+        return KnownScores(standing.scores[:n_here], standing.sigmas[:n_here], "answers", self._version_of(standing))
+
+    def _version_of(self, standing: Standing) -> int:
+        """Return a number that grows whenever the scores of the answers are others."""
+        with self._lock:
+            if standing is not self._standing:
+                self._standing = standing
+                self._n_standings += 1
+            return self._n_standings
 
     def sources(self) -> list[str]:
         """Return the names of the sources of scores that there are."""
@@ -100,6 +113,8 @@ class Gallery:
         if order not in ORDERS:
             raise BadRequest(f"order must be one of {', '.join(ORDERS)}")
         found = self.scores(source)
+        if order == "unsure" and found.sigmas is None:
+            found = self.scores("model" if self.learner.learnt is not None else "answers")
         rows = self._rows(order, found)
         shown = rows[start : start + min(count, MOST_ITEMS)]
         marks = self.marks()
@@ -139,11 +154,12 @@ class Gallery:
         """Log a mark, in place of an earlier one of the picture; None takes it back."""
         if mark is not None and mark not in MARKS:
             raise BadRequest(f"a mark must be one of {', '.join(MARKS)}")
-        for row in self.session.answers():
-            if row.kind in MARKS and row.winner == path:
-                self.session.undo(row.time)
-        if mark is not None:
-            self.session.mark(path, keep=mark == "keep", time=time)
+        with self._answering:
+            for row in self.session.answers():
+                if row.kind in MARKS and row.winner == path:
+                    self.session.undo(row.time)
+            if mark is not None:
+                self.session.mark(path, keep=mark == "keep", time=time)
         self.learner.notice()
 
     def disagreements(self) -> list[Disagreement]:
@@ -163,15 +179,16 @@ class Gallery:
 
     def settle(self, time: str, change: bool) -> None:
         """Keep an answer that the model disagrees with, or change it to the other picture."""
-        answer = [row for row in pairs_only(self.session.answers()) if row.time == time]
-        if not answer:
-            raise BadRequest("there is no such answer any more")
-        if change:
-            (row,) = answer
-            self.session.undo(time)
-            pictures = [row.winner, row.loser]
-            self._settled.add(self.session.choose(pictures, row.loser, seconds=0.0, drawn="gallery", time=None))
-        self._settled.add(time)
+        with self._answering:
+            answer = [row for row in pairs_only(self.session.answers()) if row.time == time]
+            if not answer:
+                raise BadRequest("there is no such answer any more")
+            if change:
+                (row,) = answer
+                self.session.undo(time)
+                pictures = [row.winner, row.loser]
+                self._settled.add(self.session.choose(pictures, row.loser, seconds=0.0, drawn="gallery", time=None))
+            self._settled.add(time)
         self.learner.notice()
 
 

@@ -93,8 +93,10 @@ class Drawing:
         self._set_usable()
 
     def restore(self, paths: Iterable[str]) -> None:
-        """Show withdrawn pictures again."""
-        self._withdrawn -= {self._row[path] for path in paths if path in self._row}
+        """Show withdrawn pictures again; those that could not be read are tried again, as they may just have moved."""
+        back = [path for path in paths if path in self._row]
+        self._withdrawn -= {self._row[path] for path in back}
+        self.unusable = {path: reason for path, reason in self.unusable.items() if path not in back}
         self._set_usable()
 
     def _set_usable(self) -> None:
