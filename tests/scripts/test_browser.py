@@ -121,7 +121,7 @@ def spotlight(demo_run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def dashboard(demo_run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of optuna-dashboard on the finished run."""
     monkeypatch.chdir(demo_run)
-    process, address = start_dashboard("sqlite:///db.sqlite")
+    process, address = start_dashboard("sqlite:///db.sqlite", 8950)  # not the port of another test that runs now
     deadline = time.monotonic() + 60
     port = urlsplit(address).port
     while time.monotonic() < deadline:

@@ -88,9 +88,9 @@ def _slices(study: optuna.Study, trials: list[optuna.trial.FrozenTrial], target:
 
 
 def _searched_parameters(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
-    """Return the parameters that take more than one value in the trials, in the order of the trials."""
+    """Return the parameters with more than one value in the trials that have them, in the order of the trials."""
     names = dict.fromkeys(name for trial in trials for name in trial.params)
-    return [name for name in names if len({trial.params.get(name) for trial in trials}) > 1]
+    return [name for name in names if len({trial.params[name] for trial in trials if name in trial.params}) > 1]
 
 
 def _draw(title, plot, description: str) -> StudyPlot:  # type: ignore[no-untyped-def]

@@ -52,9 +52,9 @@ def serve_dashboard(mode: str, database: str) -> Iterator[None]:
             log.info("optuna-dashboard keeps running at %s; to stop it, end process %d", address, process.pid)
 
 
-def start_dashboard(database: str) -> tuple[subprocess.Popen, str]:
-    """Return the process that serves the dashboard on a free local port, and its address."""
-    port = free_port()
+def start_dashboard(database: str, first_port: int = FIRST_PORT) -> tuple[subprocess.Popen, str]:
+    """Return the process that serves the dashboard on the first free local port, and its address."""
+    port = free_port(first_port)
     new_group = 0x200 if sys.platform == "win32" else 0  # CREATE_NEW_PROCESS_GROUP of Windows
     source = str(Path(__file__).resolve().parents[2])
     process = subprocess.Popen(
