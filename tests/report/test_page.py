@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.quality.confidence import OUT_OF_FOLD_SPREAD
 from custom_aesthetic.report.page import ReportData, pearson_interval, report_page, write_report
 
 SIX = ("cold/00.png", "cold/02.png", "cold/04.png", "warm/01.png", "warm/03.png", "gone.png")
@@ -145,6 +146,23 @@ def test_constant_scores_give_a_page(colour_pictures: Path, scores: list[float],
     assert words in page.text
     assert "nan" not in page.text
     assert page.all("img")
+
+
+def test_intervals_of_the_table_are_wider_where_scores_are_out_of_fold(colour_pictures: Path) -> None:
+    scores, noise = np.random.default_rng(0).normal(size=(2, 60))
+    paths = [f"{number}.png" for number in range(60)]
+
+    def spreads(kind: str) -> list[float]:
+        text = report_page(ReportData(colour_pictures, paths, scores, scores + noise, (kind,) * 60))
+        bounds = re.findall(r"<small>(-?[\d.]+) … (-?[\d.]+)( %)?</small>", text)
+        ends = [
+            [float(end) / 50 - 1 if percent else float(end) for end in (low, high)] for low, high, percent in bounds
+        ]
+        return [math.atanh(high) - math.atanh(low) for low, high in ends]
+
+    expected = [OUT_OF_FOLD_SPREAD * spread for spread in spreads("test")]
+    assert len(expected) == 3, "AB, Spearman and Pearson"
+    assert spreads("out_of_fold") == pytest.approx(expected, rel=0.05)  # they are rounded on the page
 
 
 def test_the_interval_of_pearson_is_scipys() -> None:

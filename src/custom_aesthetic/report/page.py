@@ -16,7 +16,13 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.text import json_bytes
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.confidence import Interval, ab_interval, how_often, spearman_interval
+from custom_aesthetic.quality.confidence import (
+    OUT_OF_FOLD_SPREAD,
+    Interval,
+    ab_interval,
+    how_often,
+    spearman_interval,
+)
 from custom_aesthetic.report.charts import chart_sections
 from custom_aesthetic.report.strips import strip_sections
 
@@ -61,6 +67,10 @@ class ReportData:
     def is_judged(self) -> NDArray[np.bool_]:
         """Whether a picture has a score and is not of the kind `learnt_from`."""
         return np.isfinite(self.scores) & (np.array(self.kinds) != "learnt_from")
+
+    def any_by_folds(self, rows: Array | NDArray[np.bool_]) -> bool:
+        """Return whether any of these pictures is scored out of fold, which widens intervals."""
+        return bool((np.array(self.kinds)[rows] == "out_of_fold").any())
 
 
 def write_report(file: Path, data: ReportData, *, study: "Study | None" = None) -> None:
@@ -115,7 +125,7 @@ def _headline(data: ReportData) -> str:
             data.model_scores[judged],
             flattery=data.flattery,
             chose=data.eval_chose,
-            out_of_fold="out_of_fold" in np.array(data.kinds)[judged],
+            out_of_fold=data.any_by_folds(judged),
         )
     )
     said = re.sub(r"\d+ times in 100", r"<strong>\g<0></strong>", said, count=1)
@@ -141,7 +151,10 @@ def _standing(data: ReportData) -> Iterator[str]:
 
 
 def _statistics_section(data: ReportData, sets: Mapping[str, Array]) -> str:
-    columns = [_statistics_cells(data.scores[rows], data.model_scores[rows]) for rows in sets.values()]
+    columns = [
+        _statistics_cells(data.scores[rows], data.model_scores[rows], out_of_fold=data.any_by_folds(rows))
+        for rows in sets.values()
+    ]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in sets)
     body = "".join(
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cells[name]}</td>" for cells in columns)}</tr>'
@@ -157,17 +170,20 @@ def _statistics_section(data: ReportData, sets: Mapping[str, Array]) -> str:
     )
 
 
-def _statistics_cells(scores: Array, model_scores: Array) -> dict[str, str]:
-    """Return row name -> cell of one column of the table; "undefined" for values that cannot be computed."""
+def _statistics_cells(scores: Array, model_scores: Array, *, out_of_fold: bool) -> dict[str, str]:
+    """Return row name -> cell of one column of the table; "undefined" for values that cannot be computed.
+
+    `out_of_fold` is that of `ab_interval`.
+    """
     errors = model_scores - scores
     return {
         "Pictures": f"{len(scores):,}",
-        "AB": _share_cell(ab_interval(scores, model_scores)),
+        "AB": _share_cell(ab_interval(scores, model_scores, out_of_fold=out_of_fold)),
         "Spearman correlation": _correlation_cell(
-            metrics.spearman(scores, model_scores), spearman_interval(scores, model_scores)
+            metrics.spearman(scores, model_scores), spearman_interval(scores, model_scores, out_of_fold=out_of_fold)
         ),
         "Pearson correlation": _correlation_cell(
-            metrics.pearson(scores, model_scores), pearson_interval(scores, model_scores)
+            metrics.pearson(scores, model_scores), pearson_interval(scores, model_scores, out_of_fold=out_of_fold)
         ),
         "Root mean squared error": _number(math.sqrt(metrics.mse(scores, model_scores)) if len(scores) else math.nan),
         "Mean absolute error": _number(float(np.mean(np.abs(errors))) if len(scores) else math.nan),
@@ -176,12 +192,16 @@ def _statistics_cells(scores: Array, model_scores: Array) -> dict[str, str]:
     }
 
 
-def pearson_interval(scores: Array, model_scores: Array) -> Interval:
-    """Return Pearson's correlation of two arrays (n_images,) and its 95 % interval by Fisher's transformation."""
+def pearson_interval(scores: Array, model_scores: Array, *, out_of_fold: bool = False) -> Interval:
+    """Return Pearson's correlation of two arrays (n_images,) and its 95 % interval by Fisher's transformation.
+
+    `out_of_fold` is that of `ab_interval`.
+    """
     value = metrics.pearson(scores, model_scores).statistic
     if len(scores) < FEWEST_FOR_PEARSON:
         return Interval(value, math.nan, math.nan)
     centre, half = math.atanh(min(max(value, -1 + 1e-9), 1 - 1e-9)), 1.96 / math.sqrt(len(scores) - 3)
+    half *= OUT_OF_FOLD_SPREAD if out_of_fold else 1.0
     return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
 
 
