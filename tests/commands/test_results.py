@@ -21,11 +21,12 @@ from custom_aesthetic.commands import preparation
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.quality import closing
 from custom_aesthetic.quality.optimism import unpack_outputs
+from custom_aesthetic.scores.folds import fold_levels, make_folds
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
 from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.search.trials import OUTPUTS
 from custom_aesthetic.settings.arguments import parse_arguments
-from custom_aesthetic.settings.training import TrainingArguments
+from custom_aesthetic.settings.training import SplitSettings, TrainingArguments
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
 
@@ -67,6 +68,9 @@ def test_an_ensemble_without_linear_models_keeps_the_mean_of_its_heads_out_of_fo
     best = sorted(trials, key=lambda trial: trial.value or 0.0)[:4]
     outputs = [unpack_outputs(trial.system_attrs[OUTPUTS], scores) for trial in best]
     expected = np.mean([member[:, 0] for member in outputs if member is not None], axis=0)
+    paths, every = [row["relative_path"] for row in rows], np.arange(len(rows))
+    folds = make_folds(paths, every, 4, seed=SplitSettings().eval_pick_seed)
+    expected -= fold_levels(scores, folds)
     np.testing.assert_allclose(list(kept.values()), expected, atol=3e-3)
     assert any(abs(kept[row["relative_path"]] - float(row["model_score"])) > 1e-3 for row in rows)
 

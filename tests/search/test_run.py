@@ -30,6 +30,7 @@ from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.optimism import unpack_outputs
+from custom_aesthetic.scores.folds import fold_levels
 from custom_aesthetic.search import space as space_module
 from custom_aesthetic.search import study as study_module
 from custom_aesthetic.search import succession
@@ -437,6 +438,25 @@ def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Pat
     assert np.corrcoef(first.outputs[:, 0], SCORES)[0, 1] > 0.75, "one of five features, by closed form"
     # Out of fold: an image's score does not touch what is said of it.
     assert not torch.allclose(first.outputs[:, 0].double(), said, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+def test_heads_alone_lack_the_levels_of_the_folds_as_the_simple_methods_beside_them(
+    tmp_path: Path, n_heads: int
+) -> None:
+    problem = folded_problem()
+    made: list[BestModel] = []
+    find(tmp_path, 3, problem=problem, ensemble=n_heads, made=made)
+    model = made[-1]
+    heads = [retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in model.trials]
+    every = np.arange(40)
+    folds = [(np.setdiff1d(every, fold.left_out), fold.left_out) for fold in problem.folds]
+    expected = torch.stack([head.outputs[:, 0] for head in heads]).mean(0) - torch.from_numpy(
+        fold_levels(SCORES.double().numpy(), folds)
+    )
+    torch.testing.assert_close(model.outputs[:, 0].double(), expected, atol=1e-5, rtol=0)
+    measured = scipy.stats.spearmanr(SCORES, model.outputs[:, 0]).statistic
+    assert model.metrics["eval_spearman"] == pytest.approx(measured)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.heads.linear_members import (
     HEADS,
     PRIOR,
+    Rows,
     blended_out_of_fold,
     fit_blend,
     fit_linear_models,
@@ -65,7 +66,7 @@ class BestModel:
     trials: tuple[FrozenTrial, ...]
     """The trials of its heads, best first."""
     metrics: dict[str, float]
-    """Metrics of the mean of several heads, by name (`eval_ab`, ...); empty for one head, whose trial has them."""
+    """By name (`eval_ab`, ...), without the folds' levels; empty for one head without folds, whose trial has them."""
     origin: dict[str, str]
     """The metadata that identify study and trials."""
     blend: dict[str, float] = field(default_factory=dict)
@@ -194,7 +195,9 @@ class BestModels:
         origin = _origin(self.study, trials)
         first = heads[0]
         if len(heads) == 1 and self.problem.prior is None:
-            return BestModel(first.predictor, first.outputs, first.state_weights, tuple(trials), {}, origin)
+            alone = without_levels(self.problem, first)
+            metrics = self.problem.measure_all(alone) if self.problem.folds else {}
+            return BestModel(first.predictor, alone.outputs, first.state_weights, tuple(trials), metrics, origin)
         seen = [head.seen_outputs for head in heads if head.seen_outputs is not None]
         mean = replace(
             first,
@@ -245,14 +248,34 @@ class BestModels:
 def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict[str, float]]:
     """Return the blend of the heads' mean and linear models, and its weights by name; the heads alone if none join.
 
-    With a prior model, the model that learns the difference from it joins too.
-
-    Linear models join where heads are judged out of fold and learn the mean of the scores, by the loss `mse`.
+    With a prior model, the model that learns the difference from it joins too. Linear models join where heads are
+    judged out of fold and learn the mean of the scores, by the loss `mse`. What is said out of fold lacks the levels of
+    the folds either way.
     """
+    joined = _joined(problem, heads)
+    return (without_levels(problem, heads), {}) if joined is None else joined
+
+
+def without_levels(problem: Problem, head: TrainedHead) -> TrainedHead:
+    """Return a head whose outputs out of fold lack the levels of the folds; see `fold_levels`."""
+    if not problem.folds:
+        return head
+    outputs = head.outputs.clone()
+    outputs[:, 0] -= torch.from_numpy(fold_levels(problem.judge.scores, _rows_of_folds(problem)))
+    return replace(head, outputs=outputs)
+
+
+def _rows_of_folds(problem: Problem) -> list[tuple[Rows, Rows]]:
+    """Return the folds as (rows that train, rows left out)."""
+    return [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in problem.folds]
+
+
+def _joined(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict[str, float]] | None:
+    """Return what `join_linear` does where linear models join; None where they cannot."""
     if not problem.folds or not len(problem.inputs) or problem.objective.loss_model != "mse":
-        return heads, {}
+        return None
     inputs, scores = problem.inputs.numpy(), problem.judge.scores
-    folds = [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in problem.folds]
+    folds = _rows_of_folds(problem)
     known = np.concatenate([left_out for _, left_out in folds])
     models = fit_linear_models(inputs, scores, known)
     members = {HEADS: heads.outputs[:, 0].double().numpy(), **out_of_fold(inputs, scores, folds)}
@@ -262,13 +285,13 @@ def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict
         models[PRIOR], members[PRIOR] = difference.model.rest, difference.out_of_fold
         linear[PRIOR] = difference.model.predict(inputs, problem.prior.scores)
     if not models or members.keys() != {HEADS, *models}:
-        return heads, {}
+        return None
     levels = fold_levels(scores, folds)
     members = {name: values - levels for name, values in members.items()}
     blend = fit_blend({name: values[known] for name, values in members.items()}, scores[known])
     judged = blended_out_of_fold(members, scores, folds)
     if blend is None or judged is None:
-        return heads, {}
+        return None
     learnt = heads.outputs if heads.seen_outputs is None else heads.seen_outputs
     seen = blend.of({HEADS: learnt[:, 0].double().numpy(), **linear})
     unseen = np.where(np.isnan(judged), blend.of({HEADS: members[HEADS], **linear}), judged)
