@@ -91,11 +91,6 @@ class Schedule:
         """Whether the last returned batch was the last of its epoch."""
         return self.n_done % self.n_steps_an_epoch == 0
 
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs."""
-        return self.n_done // self.n_steps_an_epoch
-
     def _make_masks(self, step: int) -> list[tuple[Tensor | None, ...]]:
         """Return the masks of the next steps of this epoch, in reverse order."""
         width = sum(width for width, probability in self.dropouts if probability)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.heads.linear_members import LinearModel
+from custom_aesthetic.heads.linear_members import MEAN_VARIANCE, LinearModel
 from custom_aesthetic.heads.training_data import scales_of
 
 Rows = NDArray[np.int64]
@@ -24,9 +24,6 @@ MOST_ROWS = 1500
 
 FEATURE_VARIANCES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Variances of the part of a score that is linear in the features, relative to the noise; equally probable."""
-
-MEAN_VARIANCE = 100.0
-"""Variance of the bias, relative to the noise: large, so that it is a free parameter."""
 
 
 class Trust(NamedTuple):

@@ -15,6 +15,7 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import existing_file
 from custom_aesthetic.extractors.build import short_name
+from custom_aesthetic.features.views import SEPARATOR
 from custom_aesthetic.heads.learnt_pictures import KEY as MARKS
 from custom_aesthetic.heads.learnt_pictures import from_text, is_copy
 from custom_aesthetic.heads.linear_members import LinearModel
@@ -144,7 +145,7 @@ def _planned(model: Model) -> tuple[list[str], str] | None:
     if not model.extractors or model.hidden_states is None:
         return None
     lists = model.hidden_states * (len(model.extractors) if len(model.hidden_states) == 1 else 1)
-    views = "+".join(model.views)
+    views = SEPARATOR.join(model.views)
     blocks = [
         f"{name} {state} {views}" for name, states in zip(model.extractors, lists, strict=True) for state in states
     ]

@@ -1,16 +1,30 @@
-"""Join the difference from a prior model to the heads: judged out of fold, and folded into the one plain file."""
+"""Join linear models and the difference from a prior to the heads: weighted out of fold, folded into one plain file."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.heads.linear_members import PRIOR, Blend, LinearModel, Rows, add_linear
+from custom_aesthetic.heads import linear_members
+from custom_aesthetic.heads.linear_members import (
+    HEADS,
+    PRIOR,
+    Blend,
+    LinearModel,
+    Rows,
+    add_linear,
+    blended_out_of_fold,
+    fit_blend,
+    fit_linear_models,
+)
 from custom_aesthetic.heads.predictor import Predictor, from_layers, to_layers
+from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.priors.difference import Difference, fit_difference, out_of_fold
 from custom_aesthetic.priors.given import PriorScores
+from custom_aesthetic.scores.folds import fold_levels
 
 
 class JudgedDifference(NamedTuple):
@@ -19,6 +33,43 @@ class JudgedDifference(NamedTuple):
     model: Difference
     out_of_fold: Array
     """(n_images,); nan for images that no fold leaves out."""
+
+
+def join_members(
+    heads: TrainedHead, inputs: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]], prior: PriorScores | None
+) -> tuple[TrainedHead, dict[str, float]] | None:
+    """Return the blend of heads, linear models and the difference from the prior, with its weights by name.
+
+    `inputs` are (n_images, n_features), `scores` (n_images,), `folds` (rows that train, rows left out); the outputs of
+    `heads` are out of fold, (n_images, 1). None where nothing can join.
+    """
+    known = np.concatenate([left_out for _, left_out in folds])
+    models = fit_linear_models(inputs, scores, known)
+    unseen = linear_members.out_of_fold(inputs, scores, folds)
+    members = {HEADS: heads.outputs[:, 0].double().numpy(), **unseen}
+    linear = {name: model.predict(inputs) for name, model in models.items()}
+    difference = judged_difference(prior, inputs, scores, folds)
+    if difference is not None and prior is not None:
+        models[PRIOR], members[PRIOR] = difference.model.rest, difference.out_of_fold
+        linear[PRIOR] = difference.model.predict(inputs, prior.scores)
+    if not models or members.keys() != {HEADS, *models}:
+        return None
+    levels = fold_levels(scores, folds)
+    members = {name: values - levels for name, values in members.items()}
+    blend = fit_blend({name: values[known] for name, values in members.items()}, scores[known])
+    judged = blended_out_of_fold(members, scores, folds)
+    if blend is None or judged is None:
+        return None
+    learnt = heads.outputs if heads.seen_outputs is None else heads.seen_outputs
+    seen = blend.of({HEADS: learnt[:, 0].double().numpy(), **linear})
+    judged = np.where(np.isnan(judged), blend.of({HEADS: members[HEADS], **linear}), judged)
+    joined = replace(
+        heads,
+        outputs=torch.from_numpy(judged).float()[:, None],
+        make_predictor=lambda: add_all(heads.predictor, blend, models, prior, difference),
+        seen_outputs=torch.from_numpy(seen).float()[:, None],
+    )
+    return joined, blend.weights
 
 
 def judged_difference(

@@ -59,8 +59,7 @@ def out_of_fold_baselines(
     """Return the out-of-fold predictions (n_images,) of each baseline, by name; nan for images in no fold.
 
     `folds` are (rows that train, rows left out), the same as the model's, and as there the levels of the folds are
-    subtracted. Baselines that cannot be fitted in every
-    fold are left out.
+    subtracted. Baselines that cannot be fitted in every fold are left out.
     """
     found = [fit_baselines(features, scores, learnt, seed=seed) for learnt, _ in folds]
     names = [name for name in found[0] if all(name in by_name for by_name in found)] if found else []

@@ -75,7 +75,7 @@ def optimism(
     accurate cross-validation, Machine Learning 2018). `chosen` and `corrected` are for the single best trial, and
     `ab_flattery` is for the mean of the best `n_kept`, or for what `blended` makes of it.
 
-    Returns None for fewer than two trials, too few or too many images, or a metric that cannot be computed.
+    Returns None for fewer than two trials, too few images, or a metric that cannot be computed.
     """
     n_images, n_trials = len(choice.scores), len(outputs)
     figure = _figure(choice)

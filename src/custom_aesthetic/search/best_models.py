@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -21,19 +20,11 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.linear_members import (
-    HEADS,
-    PRIOR,
-    Rows,
-    blended_out_of_fold,
-    fit_blend,
-    fit_linear_models,
-    out_of_fold,
-)
+from custom_aesthetic.heads.linear_members import HEADS, Rows
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.priors.joining import add_all, judged_difference
+from custom_aesthetic.priors.joining import join_members
 from custom_aesthetic.quality.optimism import Blended, Choice, Optimism, optimism, unpack_outputs
 from custom_aesthetic.scores.folds import fold_levels
 from custom_aesthetic.scores.out_of_fold import out_of_fold_file, read_out_of_fold
@@ -195,7 +186,7 @@ class BestModels:
         origin = _origin(self.study, trials)
         first = heads[0]
         if len(heads) == 1 and self.problem.prior is None:
-            alone = without_levels(self.problem, first)
+            alone = _without_levels(self.problem, first)
             metrics = self.problem.measure_all(alone) if self.problem.folds else {}
             return BestModel(first.predictor, alone.outputs, first.state_weights, tuple(trials), metrics, origin)
         seen = [head.seen_outputs for head in heads if head.seen_outputs is not None]
@@ -248,15 +239,18 @@ class BestModels:
 def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict[str, float]]:
     """Return the blend of the heads' mean and linear models, and its weights by name; the heads alone if none join.
 
-    With a prior model, the model that learns the difference from it joins too. Linear models join where heads are
-    judged out of fold and learn the mean of the scores, by the loss `mse`. What is said out of fold lacks the levels of
-    the folds either way.
+    Linear models join where heads are judged out of fold and learn the mean of the scores, by the loss `mse`. What is
+    said out of fold lacks the levels of the folds either way.
     """
-    joined = _joined(problem, heads)
-    return (without_levels(problem, heads), {}) if joined is None else joined
+    joined = None
+    if problem.folds and len(problem.inputs) and problem.objective.loss_model == "mse":
+        joined = join_members(
+            heads, problem.inputs.numpy(), problem.judge.scores, _rows_of_folds(problem), problem.prior
+        )
+    return (_without_levels(problem, heads), {}) if joined is None else joined
 
 
-def without_levels(problem: Problem, head: TrainedHead) -> TrainedHead:
+def _without_levels(problem: Problem, head: TrainedHead) -> TrainedHead:
     """Return a head whose outputs out of fold lack the levels of the folds; see `fold_levels`."""
     if not problem.folds:
         return head
@@ -268,40 +262,6 @@ def without_levels(problem: Problem, head: TrainedHead) -> TrainedHead:
 def _rows_of_folds(problem: Problem) -> list[tuple[Rows, Rows]]:
     """Return the folds as (rows that train, rows left out)."""
     return [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in problem.folds]
-
-
-def _joined(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict[str, float]] | None:
-    """Return what `join_linear` does where linear models join; None where they cannot."""
-    if not problem.folds or not len(problem.inputs) or problem.objective.loss_model != "mse":
-        return None
-    inputs, scores = problem.inputs.numpy(), problem.judge.scores
-    folds = _rows_of_folds(problem)
-    known = np.concatenate([left_out for _, left_out in folds])
-    models = fit_linear_models(inputs, scores, known)
-    members = {HEADS: heads.outputs[:, 0].double().numpy(), **out_of_fold(inputs, scores, folds)}
-    linear = {name: model.predict(inputs) for name, model in models.items()}
-    difference = judged_difference(problem.prior, inputs, scores, folds)
-    if difference is not None and problem.prior is not None:
-        models[PRIOR], members[PRIOR] = difference.model.rest, difference.out_of_fold
-        linear[PRIOR] = difference.model.predict(inputs, problem.prior.scores)
-    if not models or members.keys() != {HEADS, *models}:
-        return None
-    levels = fold_levels(scores, folds)
-    members = {name: values - levels for name, values in members.items()}
-    blend = fit_blend({name: values[known] for name, values in members.items()}, scores[known])
-    judged = blended_out_of_fold(members, scores, folds)
-    if blend is None or judged is None:
-        return None
-    learnt = heads.outputs if heads.seen_outputs is None else heads.seen_outputs
-    seen = blend.of({HEADS: learnt[:, 0].double().numpy(), **linear})
-    unseen = np.where(np.isnan(judged), blend.of({HEADS: members[HEADS], **linear}), judged)
-    joined = replace(
-        heads,
-        outputs=torch.from_numpy(unseen).float()[:, None],
-        make_predictor=lambda: add_all(heads.predictor, blend, models, problem.prior, difference),
-        seen_outputs=torch.from_numpy(seen).float()[:, None],
-    )
-    return joined, blend.weights
 
 
 def _failures(study: optuna.Study) -> str:
