@@ -20,7 +20,10 @@ from custom_aesthetic.heads.scorer import Prepared, Scorer
 from custom_aesthetic.integrations.score_parquet import utf8
 
 N_ERRORS = b"n_errors"
-"""The key in a part's metadata for the number of pictures that could not be scored."""
+"""The key in a part's metadata for the number of pictures that could not be scored.
+
+A part without it is made again by the next run, which may be able to read what this one could not.
+"""
 
 ROWS_IN_GROUP = 1024
 
@@ -57,7 +60,7 @@ class Counts:
     """What a part holds."""
 
     def __init__(self) -> None:
-        self.pictures = self.errors = self.unread = 0
+        self.pictures = self.errors = self.unread = self.again = 0
 
 
 class PartScorer:
@@ -101,7 +104,8 @@ class PartScorer:
                     columns = [list(values) for values in zip(*rows, strict=True)][: len(schema)]
                     arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-                writer.add_key_value_metadata({N_ERRORS.decode(): str(counts.errors)})
+                if not counts.again:
+                    writer.add_key_value_metadata({N_ERRORS.decode(): str(counts.errors)})
             if counts.unread == counts.pictures > FEW:
                 raise UserError(
                     f"none of the {counts.pictures} pictures from {item.names[0]} on could be read, so the run stops; "
@@ -118,6 +122,7 @@ class PartScorer:
             for batch in in_groups(prepared, self._batch_size):
                 counts.pictures += len(batch)
                 counts.unread += sum(sample.content is None for sample, _, _ in batch)
+                counts.again += sum(sample.again for sample, _, _ in batch)
                 for row in self._rate(batch):
                     counts.errors += row.error is not None
                     yield row
@@ -131,6 +136,8 @@ class PartScorer:
             return bare, self._scorer.prepare(sample.content, sample.name), None
         except ImageError as error:
             return bare, None, error.reason
+        except UserError:  # of the extractor, which is opened for the first picture
+            raise
         except MemoryError:
             return bare, None, "not enough memory to decode it"
         except Exception as error:  # an extractor's transform may raise anything on an unusual picture
@@ -170,7 +177,7 @@ def part_schema(column: str, *, with_features: bool) -> "pa.Schema":
 
 
 def read_outcome(folder: FilePlace, part: str) -> Outcome | None:
-    """Return what an earlier run wrote of an item; None if its part is missing or not whole."""
+    """Return what an earlier run wrote of an item; None if its part is missing, not whole or to be made again."""
     place = folder.below(part)
     if file_info(place) is None:
         return None

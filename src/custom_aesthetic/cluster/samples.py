@@ -30,6 +30,8 @@ class Sample(NamedTuple):
     """The bytes of its file; None if they cannot be read."""
     reason: str | None = None
     """Why they cannot be read."""
+    again: bool = False
+    """Whether another run may find what could not be read, so that the part is made again."""
 
 
 def samples_of(item: Item, root: FilePlace, n_cores: int = 1) -> Generator[Sample, None, None]:
@@ -70,9 +72,9 @@ def _read(root: FilePlace, name: str) -> Sample:
     try:
         return Sample(name, read_all(root.below(name)))
     except FileNotFoundError:
-        return Sample(name, None, "file not found")
+        return Sample(name, None, "file not found", again=True)
     except (OSError, MemoryError) as error:
-        return Sample(name, None, f"cannot be read ({_in_a_line(error)})")
+        return Sample(name, None, f"cannot be read ({_in_a_line(error)})", again=True)
 
 
 def _of_tar(file: FilePlace, name: str) -> Generator[Sample, None, None]:
@@ -94,7 +96,8 @@ def _of_tar(file: FilePlace, name: str) -> Generator[Sample, None, None]:
                 whole = len(content) == member.size
                 yield Sample(key, content if whole else None, None if whole else "the tar file ends in it")
     except (tarfile.TarError, OSError, EOFError) as error:
-        yield Sample(name, None, f"the tar file cannot be read to its end ({_in_a_line(error)})")
+        reason = f"the tar file cannot be read to its end ({_in_a_line(error)})"
+        yield Sample(name, None, reason, again=isinstance(error, OSError))
 
 
 def split_key(name: str) -> tuple[str, str]:
@@ -105,16 +108,28 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def _of_parquet(file: FilePlace, item: Item) -> Generator[Sample, None, None]:
-    with open_to_read(file, anywhere=True) as stream, pq.ParquetFile(stream, pre_buffer=False) as opened:
-        batches = opened.iter_batches(
-            ROWS_AT_ONCE, row_groups=range(*item.row_groups), columns=[item.column, item.picture_column]
-        )
-        for batch in batches:
-            keys = batch.column(item.column).cast(pa.string()).to_pylist()
-            for key, value in zip(keys, batch.column(item.picture_column).to_pylist(), strict=True):
-                content = value.get("bytes") if isinstance(value, dict) else value
-                good = isinstance(content, bytes)
-                yield Sample(key or "", content if good else None, None if good else "it has no bytes")
+    """Yield the rows of an item; a damaged file gives its good rows, then a sample with the name of the file."""
+    try:
+        with open_to_read(file, anywhere=True) as stream, pq.ParquetFile(stream, pre_buffer=False) as opened:
+            batches = opened.iter_batches(
+                ROWS_AT_ONCE, row_groups=range(*item.row_groups), columns=[item.column, item.picture_column]
+            )
+            for batch in batches:
+                keys = _texts(batch.column(item.column))
+                for key, value in zip(keys, batch.column(item.picture_column).to_pylist(), strict=True):
+                    content = value.get("bytes") if isinstance(value, dict) else value
+                    good = isinstance(content, bytes)
+                    yield Sample(key or "", content if good else None, None if good else "it has no bytes")
+    except (pa.ArrowException, OSError) as error:
+        reason = f"the table cannot be read to its end ({_in_a_line(error)})"
+        yield Sample(item.names[0], None, reason, again=isinstance(error, OSError))
+
+
+def _texts(column: "pa.Array") -> list[str | None]:
+    """Return a column as texts; bytes that are not UTF-8 as in the names of files."""
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in column.to_pylist()]
+    return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
 
 def _in_a_line(error: BaseException) -> str:
