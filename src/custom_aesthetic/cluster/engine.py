@@ -23,6 +23,7 @@ import custom_aesthetic
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.base.text import printable
+from custom_aesthetic.cluster.items import Item
 from custom_aesthetic.cluster.listing import input_folder, list_items
 from custom_aesthetic.cluster.parts import Outcome, PartScorer
 from custom_aesthetic.cluster.places import open_place
@@ -77,17 +78,24 @@ class PartMaker:
     def __init__(self, work: ClusterWork, actors: Actors) -> None:
         torch.set_num_threads(1)
         device = work.device if actors.n_gpus else "cpu"
-        self._maker = PartScorer(
-            work.scorer(device),
-            open_place(input_folder(work.source)),
-            open_place(work.target),
-            n_threads=actors.n_cpus,
-            batch_size=BATCH_GPU if actors.n_gpus else BATCH_CPU,
-            with_features=work.with_features,
-        )
+        self._mistake: Outcome | None = None
+        try:
+            self._maker = PartScorer(
+                work.scorer(device),
+                open_place(input_folder(work.source)),
+                open_place(work.target),
+                n_threads=actors.n_cpus,
+                batch_size=BATCH_GPU if actors.n_gpus else BATCH_CPU,
+                with_features=work.with_features,
+            )
+        except UserError as error:  # raised here, it would be the end of an actor, which Ray tells in many lines
+            self._mistake = Outcome(mistake=str(error))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"outcome": [pickle.dumps(self._maker.make(pickle.loads(item))) for item in batch["item"]]}
+        return {"outcome": [pickle.dumps(self._make(pickle.loads(item))) for item in batch["item"]]}
+
+    def _make(self, item: Item) -> Outcome:
+        return self._mistake or self._maker.make(item)
 
 
 @contextlib.contextmanager

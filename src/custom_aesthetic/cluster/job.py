@@ -1,10 +1,11 @@
 """The folder scorer by Ray: from its arguments to a folder of parquet parts."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -12,6 +13,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.files import in_folder_or_here
 from custom_aesthetic.base.progress import SECONDS_BETWEEN_LINES, is_terminal, status_line
+from custom_aesthetic.base.text import printable
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.scorer import find_model_file
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
@@ -73,14 +75,32 @@ def run_work(work: "ClusterWork", model_digest: str, address: str) -> None:
     """Make the parts that are missing, remove those whose pictures have changed or gone, and say what there is."""
     from custom_aesthetic.cluster.engine import connected, outcomes
     from custom_aesthetic.cluster.listing import check_target
-    from custom_aesthetic.cluster.places import open_place
+    from custom_aesthetic.cluster.places import open_place, shown_place
 
     target = open_place(work.target)
-    check_target(work.source, work.target)
+    with reachable(work.source, "-d"):
+        check_target(work.source, work.target)
     with connected(address):
-        claim(target, describe_run(work, model_digest), work.target)
+        with reachable(work.target, "-o"):
+            claim(target, describe_run(work, model_digest), shown_place(work.target))
         kept = count(outcomes(work, address), work)
-        remove_others(target, kept)
+        with reachable(work.target, "-o"):
+            remove_others(target, kept)
+
+
+@contextlib.contextmanager
+def reachable(where: str, option: str) -> Iterator[None]:
+    """Turn what the system says of a place within the block into a UserError."""
+    from custom_aesthetic.cluster.places import shown_place
+
+    try:
+        yield
+    except OSError as error:
+        reason = printable(" ".join(str(error).split()))
+        shown = shown_place(where)
+        raise UserError(
+            f"{option}={shown} cannot be reached: {reason}; check the address and the access to it"
+        ) from None
 
 
 def describe_run(work: "ClusterWork", model_digest: str) -> dict[str, str]:
@@ -121,6 +141,8 @@ def _write(stream: BinaryIO, content: bytes) -> None:
 
 def count(found: "Iterable[Outcome]", work: "ClusterWork") -> set[str]:
     """Show how the run goes on, and return the names of its parts; UserError if it cannot go on."""
+    from custom_aesthetic.cluster.places import shown_place
+
     parts: set[str] = set()
     n_pictures, n_before, n_errors, begun = 0, 0, 0, time.monotonic()
     notes: tuple[str, ...] = ()
@@ -142,9 +164,9 @@ def count(found: "Iterable[Outcome]", work: "ClusterWork") -> set[str]:
     for line in notes:
         log.info("%s", line)
     if not parts:
-        raise UserError(f"no pictures in {describe_run(work, '')['pictures']}; check -d")
+        raise UserError(f"no pictures in {shown_place(work.source)}; check -d")
     before = f", {n_before:,} of them by an earlier run" if n_before else ""
-    log.info("%s pictures in %s parts in %s%s", f"{n_pictures:,}", f"{len(parts):,}", work.target, before)
+    log.info("%s pictures in %s parts in %s%s", f"{n_pictures:,}", f"{len(parts):,}", shown_place(work.target), before)
     if n_errors:
         log.warning("%s of them cannot be scored: the column `error` says why", f"{n_errors:,}")
     return parts

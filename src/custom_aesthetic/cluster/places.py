@@ -1,5 +1,7 @@
 """Files and folders by path or URL: local ones by Python, object stores by pyarrow, everything else by fsspec."""
 
+import errno
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,9 @@ WHOLE_OR_NOTHING = ("s3", "gs", "gcs", "abfs", "abfss", "az", "memory")
 """Schemes where a file appears when all of it is written; elsewhere it is written aside and renamed."""
 
 CHUNK_BYTES = 2**23
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What the system says of a path of this machine where there is nothing, or a link to nothing."""
 
 Value = TypeVar("Value")
 
@@ -129,10 +134,13 @@ def file_info(place: FilePlace) -> FileInfo | None:
     """Return what is known of the file; None if there is no such file."""
     if place.is_local:
         path = Path(place.path)
-        if not path.is_file():
+        try:
+            status = path.stat()
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
             return None
-        status = path.stat()
-        return FileInfo(path.name, status.st_size, status.st_mtime_ns)
+        return FileInfo(path.name, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
     found = patiently(place, lambda: place.files.get_file_info(place.path))
     return _info(found) if found.type == pafs.FileType.File else None
 
@@ -181,9 +189,10 @@ def remove(place: FilePlace) -> None:
 def _upload(content: BinaryIO, place: FilePlace) -> None:
     content.seek(0)
     atomic = place.scheme in WHOLE_OR_NOTHING
-    target = place.path if atomic else f"{place.path}.{time.time_ns():x}.partial"
+    folder, _, name = place.path.rpartition("/")
+    target = place.path if atomic else f"{folder}/_{name}.{time.time_ns():x}.partial"  # readers of parquet skip "_"
     if not atomic:
-        place.files.create_dir(place.path.rpartition("/")[0], recursive=True)
+        place.files.create_dir(folder, recursive=True)
     with place.files.open_output_stream(target) as stream:
         while chunk := content.read(CHUNK_BYTES):
             stream.write(chunk)
