@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.cluster import engine
-from custom_aesthetic.cluster.engine import Actors, ClusterWork, choose_actors
+from custom_aesthetic.cluster import engine, places
+from custom_aesthetic.cluster.engine import Actors, ClusterWork, PartMaker, choose_actors
+from custom_aesthetic.cluster.items import Item
 from custom_aesthetic.cluster.job import RUN_FILE, run_work, score_on_cluster
 from custom_aesthetic.cluster.parts import Outcome
 from custom_aesthetic.heads.model_file import Model
@@ -115,6 +118,30 @@ def test_a_wrong_input_ends_the_run_and_removes_nothing(
     with pytest.raises(UserError, match=f"no pictures in {tmp_path / 'pictures'}; check -d"):
         run_work(ClusterWork(str(tmp_path / "pictures"), str(tmp_path / "new"), model, 10), "digest", "local")
     assert rows_of(tmp_path / "parts") == before
+
+
+def test_a_scorer_that_cannot_be_opened_is_a_mistake_of_the_first_item(model: Model, tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("there is no such device; use cpu")
+
+    work = ClusterWork(str(tmp_path), str(tmp_path / "parts"), model, 10, open_scorer=fail)  # type: ignore[arg-type]
+    n_threads = torch.get_num_threads()
+    maker = PartMaker(work, Actors(1, 0, 1))
+    torch.set_num_threads(n_threads)
+    (outcome,) = maker({"item": [pickle.dumps(Item("pictures", ("a.png",), "0"))]})["outcome"]
+    assert pickle.loads(outcome) == Outcome(mistake="there is no such device; use cpu")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_keys_are_not_shown(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise OSError("access\nis denied")
+
+    monkeypatch.setattr(places, "file_info", refuse)
+    with pytest.raises(UserError) as raised:
+        run_work(ClusterWork(str(tmp_path), "memory://key:secret@parts", model, 10), "digest", "local")
+    assert str(raised.value).startswith("-o=memory://parts cannot be reached: access is denied; check")
 
 
 @pytest.mark.parametrize(

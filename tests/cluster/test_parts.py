@@ -5,12 +5,15 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from custom_aesthetic import Scorer
-from custom_aesthetic.cluster import places
+from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.cluster import places, samples
 from custom_aesthetic.cluster.items import Item
 from custom_aesthetic.cluster.listing import list_items
 from custom_aesthetic.cluster.parts import PartScorer, read_outcome
@@ -147,6 +150,88 @@ def test_a_damaged_tar_gives_its_good_pictures_and_says_so(model: Model, tmp_pat
     make_parts(model, tmp_path / "no.tar", tmp_path / "no")
     ((name, row),) = rows_of(tmp_path / "no", "key").items()
     assert name == "no.tar" and "the tar file cannot be read to its end" in str(row["error"])
+
+
+def test_what_could_not_be_read_is_read_by_the_next_run(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path, {"in/0.tar": tar_of(files_of(9))} | {f"pictures/{i}.png": png(i) for i in range(9)})
+    write_table(tmp_path / "tables" / "0.parquet", files_of(9))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the network is down")
+
+    for where in ("in/*.tar", "pictures", "tables"):
+        parts = tmp_path / f"parts-{where[:2]}"
+        with monkeypatch.context() as broken:
+            for name in ("read_all", "open_to_read"):
+                broken.setattr(samples, name, fail)
+            (first,) = make_parts(model, tmp_path / where, parts)
+        assert first.n_errors == first.n_pictures > 0
+        (second,) = make_parts(model, tmp_path / where, parts)
+        assert (second.n_pictures, second.n_errors, second.is_new) == (9, 0, True)
+        (third,) = make_parts(model, tmp_path / where, parts)
+        assert third == second._replace(is_new=False)
+
+
+def test_a_damaged_table_gives_its_good_rows_and_says_so(model: Model, tmp_path: Path) -> None:
+    write_table(tmp_path / "in" / "t.parquet", files_of(20))
+    content = bytearray((tmp_path / "in" / "t.parquet").read_bytes())
+    place = pq.read_metadata(tmp_path / "in" / "t.parquet").row_group(1).column(1).data_page_offset
+    content[place : place + 10] = b"x" * 10
+    (tmp_path / "in" / "t.parquet").write_bytes(content)
+    (outcome,) = make_parts(model, tmp_path / "in" / "t.parquet", tmp_path / "parts")
+    assert outcome.mistake is None and outcome.n_errors == 1
+    rows = rows_of(tmp_path / "parts", "key")
+    assert "the table cannot be read to its end" in str(rows.pop("t.parquet")["error"])
+    assert all(row["error"] is None for row in rows.values())
+
+
+def test_keys_of_bytes_that_are_not_utf_8_are_written_as_names_of_files_are(model: Model, tmp_path: Path) -> None:
+    table = pa.table({"key": [b"\xff1", "ä\n".encode(), None], "bytes": [png(i) for i in range(3)]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    make_parts(model, tmp_path / "t.parquet", tmp_path / "parts")
+    rows = rows_of(tmp_path / "parts", "key")
+    assert list(rows) == ["\\udcff1", "ä\n", ""] and all(row["error"] is None for row in rows.values())
+
+
+def test_an_extractor_that_cannot_be_opened_stops_the_run(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path / "pictures", files_of(3))
+
+    def fail(_: Scorer) -> None:
+        raise UserError("the feature extractor is not there; download it")
+
+    monkeypatch.setattr(Scorer, "_opened", fail)
+    (outcome,) = make_parts(model, tmp_path / "pictures", tmp_path / "parts")
+    assert outcome.mistake == "the feature extractor is not there; download it"
+    assert not list((tmp_path / "parts").iterdir())
+
+
+def test_a_file_that_is_written_elsewhere_is_no_part_until_it_is_whole() -> None:
+    seen: list[list[str]] = []
+
+    class Slow(MemoryFileSystem):
+        protocol = "slow"
+
+        def mv(self, path1: str, path2: str, **options: object) -> None:
+            seen.append([Path(name).name for name in self.find("/slow")])
+            super().mv(path1, path2, **options)
+
+    files = pafs.PyFileSystem(pafs.FSSpecHandler(Slow()))
+    places.write_once(places.FilePlace("slow", files, "/slow/part-1.parquet"), lambda stream: None)
+    assert seen and seen[0][0].startswith("_part-1.parquet.")
+    assert [Path(name).name for name in Slow().find("/slow")] == ["part-1.parquet"]
+
+
+def test_a_link_to_itself_and_a_file_that_goes_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "a").touch()
+    folder = open_place(str(tmp_path))
+    assert [file.name for file in places.contents(folder)[1]] == ["a"]
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert places.file_info(folder.below("gone")) is None
 
 
 @pytest.mark.parametrize(
