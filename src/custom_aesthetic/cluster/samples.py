@@ -129,7 +129,7 @@ def _texts(column: "pa.Array") -> list[str | None]:
     """Return a column as texts; bytes that are not UTF-8 as in the names of files."""
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return [None if value is None else value.decode("utf-8", "surrogateescape") for value in column.to_pylist()]
-    return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+    return column.cast(pa.string()).to_pylist()
 
 
 def _in_a_line(error: BaseException) -> str:
