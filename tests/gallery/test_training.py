@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from custom_aesthetic.commands.page_gallery import RECOMMENDED, ready_made_commands, training_options
+from custom_aesthetic.commands.score_pairs import open_session
+from custom_aesthetic.gallery import learner as learner_module
 from custom_aesthetic.gallery.jobs import ChildJob
-from custom_aesthetic.gallery.learner import FeatureSource
+from custom_aesthetic.gallery.learner import FeatureSource, Learner
 from custom_aesthetic.gallery.training import Call, Training, share_done, step_of, verdict_of
 from custom_aesthetic.labelling.plan import BadRequest
-from custom_aesthetic.settings.scorers import ComparisonSettings
+from custom_aesthetic.settings.arguments import parse_arguments
+from custom_aesthetic.settings.scorers import ABArguments, ComparisonSettings
 from tests.conftest import ROOT
 
 TOLD = [
@@ -149,3 +152,42 @@ def test_a_killed_job_ends_at_once_and_says_so():
     job.kill()
     wait_for(lambda: bool(ended))
     assert job.is_cancelled and not job.is_running() and ended[0] != 0
+
+
+def test_a_job_that_has_ended_signals_nobody_as_its_number_may_be_another_process(monkeypatch):
+    ended: list = []
+    job = ChildJob(SLEEPER, ["0"], on_line=lambda line: None, on_end=ended.append)
+    wait_for(lambda: bool(ended))
+    signals: list = []
+    monkeypatch.setattr(os, "killpg", lambda *what: signals.append(what), raising=False)
+    job.kill()
+    assert signals == []
+
+
+class FakeJob:
+    """A job whose lines and end come when the test wants it."""
+
+    def __init__(self, module, arguments, *, on_line, on_end, **options) -> None:
+        self.on_line, self.on_end = on_line, on_end
+
+    def kill(self) -> None:
+        pass
+
+
+def test_features_that_are_stopped_and_begun_again_do_not_fail_by_the_end_of_the_first_job(
+    monkeypatch, colour_pictures
+):
+    monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
+    learner.begin()
+    learner._feature_job.on_end(0)
+    learner.extract()
+    first = learner._feature_job
+    learner.cancel()
+    assert learner.status()["state"] == "asking"
+    learner.extract()
+    first.on_line('{"done": 7}')
+    first.on_end(-9)
+    assert (learner.status()["state"], learner.status()["done"]) == ("extracting", 0)
+    learner.stop()

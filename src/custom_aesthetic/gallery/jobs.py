@@ -48,6 +48,7 @@ class ChildJob:
             errors="replace",
         )
         self.is_cancelled = False
+        self._is_over = False
         self._thread = threading.Thread(target=self._read, args=(on_line, on_end), name=module, daemon=True)
         self._thread.start()
 
@@ -75,6 +76,8 @@ class ChildJob:
     def kill(self) -> None:
         """End the process and all that it has started, at once."""
         self.is_cancelled = True
+        if self._is_over:
+            return  # its number may be that of another process by now
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -93,6 +96,9 @@ class ChildJob:
         for line in self._process.stdout:
             on_line(line.rstrip("\r\n"))
         status = self._process.wait()
+        if self.is_cancelled:
+            self.kill()  # what it has started may be slower to end
+        self._is_over = True
         self._process.stdout.close()
         with contextlib.suppress(OSError):
             self._process.stdin.close()

@@ -74,6 +74,8 @@ class Learner:
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._feature_job: ChildJob | None = None
+        self._feature_run = 0
+        """Number of the last feature job; what an earlier one still says, which was stopped, counts no more."""
         self._model_job: ChildJob | None = None
         self.folder = Path(tempfile.mkdtemp(prefix=folder_prefix()))
         self._thread: threading.Thread | None = None
@@ -122,8 +124,13 @@ class Learner:
             "output": str(self.folder),
             "threads": max(n_cores() // 2, 1),
         }
+        self._feature_run += 1
+        run = self._feature_run
         self._feature_job = ChildJob(
-            "custom_aesthetic.gallery.feature_work", [json.dumps(asked)], on_line=self._hear, on_end=self._ended
+            "custom_aesthetic.gallery.feature_work",
+            [json.dumps(asked)],
+            on_line=lambda line: self._hear(line) if run == self._feature_run else None,
+            on_end=lambda status: self._ended(status) if run == self._feature_run else None,
         )
 
     def _hear(self, line: str) -> None:
