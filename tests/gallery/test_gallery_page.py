@@ -125,6 +125,47 @@ def test_pictures_are_marked_chosen_moved_and_brought_back_by_keyboard_alone(sta
     assert len(list(textures.glob("*.png"))) == 36
 
 
+def test_a_change_of_mind_that_fails_says_so_and_can_be_tried_again(start, open_page):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    told = {"time": "2026-01-01T00:00:00+00:00", "chosen": "00.png", "other": "35.png", "lead": 2.0}
+    page.route("**/api/disagreements", lambda route: route.fulfill(json={"answers": [told]}))
+    page.route("**/api/settle", lambda route: route.fulfill(status=503, json={"error": "the disk is full"}))
+    to_view(page, "Gallery")
+    page.get_by_role("radio", name="Disagrees").click()
+    page.click("text=Change my mind")
+    page.wait_for_selector("#message:has-text('the disk is full')")
+    assert page.locator(".disagreement").count() == 1
+    page.unroute("**/api/settle")
+    page.route("**/api/settle", lambda route: route.fulfill(json={}))
+    page.route("**/api/disagreements", lambda route: route.fulfill(json={"answers": []}))
+    page.click("text=Change my mind")
+    page.wait_for_selector("#message:has-text('Your answer is changed.')")
+    open_page.heard[:] = [text for text in open_page.heard if "503" not in text]
+
+
+def test_a_picture_shown_large_takes_the_keys_of_the_gallery_below(start, open_page):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    to_view(page, "Gallery")
+    page.click(".cell .open")
+    page.wait_for_selector(".lightbox[open]")
+    page.keyboard.press("w")
+    assert page.get_by_role("radio", name="Best", include_hidden=True).get_attribute("aria-checked") == "true"
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".lightbox", state="detached")
+    page.keyboard.press("w")
+    assert page.get_by_role("radio", name="Worst").get_attribute("aria-checked") == "true"
+
+
+def test_what_the_model_does_is_still_shown_beside_the_page_at_the_end(start, open_page):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    answer_redder(page, 1)
+    page.keyboard.press("q")
+    page.keyboard.press("q")
+    page.wait_for_selector(".summary")
+    with page.expect_request("**/api/learner", timeout=12_000):
+        page.click(".next button:has-text('Look at the best')")
+
+
 def test_the_page_at_the_end_leads_to_the_best_and_to_the_training(start, open_page):  # noqa: F811
     page = open_page(start().address, viewport=WIDE)
     answer_redder(page, 2)

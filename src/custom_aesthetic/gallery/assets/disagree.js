@@ -24,16 +24,19 @@ export async function showDisagreements(place) {
     const row = element("article", "disagreement");
     row.setAttribute("aria-label", `You chose ${fileName(one.chosen)}, the model would have said ${fileName(one.other)}`);
     const settle = (change) => async () => {
+      for (const each of buttons.children) each.disabled = true;
       try {
         await ask("settle", { answer: one.time, change });
+        say(change ? "Your answer is changed." : "Your answer stays.", true);
       } catch (error) {
-        say(error.message, true);
+        say(error.message);
+        for (const each of buttons.children) each.disabled = false;
+        if (error.status !== 400) return; // it can be tried again
       }
       const next = row.nextElementSibling ?? row.previousElementSibling;
       row.remove();
       if (next) next.querySelector("button").focus();
       else showDisagreements(place);
-      say(change ? "Your answer is changed." : "Your answer stays.", true);
     };
     const buttons = element("div", "settle");
     buttons.append(

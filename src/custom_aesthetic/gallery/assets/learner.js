@@ -4,6 +4,7 @@
 
 import { ask, onProgress } from "./api.js";
 import { button, element } from "./dom.js";
+import { hasEnded } from "./summary.js";
 
 const OFTEN_MS = 1500;
 const SELDOM_MS = 6000;
@@ -27,7 +28,7 @@ export const learnerStatus = () => latest;
 
 export async function pollLearner() {
   clearTimeout(timer);
-  if (document.querySelector("#score .summary")) return; // the script has ended
+  if (hasEnded()) return;
   try {
     if (document.visibilityState === "visible" || !latest) take(await ask("learner"));
   } catch (error) {

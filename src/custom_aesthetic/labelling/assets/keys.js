@@ -27,7 +27,8 @@ function nameOf(event) {
 const here = () => [...(bindings.get(currentView()) ?? []), ...(bindings.get("") ?? [])];
 
 document.addEventListener("keydown", (event) => {
-  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.querySelector("dialog[open]")) return; // it covers the view
   const focused = document.activeElement;
   if (focused?.matches("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select")) return;
   const name = nameOf(event);

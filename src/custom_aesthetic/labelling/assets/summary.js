@@ -65,8 +65,14 @@ export async function showSummary(root, summary, others, { end, keepScoring }) {
   return page;
 }
 
+let ended = false;
+
+// Whether this window has ended, so that nothing more is to be asked of the server.
+export const hasEnded = () => ended;
+
 // Says that this window has ended.
 export function sayEnded(page) {
+  ended = true;
   page.querySelector(".next").remove();
   page.querySelector(".closing").textContent = "This window has ended. Start the script again to continue from here.";
 }
