@@ -102,6 +102,59 @@ def test_sixty_answers_of_stars_are_logged_as_given_and_undone(start, open_page,
     assert [(row.winner, row.kind) for row in rows] == given[:-1]
 
 
+def rows_of(directory) -> list[tuple[str, frozenset[str], str]]:
+    """Return kind, pictures and, of a choice, the winner, of each answer."""
+    rows = ComparisonLog(directory / "comparisons.csv").answers()
+    return [(row.kind, frozenset({row.winner, row.loser}) - {""}, row.winner * (row.kind == "choice")) for row in rows]
+
+
+def given_to(page, key: str) -> tuple[str, frozenset[str], str]:
+    """Answer the pair on screen; return what is to be logged."""
+    pair = shown(page)
+    press(page, key)
+    kind, winner = ("tie", "") if key == "3" else ("choice", pair[int(key) - 1])
+    return kind, frozenset(pair), winner
+
+
+@pytest.mark.slow
+def test_sixty_answers_of_a_phone_with_ties_marks_and_another_window_are_logged_and_undone_over_kinds(
+    start, open_page, colour_pictures
+):
+    script = start()
+    page = open_page(script.address, **PHONE)
+    given = [given_to(page, "123"[number % 3]) for number in range(60)]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for kind, pictures, _ in (given.pop(), given.pop(), given.pop()):  # a tie and two choices
+        press(page, "u")
+        assert frozenset(shown(page)) == pictures, kind
+    all_saved(page)
+    assert rows_of(colour_pictures) == given
+
+    other = open_page(script.address, context=page.context)
+    other.click("#views button:has-text('Gallery')")
+    other.wait_for_selector(".cell .open img.there")
+    for key in ("ArrowDown", " ", "ArrowRight", "x"):
+        other.keyboard.press(key)
+    other.wait_for_selector(".cell[data-mark=reject]")
+    assert [kind for kind, *_ in rows_of(colour_pictures)[-2:]] == ["keep", "reject"]
+    other.click("#views button:has-text('Score')")
+    for mark in ("reject", "keep"):
+        other.keyboard.press("u")
+        other.wait_for_selector(f"#message:has-text('Undone: {mark} for')")
+    press(other, "u")
+    _, pictures, _ = given.pop()  # an answer of the first window
+    assert frozenset(shown(other)) == pictures
+    assert rows_of(colour_pictures) == given
+
+    for key in "123":
+        given += [given_to(page, key)]
+        all_saved(page)
+        given += [given_to(other, key)]
+        all_saved(other)
+    assert rows_of(colour_pictures) == given
+    assert page.inner_text("#count").startswith(f"{len(given) - 1} answers")
+
+
 @pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
 def test_the_picked_pictures_of_a_grid_are_logged_above_the_others(start, open_page, colour_pictures, screen):
     page = open_page(start("--mode=pick").address, **screen)
