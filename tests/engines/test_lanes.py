@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from custom_aesthetic.engines.lanes import side_by_side, single_threads
+from custom_aesthetic.engines.lanes import side_by_side, single_threads, usual_threads
 from custom_aesthetic.features.extraction import few_features
 from tests.mean_colour import MeanColour
 
@@ -75,6 +75,20 @@ def test_the_number_of_threads_is_as_before_after_an_error_and_after_blocks_that
         found = list(threads.map(overlap, [True, False]))
     assert [(outside, after) for _, outside, after in found] == [(3, 3)] * 2
     assert torch.get_num_threads() == 3
+
+
+def test_a_thread_that_began_while_another_computed_uses_all_cores_afterwards() -> None:
+    """Torch gives it the single thread of that moment for good, and it would then restore that for all."""
+    extractor, pictures = Recording(), [{"centre": pixels} for pixels in torch.rand(6, 3, 4, 4)]
+    with ThreadPoolExecutor(1) as later:
+        with single_threads():
+            assert later.submit(lambda: float(torch.rand(3).sum()) and torch.get_num_threads()).result() == 1
+            assert later.submit(usual_threads).result() == 3
+        assert later.submit(usual_threads).result() == 3
+        later.submit(few_features, extractor, pictures, (2,)).result()
+    assert len(extractor.calls) == 3
+    with ThreadPoolExecutor(1) as new:
+        assert new.submit(torch.get_num_threads).result() == torch.get_num_threads() == 3
 
 
 def test_nothing_to_do_is_done() -> None:

@@ -32,7 +32,7 @@ def single_threads() -> Iterator[int]:
     global _n_users, _n_threads_before
     with _lock:
         if _n_users == 0:
-            _n_threads_before = torch.get_num_threads()
+            _n_threads_before = _of_a_new_thread()
         _n_users += 1
         n_threads = _n_threads_before
         torch.set_num_threads(1)
@@ -42,6 +42,18 @@ def single_threads() -> Iterator[int]:
         with _lock:
             _n_users -= 1
             torch.set_num_threads(n_threads)
+
+
+def usual_threads() -> int:
+    """Return torch's number of threads for this process, also while others are within `single_threads`."""
+    with _lock:
+        return _n_threads_before if _n_users else _of_a_new_thread()
+
+
+def _of_a_new_thread() -> int:
+    """Return torch's number of threads for the process: a thread that began within a block has kept a single one."""
+    with ThreadPoolExecutor(1) as asked:
+        return asked.submit(torch.get_num_threads).result()
 
 
 def side_by_side(work: Callable[[Given], Found], batches: Sequence[Given]) -> list[Found]:

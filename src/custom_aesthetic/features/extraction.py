@@ -23,7 +23,7 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import n_cores
-from custom_aesthetic.engines.lanes import side_by_side, single_threads
+from custom_aesthetic.engines.lanes import side_by_side, single_threads, usual_threads
 from custom_aesthetic.extractors.protocol import FeatureExtractor, all_views, batch_size_of, runs_side_by_side
 from custom_aesthetic.pictures.images import BadImage, opened_image
 
@@ -258,7 +258,7 @@ def few_features(
     views = list(pictures[0])
     share = len(pictures)
     if runs_side_by_side(extractor):
-        share = min(batch_size_of(extractor), math.ceil(len(pictures) * len(views) / torch.get_num_threads()))
+        share = min(batch_size_of(extractor), math.ceil(len(pictures) * len(views) / usual_threads()))
     batches = [(view, pictures[i : i + share]) for view in views for i in range(0, len(pictures), share)]
 
     def compute(batch: tuple[str, Sequence[Mapping[str, Tensor]]]) -> dict[int, NDArray[np.float32]]:
