@@ -2,7 +2,8 @@
 
     PICTURES/.aesthetic_features/EXTRACTOR-HASH/hidden_state_0-centre-float32/*.safetensors
 
-Each batch is written as a shard at once, so a kill loses at most the batches in progress. Shards are merged as their
+What was computed is written as a shard every second, or up to ten where writing takes long, so that is what a kill
+loses; Ctrl-C loses nothing that the model has begun. Shards are merged as their
 number grows, each row about three times in all. There are no locks: shards never change, a merged shard is on the disk
 before those that it replaces are removed, and a reader that misses a file looks again. At worst two processes compute
 the same features, and the next compaction drops one copy.

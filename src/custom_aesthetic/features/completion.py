@@ -92,7 +92,7 @@ def _compute(
     failures: dict[int, str],
     progress: Progress,
 ) -> None:
-    """Compute the features of these sets and rows; finished batches are cached every second."""
+    """Compute the features of these sets and rows; finished batches are cached every second, or up to ten."""
 
     def keep(batch_rows: list[int], features: Features) -> None:
         with np.errstate(over="ignore"):
