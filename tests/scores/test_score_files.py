@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.json_entries import read_entries
+from custom_aesthetic.scores import csv_rows
 from custom_aesthetic.scores.score_files import (
     ScoreTable,
+    csv_bytes,
     find_score_file,
     name_some,
     read_scores,
@@ -221,6 +225,52 @@ def test_any_file_name_is_read_back_from_both_forms(tmp_path_factory: pytest.Tem
         assert found.paths == table.paths
         assert found.scores == table.scores
     assert os.fsencode(table.paths[0]).replace(b'"', b'""') in (folder / "s.csv").read_bytes()
+
+
+cells = st.one_of(
+    st.floats(), st.text('a\n"\udcff,', max_size=4), st.none(), st.lists(st.integers(), max_size=2), st.just({})
+)
+
+
+@given(st.dictionaries(any_name, st.tuples(cells, cells), max_size=5), st.integers(0, 2))
+def test_json_written_a_record_at_a_time_has_the_bytes_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, rows: dict[str, tuple[object, object]], n_columns: int
+) -> None:
+    columns = {name: [row[i] for row in rows.values()] for i, name in enumerate(("score", "note")[:n_columns])}
+    records = {
+        path: {"relative_filepath": path}
+        | {name: values[i] for name, values in columns.items() if values[i] == values[i]}  # without nan
+        for i, path in enumerate(rows)
+    }
+    content = {"ImageRecords": records, "Metadata": {}} | ({"Additionals": ["note"]} if n_columns == 2 else {})
+    file = tmp_path_factory.mktemp("json") / "s.json"
+    write_json(file, ScoreTable(tuple(rows), columns))
+    assert file.read_bytes() == json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 1024])
+def test_csv_written_some_rows_at_a_time_has_the_same_bytes(monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
+    monkeypatch.setattr(csv_rows, "ROWS_AT_ONCE", rows_at_once)
+    table = ScoreTable(
+        ("a.png", " \udcff,é.png", "\ud800.png"), {"score": [1.5, math.nan, 1e-9], "note": ["x", "\r", "y"]}
+    )
+    assert csv_bytes(table) == (
+        b'relative_path,score,note\na.png,1.5,x\n" \xff,\xc3\xa9.png","","\r"\n\\ud800.png,1e-09,y\n'
+    )
+
+
+@pytest.mark.parametrize("write_file", [write_csv, write_json])
+def test_a_large_table_is_written_without_the_whole_text_in_memory(
+    tmp_path: Path, write_file: Callable[[Path, ScoreTable], None]
+) -> None:
+    n_rows = 20_000
+    table = ScoreTable(tuple(f"folder/{i:06}.jpg" for i in range(n_rows)), {"score": [i / 7 for i in range(n_rows)]})
+    write_file(tmp_path / "warm", table)
+    tracemalloc.start()
+    write_file(tmp_path / "scores", table)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (tmp_path / "scores").stat().st_size / 2
 
 
 @pytest.mark.parametrize("path", [3, None, ["a.png"], {"a": 1}])

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +28,9 @@ _OTHER_NAMES = {
 
 RANK = "rank"
 """Name of a column of ranks, in which 1 is the best; the score is minus the rank."""
+
+ROWS_AT_ONCE = 1024
+"""Rows of a CSV file that are in memory as text while it is written."""
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -148,16 +152,23 @@ def _use_decimal_points(columns: dict[str, list[Any]]) -> bool:
     return bool(with_commas)
 
 
-def csv_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Return the bytes of a CSV file in UTF-8 with `\\n`; names keep their bytes, and floats their exact value."""
+def csv_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Yield the parts of a CSV file in UTF-8 with `\\n`; names keep their bytes, and floats their exact value."""
+    rows = iter(rows)
+    part: Iterable[Sequence[Any]] = [header]
+    while lines := _lines(part):
+        yield csv_bytes(lines)
+        part = itertools.islice(rows, ROWS_AT_ONCE)
+
+
+def _lines(rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO(newline="")
     plain = csv.writer(stream, lineterminator="\n")
     quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    plain.writerow(header)
     for row in rows:
         cells = [_cell(value) for value in row]
         (quoted if any(map(_needs_quotes, cells)) else plain).writerow(cells)
-    return csv_bytes(stream.getvalue())
+    return stream.getvalue()
 
 
 def _cell(value: Any) -> Any:

@@ -7,13 +7,13 @@ import math
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.files import write_atomically
+from custom_aesthetic.base.files import written_aside
 from custom_aesthetic.base.json_entries import opens_object, read_entries
 from custom_aesthetic.base.text import encoding_of, json_bytes, may_name_a_file, printable
 from custom_aesthetic.scores.csv_rows import NUMERIC_COLUMNS, PATH, csv_table, read_csv
@@ -348,21 +348,34 @@ def name_some(items: Sequence[str], most: int = MOST_NAMED) -> str:
 
 def write_csv(file: Path, table: ScoreTable) -> None:
     """Write `relative_path` and every column as CSV, as `csv_bytes` returns them."""
-    write_atomically(file, csv_bytes(table))
+    with written_aside(file) as stream:
+        stream.writelines(_csv_parts(table))
 
 
 def csv_bytes(table: ScoreTable) -> bytes:
     """Return `relative_path` and every column as CSV, which `read_scores` can read."""
+    return b"".join(_csv_parts(table))
+
+
+def _csv_parts(table: ScoreTable) -> Iterator[bytes]:
     return csv_table([PATH, *table.columns], zip(table.paths, *table.columns.values(), strict=True))
 
 
 def write_json(file: Path, table: ScoreTable) -> None:
     """Write the table in the AB scorer's JSON form, which `read_scores` can read."""
-    records = {}
+    with written_aside(file) as stream:
+        stream.writelines(map(json_bytes, _json_parts(table)))
+
+
+def _json_parts(table: ScoreTable) -> Iterator[str]:
+    """Yield the text of the JSON form a record at a time: all of them as objects would take a kilobyte each."""
+    encoder = json.JSONEncoder(indent=1, ensure_ascii=False)
+    yield f'{{\n "{RECORDS}": {{'
     for row, path in enumerate(table.paths):
         cells = {name: values[row] for name, values in table.columns.items()}
         kept = {name: value for name, value in cells.items() if not (isinstance(value, float) and math.isnan(value))}
-        records[path] = {"relative_filepath": path, **kept}
+        record = encoder.encode({path: {"relative_filepath": path, **kept}})
+        yield f"{',' if row else ''}{record[1:-2]}".replace("\n", "\n ")
     extra = [name for name in table.columns if name not in ("score", "comparisons")]
-    content = {RECORDS: records, "Metadata": {}} | ({"Additionals": extra} if extra else {})
-    write_atomically(file, json_bytes(json.dumps(content, indent=1, ensure_ascii=False)))
+    rest = encoder.encode({"Metadata": {}} | ({"Additionals": extra} if extra else {}))
+    yield ("\n }," if len(table) else "},") + rest[1:]
