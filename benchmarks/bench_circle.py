@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 
 from benchmarks.bench_raters import RATERS
 from benchmarks.choice_methods import (
@@ -240,7 +240,10 @@ def read_ratings(folder: Path) -> tuple[Array, Array]:
 
 
 def lines_of(scores: Sequence[Score], checkpoints: Sequence[int]) -> list[str]:
-    """Return the table of mean Spearman, and its difference from random pairs and scores with a 95 % interval."""
+    """Return the table of mean Spearman, and its difference from random pairs and scores with a 95 % interval.
+
+    The interval is that of Student's t over the raters.
+    """
     people = sorted({score.person for score in scores})
     means: dict[tuple[str, str, int], dict[str, list[float]]] = {}
     for score in scores:
@@ -259,7 +262,7 @@ def _cell(values: dict[tuple[str, str, int], Array], key: tuple[str, str, int], 
     gains = values[key] - values[base]
     if key == base or len(gains) < 2:
         return f"{values[key].mean():.3f}"
-    reach = 1.96 * gains.std(ddof=1) / len(gains) ** 0.5
+    reach = t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5
     return f"{values[key].mean():.3f} {gains.mean():+.3f}±{reach:.3f}"
 
 

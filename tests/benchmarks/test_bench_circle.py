@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from benchmarks.bench_circle import Person, lines_of, make_people, moments_of_session, run_person
+from benchmarks.bench_circle import Person, Score, lines_of, make_people, moments_of_session, run_person
 from benchmarks.choice_methods import Answers, answers_by_information, elo, information, linear_from_choices
 
 RANDOM = np.random.default_rng(6)
@@ -43,6 +44,14 @@ def test_every_method_learns_the_taste_and_the_table_shows_it(person: Person) ->
     assert f"{late['adaptive', 'choices']:.3f}" in next(
         line for line in lines if line.startswith("adaptive     choices")
     )
+
+
+def test_the_interval_of_a_difference_is_that_of_few_raters() -> None:
+    gains = np.array([0.01, 0.02, 0.06, 0.03])
+    scores = [Score(f"rater {row}", "random", "scores", 50, 0.3) for row in range(4)]
+    scores += [Score(f"rater {row}", "adaptive", "scores", 50, 0.3 + gain) for row, gain in enumerate(gains)]
+    low, high = stats.t.interval(0.95, 3, gains.mean(), stats.sem(gains))
+    assert lines_of(scores, (50,))[-1].endswith(f"0.330 +0.030±{(high - low) / 2:.3f}")
 
 
 def test_the_information_of_an_answer_is_that_of_many_draws() -> None:
