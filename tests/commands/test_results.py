@@ -18,11 +18,11 @@ import torch
 import aesthetic_predictor_training as script
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
-from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.model_file import load_model, save_model
 from custom_aesthetic.quality import closing
 from custom_aesthetic.quality.optimism import unpack_outputs
 from custom_aesthetic.scores.folds import fold_levels, make_folds
-from custom_aesthetic.scores.out_of_fold import read_out_of_fold
+from custom_aesthetic.scores.out_of_fold import FINGERPRINT, read_out_of_fold, write_out_of_fold
 from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.search.trials import OUTPUTS
 from custom_aesthetic.settings.arguments import parse_arguments
@@ -73,6 +73,23 @@ def test_an_ensemble_without_linear_models_keeps_the_mean_of_its_heads_out_of_fo
     expected -= fold_levels(scores, folds)
     np.testing.assert_allclose(list(kept.values()), expected, atol=3e-3)
     assert any(abs(kept[row["relative_path"]] - float(row["model_score"])) > 1e-3 for row in rows)
+
+
+def test_the_levels_of_the_folds_are_taken_off_the_predictions_beside_an_older_file_too(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("--group_duplicates=off")
+    file = scored_pictures / "model.safetensors"
+    kept, model = read_out_of_fold(file), load_model(file)
+    scores = np.array([int(Path(path).stem) / 10 for path in kept])
+    folds = make_folds(list(kept), np.arange(len(kept)), 4, seed=SplitSettings().eval_pick_seed)
+    older = np.array(list(kept.values())) + fold_levels(scores, folds)
+    metadata = {key: value for key, value in model.metadata.items() if key != "out_of_fold_levels"}
+    save_model(file, model.predictor, metadata | {FINGERPRINT: write_out_of_fold(file, list(kept), scores, older)})
+    train("--group_duplicates=off")
+    assert read_out_of_fold(file) != kept, "the file stays"
+    first, second = (line for line in caplog.messages if line.startswith("Out of fold :"))
+    assert first == second
 
 
 def test_the_model_file_says_how_heads_and_linear_models_are_weighted(

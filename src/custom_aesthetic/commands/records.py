@@ -18,7 +18,7 @@ from custom_aesthetic.hub.figures import KEY as JUDGED
 from custom_aesthetic.hub.figures import TEST, Figures, figures_to_text
 from custom_aesthetic.quality.closing import Judged
 from custom_aesthetic.quality.confidence import ab_interval, spearman_interval
-from custom_aesthetic.scores.out_of_fold import FINGERPRINT, fingerprint, out_of_fold_bytes
+from custom_aesthetic.scores.out_of_fold import FINGERPRINT, LEVELS, TAKEN_OFF, fingerprint, out_of_fold_bytes
 from custom_aesthetic.scores.score_files import ScoreTable
 from custom_aesthetic.search.best_models import BestModel, MakeFiles, ModelFiles
 from custom_aesthetic.search.study import PROCESS
@@ -53,7 +53,7 @@ def file_maker(
             outputs = model.outputs[taught].numpy()
             sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
             out_of_fold = out_of_fold_bytes(paths, scores, outputs[:, 0], sigmas)
-            tie = {FINGERPRINT: fingerprint(out_of_fold)}
+            tie = {FINGERPRINT: fingerprint(out_of_fold), LEVELS: TAKEN_OFF}
         judged = judged_metadata(table, model, folded=folded)
         metadata = _metadata(arguments, features, head_input, model) | known() | tie | judged
         return ModelFiles(model_bytes(fold_mixtures(model.predictor, head_input.fixed), metadata), out_of_fold)

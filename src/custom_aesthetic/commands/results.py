@@ -22,7 +22,8 @@ from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, st
 from custom_aesthetic.quality.verdict import verdict
 from custom_aesthetic.report.trial_description import describe_trial
 from custom_aesthetic.scores.choice_log import Comparison, ComparisonLog
-from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, read_out_of_fold
+from custom_aesthetic.scores.folds import fold_levels
+from custom_aesthetic.scores.out_of_fold import COLUMN, LEVELS, SIGMA_COLUMN, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
 from custom_aesthetic.search.run import Found, begin_note
 from custom_aesthetic.search.storage import opened_study
@@ -67,9 +68,16 @@ def _kept(where: StudySettings) -> Iterator[tuple[Any, dict[str, str]]]:
 def judge_model(
     model: Model, by_folds: Mapping[str, float], scored: ScoredImages, features: FeatureTable, folds: Sequence[Fold]
 ) -> Judged:
-    """Return what a model says of the scored images, with its out-of-fold predictions by path."""
+    """Return what a model says of the scored images, with its out-of-fold predictions by path.
+
+    The folds' levels are taken off the predictions where an earlier version left them in.
+    """
     values = model_input(model, features)
     said = predict_features(model, values)
+    rows = [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in folds]
+    unseen = _by_path(by_folds, scored)
+    if unseen is not None and rows and LEVELS not in model.metadata:
+        unseen -= fold_levels(np.asarray(scored.table.scores, dtype=np.float64), rows)
     return Judged(
         scored.table,
         said.scores,
@@ -77,8 +85,8 @@ def judge_model(
         said.sigmas,
         model.folded,
         answers_in(scored.log),
-        _by_path(by_folds, scored),
-        [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in folds],
+        unseen,
+        rows,
     )
 
 

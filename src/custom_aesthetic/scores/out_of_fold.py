@@ -22,6 +22,9 @@ COLUMN, SIGMA_COLUMN = "out_of_fold_score", "out_of_fold_sigma"
 FINGERPRINT = "out_of_fold"
 """The key of the fingerprint in the model file's metadata."""
 
+LEVELS, TAKEN_OFF = "out_of_fold_levels", "taken off"
+"""Key and value in the metadata where the predictions lack the folds' levels, which earlier versions left in them."""
+
 
 def out_of_fold_file(model_file: Path) -> Path:
     """Return the path of a model file's out-of-fold predictions: `model.out_of_fold.csv` for `model.safetensors`."""
