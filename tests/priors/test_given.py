@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from custom_aesthetic.base.errors import UserError
+from custom_aesthetic.features.hidden_states import spell_modes
 from custom_aesthetic.heads.learnt_pictures import learnt_metadata
 from custom_aesthetic.heads.linear_members import PRIOR, Blend, LinearModel
 from custom_aesthetic.heads.model_file import input_metadata, save_model
@@ -37,13 +38,23 @@ def prior_file(folder: Path, *, n_features: int = 6, states: tuple[int, ...] = (
     return folder / "prior.safetensors"
 
 
-@pytest.mark.parametrize("planned", ["a/net 0 centre+mirror; a/net 2 centre+mirror; join"] * 2)
-def test_the_same_features_fit_wherever_the_extractor_lies(planned: str, tmp_path: Path) -> None:
+def test_the_same_features_fit_wherever_the_extractor_lies(tmp_path: Path) -> None:
+    planned = "a/net 0 centre+mirror; a/net 2 centre+mirror; join"
     prior_file(tmp_path)
     prior = read_prior(tmp_path, "prior.safetensors")
     check_features(prior, planned)
     check_features(prior, planned.replace("a/net", "/home/me/net"))
     check_features(prior, planned.replace("join", "weight"))
+
+
+def test_extractors_of_which_some_share_a_mode_fit_themselves(tmp_path: Path) -> None:
+    modes = ["join", "average", "join"]
+    metadata = input_metadata(["a", "b", "c"], [(0, 2)] * 3, modes, ["centre"], fp16=False)
+    save_model(tmp_path / "prior.safetensors", Predictor(6, (5, 4), 1), metadata)
+    blocks = [f"{name} {state} centre" for name in "abc" for state in (0, 2)]
+    check_features(read_prior(tmp_path, "prior.safetensors"), "; ".join([*blocks, spell_modes(modes)]))
+    with pytest.raises(UserError, match=r"takes the features .*; join__average__join, but"):
+        check_features(read_prior(tmp_path, "prior.safetensors"), "; ".join([*blocks, "join__average__average"]))
 
 
 @pytest.mark.parametrize(

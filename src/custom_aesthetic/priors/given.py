@@ -15,6 +15,7 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import existing_file
 from custom_aesthetic.extractors.build import short_name
+from custom_aesthetic.features.hidden_states import spell_modes
 from custom_aesthetic.features.views import SEPARATOR
 from custom_aesthetic.heads.learnt_pictures import KEY as MARKS
 from custom_aesthetic.heads.learnt_pictures import from_text, is_copy
@@ -149,7 +150,7 @@ def _planned(model: Model) -> tuple[list[str], str] | None:
     blocks = [
         f"{name} {state} {views}" for name, states in zip(model.extractors, lists, strict=True) for state in states
     ]
-    return blocks, "__".join(dict.fromkeys(model.modes or ("join",)))
+    return blocks, spell_modes(model.modes or ("join",))
 
 
 def _short(block: str) -> str:
