@@ -121,6 +121,18 @@ def test_a_failed_training_shows_its_last_lines(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_report_of_an_earlier_training_stays_but_is_not_shown_as_that_of_one_that_failed(tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("of an earlier training")
+    training = training_of(tmp_path, "fail", seen=[])
+    assert training.status()["report"]
+    training.start()
+    wait_for(lambda: training.status()["state"] == "failed")
+    assert report.read_text() == "of an earlier training"
+    assert not training.status()["report"]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_the_work_ends_when_the_page_is_killed(tmp_path):
     file = tmp_path / "process"

@@ -56,6 +56,8 @@ class Training:
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._job: ChildJob | None = None
         self._lock = threading.Lock()
+        self._report_before: int | None = None
+        """When the report was written that was there before the training: it is not the training's."""
 
     def start(self) -> None:
         """Start the training; BadRequest if it is running."""
@@ -65,7 +67,7 @@ class Training:
             if self._job is not None:
                 self._job.kill()
             self._before()
-            self.report.unlink(missing_ok=True)
+            self._report_before = _changed_at(self.report)
             self._lines.clear()
             self.state, self.is_scoring = RUNNING, False
             self._job = self._run(self._train, self._lines.append, self._ended)
@@ -91,7 +93,7 @@ class Training:
             "lines": told[-8:],
             "verdict": verdict_of(lines) if self.state == DONE else [],
             "scoring": self.is_scoring,
-            "report": self.state != RUNNING and self.report.is_file(),
+            "report": self.state != RUNNING and _changed_at(self.report) not in (None, self._report_before),
         }
 
     def _run(self, call: Call, on_line: Callable[[str], None], on_end: Callable[[int], None]) -> ChildJob:
@@ -117,6 +119,14 @@ class Training:
         self.is_scoring = False
         if status == 0:
             self._on_scores(self._scores)
+
+
+def _changed_at(file: Path) -> int | None:
+    """Return when a file was written, nanoseconds; None if there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def share_done(lines: Sequence[str]) -> float | None:
