@@ -1,5 +1,6 @@
 """The gallery's part of the server: the same protections, bounded requests, and a report that can do nothing."""
 
+import socket
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
@@ -7,8 +8,10 @@ from time import sleep
 import numpy as np
 import pytest
 
+from custom_aesthetic.base import local_server
+from custom_aesthetic.commands import page_gallery
 from custom_aesthetic.commands.page_gallery import REPORT, make_gallery
-from custom_aesthetic.commands.score_pairs import open_session
+from custom_aesthetic.commands.score_pairs import open_session, score_by_comparisons
 from custom_aesthetic.gallery.model_work import Learnt
 from custom_aesthetic.labelling.server import ABServer
 from custom_aesthetic.scores.choice_log import ComparisonLog
@@ -60,6 +63,21 @@ def test_every_request_needs_the_token_and_the_own_page(client, name):
     assert post(client, name, {}, Origin="http://evil.example").status_code == 403
     assert post(client, name, {}, Host="evil.example").status_code == 403
     assert client.get(f"/api/{name}", headers={"X-Token": "secret"}).status_code == 405
+
+
+def test_a_page_that_cannot_be_opened_leaves_no_temporary_folder(colour_pictures, monkeypatch):
+    def interrupted(address):
+        raise KeyboardInterrupt
+
+    made = []
+    real = page_gallery.make_gallery
+    monkeypatch.setattr(page_gallery, "make_gallery", lambda *both: made.append(real(*both)) or made[0])
+    monkeypatch.setattr("webbrowser.open", interrupted)
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures), "--port=0"], description="")
+    monkeypatch.setattr(local_server, "open_socket", lambda *given, **named: listener)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(KeyboardInterrupt):
+        score_by_comparisons(arguments)
+    assert not made[0].learner.folder.exists()
 
 
 def test_the_page_loads_the_gallery_and_may_frame_only_its_own_report(client):

@@ -60,18 +60,18 @@ def score_by_comparisons(arguments: ABArguments) -> None:
 
     listener = open_socket(arguments.page.port, host=arguments.page.host, advice="; is the page already open?")
     gallery = make_gallery(session, arguments)
-    server = ABServer(session, Path(images.directory), more=gallery.page(), host=arguments.page.host)
-    port = listener.getsockname()[1]
-    address = server.address(port, server.hosts[0] if arguments.page.host not in ANY_ADDRESS else THIS_MACHINE)
-    listener.listen()
-    if server.key is not None:
-        outer = server.address(port, server.hosts[0])
-        log.info("%s\non other machines, open %s\n%s", qr_code(outer), outer, WARNING)
-    log.info("%s\nopen %s (q there or Ctrl-C here ends)", describe(session), address)
-    if not arguments.page.no_browser:
-        webbrowser.open(address)
-    gallery.begin()
     try:
+        server = ABServer(session, Path(images.directory), more=gallery.page(), host=arguments.page.host)
+        port = listener.getsockname()[1]
+        address = server.address(port, server.hosts[0] if arguments.page.host not in ANY_ADDRESS else THIS_MACHINE)
+        listener.listen()
+        if server.key is not None:
+            outer = server.address(port, server.hosts[0])
+            log.info("%s\non other machines, open %s\n%s", qr_code(outer), outer, WARNING)
+        log.info("%s\nopen %s (q there or Ctrl-C here ends)", describe(session), address)
+        if not arguments.page.no_browser:
+            webbrowser.open(address)
+        gallery.begin()
         serve(server, listener)
     finally:
         gallery.stop()
