@@ -148,12 +148,26 @@ def test_a_picture_shown_large_takes_the_keys_of_the_gallery_below(start, open_p
     to_view(page, "Gallery")
     page.click(".cell .open")
     page.wait_for_selector(".lightbox[open]")
+    assert page.get_attribute(".lightbox a", "href").endswith("size=100000"), "the original size"
     page.keyboard.press("w")
     assert page.get_by_role("radio", name="Best", include_hidden=True).get_attribute("aria-checked") == "true"
     page.keyboard.press("Escape")
     page.wait_for_selector(".lightbox", state="detached")
     page.keyboard.press("w")
     assert page.get_by_role("radio", name="Worst").get_attribute("aria-checked") == "true"
+
+
+def test_arrows_move_the_slider_and_the_gallery_says_in_words_when_the_server_does_not_answer(start, open_page):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    to_view(page, "Gallery")
+    page.wait_for_selector(".cell .open img.there")
+    slider = page.get_by_role("slider", name="Number of best pictures")
+    slider.press("ArrowRight")
+    page.wait_for_selector(".chosen:has-text('21 of 36 chosen')")
+    page.route("**/api/*/**", lambda route: route.abort())
+    slider.press("ArrowRight")
+    page.wait_for_selector("#message:has-text('The server does not answer')")
+    open_page.heard[:] = [text for text in open_page.heard if "ERR_FAILED" not in text]
 
 
 def test_what_the_model_does_is_still_shown_beside_the_page_at_the_end(start, open_page):  # noqa: F811

@@ -75,6 +75,8 @@ export function createChooser({ source, changed, shows }) {
         showUndo(found.undo);
         showCount();
       } while (again);
+    } catch (error) {
+      say(error.message);
     } finally {
       running = false;
     }

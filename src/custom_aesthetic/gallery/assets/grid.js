@@ -2,6 +2,7 @@
 // pictures move to their new places.
 
 import { element, fileName, pictureAddress } from "./dom.js";
+import { say } from "./message.js";
 
 const CHUNK = 120; // items asked for at once
 const MOST_CHUNKS = 40;
@@ -113,7 +114,7 @@ export function createGrid({ label, fetchItems, opens, marks }) {
       state.wantsFocus = false;
       focused.querySelector(".open").focus({ preventScroll: true });
     }
-    for (const number of chunksOf(first, last)) if (number * CHUNK < state.total) load(number);
+    for (const number of chunksOf(first, last)) if (number * CHUNK < state.total) load(number).catch((error) => say(error.message));
   }
 
   function put(cell, place, item) {

@@ -4,6 +4,7 @@
 
 import { ask, onProgress } from "./api.js";
 import { button, element } from "./dom.js";
+import { say } from "./message.js";
 import { hasEnded } from "./summary.js";
 
 const OFTEN_MS = 1500;
@@ -47,7 +48,13 @@ function take(status) {
   for (const listener of listeners) listener(status);
 }
 
-const act = (name) => async () => take(await ask(`learner/${name}`));
+const act = (name) => async () => {
+  try {
+    take(await ask(`learner/${name}`));
+  } catch (error) {
+    say(error.message);
+  }
+};
 
 function show({ state, extractor, missing, done, reason }) {
   place.hidden = !["asking", "extracting", "failed"].includes(state);

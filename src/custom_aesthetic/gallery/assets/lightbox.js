@@ -1,8 +1,6 @@
 // One picture of the gallery, large: arrows go to the next, space keeps, x rejects, escape closes.
 
-import { button, element, fileName, pictureAddress } from "./dom.js";
-
-const LARGEST = 3840;
+import { button, element, fileName, pictureAddress, WHOLE } from "./dom.js";
 
 export function openLightbox({ item, place, at, total, marks }) {
   const box = element("dialog", "lightbox");
@@ -39,7 +37,7 @@ export function openLightbox({ item, place, at, total, marks }) {
   function show() {
     image.alt = fileName(item.path);
     image.src = pictureAddress(item.path, Math.max(innerWidth, innerHeight) * Math.min(devicePixelRatio, 2));
-    original.href = pictureAddress(item.path, LARGEST);
+    original.href = pictureAddress(item.path, WHOLE);
     const score = item.score === null ? "" : ` · ${item.score.toFixed(2)}`;
     caption.textContent = `${place + 1} of ${total().toLocaleString("en")} · ${item.path}${score}`;
     keep.setAttribute("aria-pressed", item.mark === "keep");

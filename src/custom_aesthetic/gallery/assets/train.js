@@ -97,7 +97,14 @@ function show(status) {
   }
 }
 
-export const commandsForTerminal = async () => (await ask("training")).commands;
+// Copies the commands for a terminal.
+export async function copyCommands() {
+  try {
+    await copy((await ask("training")).commands.join("\n"));
+  } catch (error) {
+    say(error.message);
+  }
+}
 
 function showCommands(lines) {
   if (commands.dataset.lines === lines.join("\n")) return;
@@ -109,7 +116,7 @@ function showCommands(lines) {
   }));
 }
 
-export async function copy(text) {
+async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     say("Copied.", true);

@@ -28,6 +28,8 @@ function inAddress(path) {
   }
 }
 
+export const WHOLE = 100000; // asks for a picture in its full size
+
 // The address of a picture whose longest side is about `size` pixels.
 export const pictureAddress = (path, size) => `/picture?path=${inAddress(path)}&size=${Math.ceil(size)}`;
 

@@ -32,6 +32,7 @@ document.addEventListener("keydown", (event) => {
   const focused = document.activeElement;
   if (focused?.matches("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select")) return;
   const name = nameOf(event);
+  if (focused?.type === "range" && name.startsWith("Arrow")) return; // they move the slider
   if (focused?.tagName === "BUTTON" && (name === " " || name === "Enter")) return;
   const binding = here().find((each) => each.keys.includes(name) && (each.when?.() ?? true));
   if (!binding) return;

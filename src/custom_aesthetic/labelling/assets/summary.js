@@ -32,7 +32,7 @@ function worth({ learned, consistency }) {
   if (consistency) {
     const { same, repeats, low, high, ceiling } = consistency;
     lines.push(
-      `${counted(repeats, "pair")} were shown to you again, sides swapped: ${same} of ${repeats} answers were the same (${range(low, high)}).`
+      `${counted(repeats, "pair")} ${repeats === 1 ? "was" : "were"} shown to you again, sides swapped: ${same} of ${repeats} answers were the same (${range(low, high)}).`
       + (ceiling ? ` On such pairs, even a perfect model would agree with about ${percent(ceiling)} of your answers.` : ""),
     );
   }

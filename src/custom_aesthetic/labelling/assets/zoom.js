@@ -1,11 +1,10 @@
 // 100 %: one pixel of the picture is one pixel of the screen, at the same place in all pictures shown.
 // Hold a picture (mouse or finger), turn the wheel up, or press z; moving the pointer moves all pictures.
 
-import { element, pictureAddress } from "./dom.js";
+import { element, pictureAddress, WHOLE } from "./dom.js";
 
 const HOLD_MS = 220;
 const MOVED = 12; // pixels that a finger may move while it waits for the zoom
-const WHOLE = 100000; // asks for the picture in its full size
 
 const state = { box: null, lenses: [], holding: 0, held: false, from: null };
 
