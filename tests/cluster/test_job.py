@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.cluster import engine, places
-from custom_aesthetic.cluster.engine import Actors, ClusterWork, PartMaker, choose_actors
+from custom_aesthetic.cluster.engine import Actors, ClusterWork, PartMaker, choose_actors, connected
 from custom_aesthetic.cluster.items import Item
 from custom_aesthetic.cluster.job import RUN_FILE, run_work, score_on_cluster
 from custom_aesthetic.cluster.parts import Outcome
@@ -164,6 +165,28 @@ def test_options_that_need_all_scores_at_once_are_refused(
 def test_options_of_the_cluster_need_the_engine(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="need --engine=ray; add it"):
         run_scorer([f"-d={tmp_path}", "-m=x.safetensors", "--part_pictures=5"])
+
+
+@pytest.mark.parametrize("error", [ray.exceptions.RayError("no token\nwas found"), ConnectionError("no token")])
+def test_a_cluster_that_refuses_is_one_line_and_what_had_started_ends(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    ended: list[bool] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL"):
+        monkeypatch.setenv(name, "0")
+    with (
+        pytest.raises(UserError, match=r"^--ray_address=auto: no Ray can be reached \(no token") as raised,
+        connected("auto"),
+    ):
+        raise AssertionError("it is not connected")
+    assert "\n" not in str(raised.value) and ended == [True]
 
 
 def node(**resources: float) -> dict[str, object]:

@@ -110,17 +110,21 @@ def connected(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a picture tool reports to nobody
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
+        _connect(address)
+        yield
+    finally:  # also where only a part of Ray had started
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    try:
         ray.init(address, log_to_driver=False, logging_level="CRITICAL", **_of_this_program(address))
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = printable(" ".join(str(error).split()))[:300]
         raise UserError(
             f"--ray_address={address}: no Ray can be reached ({reason}); check the address, and where the cluster asks "
             "for a token, the environment variables RAY_AUTH_MODE and RAY_AUTH_TOKEN"
         ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _of_this_program(address: str) -> dict[str, Any]:
