@@ -1,7 +1,9 @@
 """The job around the engine, which here is a loop in this process: what it refuses, keeps, removes and says."""
 
 import contextlib
+import errno
 import json
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,6 +121,29 @@ def test_a_wrong_input_ends_the_run_and_removes_nothing(
     with pytest.raises(UserError, match=f"no pictures in {tmp_path / 'pictures'}; check -d"):
         run_work(ClusterWork(str(tmp_path / "pictures"), str(tmp_path / "new"), model, 10), "digest", "local")
     assert rows_of(tmp_path / "parts") == before
+
+
+def test_parts_of_a_folder_that_cannot_be_read_for_the_moment_stay(
+    score: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_files(tmp_path / "pictures", files_of(90))
+    score()
+    before = set((tmp_path / "parts").iterdir())
+    scandir = os.scandir
+
+    def fail(folder: str) -> object:
+        if str(folder).endswith("/1"):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return scandir(folder)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.scandir", fail)
+        score()
+    assert before <= set((tmp_path / "parts").iterdir())
+    assert "/1 cannot be read (Stale file handle) and is left out" in caplog.text
+    assert "no part of an earlier run is removed" in caplog.text
+    score()
+    assert set((tmp_path / "parts").iterdir()) == before
 
 
 def test_a_scorer_that_cannot_be_opened_is_a_mistake_of_the_first_item(model: Model, tmp_path: Path) -> None:

@@ -464,3 +464,22 @@ def test_a_jpeg_thinner_than_it_is_to_be_shrunk_can_be_looked_at(
     image = open_image(tmp_path / "thin.jpg", shown_size=100)
     assert image.mode == "RGB" and max(image.size) >= 100
     assert (image.width > image.height) == (size[0] < size[1])
+
+
+def test_a_folder_that_cannot_be_read_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scandir = os.scandir
+
+    def fail(folder: str) -> object:
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    for path in ("a.png", "closed/b.png", "open/c.png"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    monkeypatch.setattr("os.scandir", fail)
+    assert find_images(tmp_path) == ["a.png", "open/c.png"]
+    (line,) = caplog.messages
+    assert line == f"the sub-directory {tmp_path / 'closed'} cannot be read (Permission denied) and is left out"

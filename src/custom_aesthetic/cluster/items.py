@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from custom_aesthetic.cluster.places import FileInfo
 
 PICTURES, TAR, PARQUET, NOTE, MISTAKE = "pictures", "tar", "parquet", "note", "mistake"
+INCOMPLETE = "incomplete"
+"""A note that some folders could not be listed, so that parts of pictures in them must stay."""
 
 FORMAT = "1"
 """Part of every digest; another number makes all parts anew."""
@@ -22,7 +24,7 @@ class Item:
 
     kind: str
     names: tuple[str, ...]
-    """Paths below the input: of the pictures, or of the one tar or parquet file. The lines of a note or mistake."""
+    """Paths below the input: of the pictures, or of the one tar or parquet file. The lines of what says something."""
     digest: str = ""
     """Spells everything that makes this item what it is: names, sizes and times of change."""
     row_groups: tuple[int, int] = (0, 0)

@@ -83,9 +83,12 @@ def run_work(work: "ClusterWork", model_digest: str, address: str) -> None:
     with connected(address):
         with reachable(work.target, "-o"):
             claim(target, describe_run(work, model_digest), shown_place(work.target))
-        kept = count(outcomes(work, address), work)
-        with reachable(work.target, "-o"):
-            remove_others(target, kept)
+        kept, is_all_listed = count(outcomes(work, address), work)
+        if is_all_listed:
+            with reachable(work.target, "-o"):
+                remove_others(target, kept)
+        else:
+            log.warning("no part of an earlier run is removed, because some folders cannot be read; see above")
 
 
 @contextlib.contextmanager
@@ -139,19 +142,24 @@ def _write(stream: BinaryIO, content: bytes) -> None:
     stream.write(content)
 
 
-def count(found: "Iterable[Outcome]", work: "ClusterWork") -> set[str]:
-    """Show how the run goes on, and return the names of its parts; UserError if it cannot go on."""
+def count(found: "Iterable[Outcome]", work: "ClusterWork") -> tuple[set[str], bool]:
+    """Show how the run goes on; return the names of its parts, and whether all folders could be listed.
+
+    UserError if it cannot go on.
+    """
     from custom_aesthetic.cluster.places import shown_place
 
     parts: set[str] = set()
     n_pictures, n_before, n_errors, begun = 0, 0, 0, time.monotonic()
     notes: tuple[str, ...] = ()
+    is_all_listed = True
     next_line = begun + SECONDS_BETWEEN_LINES
     with status_line() as status:
         for outcome in found:
             if outcome.mistake is not None:
                 raise UserError(outcome.mistake)
             notes += outcome.notes
+            is_all_listed &= outcome.is_all_listed
             if not outcome.part or outcome.part in parts:
                 continue
             parts.add(outcome.part)
@@ -169,7 +177,7 @@ def count(found: "Iterable[Outcome]", work: "ClusterWork") -> set[str]:
     log.info("%s pictures in %s parts in %s%s", f"{n_pictures:,}", f"{len(parts):,}", shown_place(work.target), before)
     if n_errors:
         log.warning("%s of them cannot be scored: the column `error` says why", f"{n_errors:,}")
-    return parts
+    return parts, is_all_listed
 
 
 def remove_others(target: "FilePlace", parts: set[str]) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
-from custom_aesthetic.cluster.items import MISTAKE, NOTE, PARQUET, TAR, Item, item_digest, picture_items
+from custom_aesthetic.cluster.items import INCOMPLETE, MISTAKE, NOTE, PARQUET, TAR, Item, item_digest, picture_items
 from custom_aesthetic.cluster.places import (
     FileInfo,
     FilePlace,
@@ -203,7 +203,7 @@ def _folder_items(where: str, root: FilePlace, n_pictures: int) -> Iterator[Item
         raise UserError(f"no pictures in {shown}, but {n_tars} tar files; name them by -d={shown}/*.tar")
     lines = tuple(text for _, text in remarks(shown, left_out))
     if lines:
-        yield Item(NOTE, lines)
+        yield Item(INCOMPLETE if left_out.unread else NOTE, lines)
 
 
 def _local_folders(root: FilePlace) -> Iterator[tuple[list[FileInfo], Listing]]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from custom_aesthetic.base.errors import ImageError, UserError
 from custom_aesthetic.base.text import printable
-from custom_aesthetic.cluster.items import MISTAKE, NOTE, Item
+from custom_aesthetic.cluster.items import INCOMPLETE, MISTAKE, NOTE, Item
 from custom_aesthetic.cluster.places import FilePlace, file_info, open_to_read, write_once
 from custom_aesthetic.cluster.samples import Sample, ahead, samples_of
 from custom_aesthetic.heads.scorer import Prepared, Scorer
@@ -41,6 +41,8 @@ class Outcome(NamedTuple):
     is_new: bool = False
     """Whether the part was written now."""
     notes: tuple[str, ...] = ()
+    is_all_listed: bool = True
+    """False where some folders could not be listed."""
     mistake: str | None = None
     """What the user can correct; the run ends."""
 
@@ -87,8 +89,8 @@ class PartScorer:
         """Return what became of the item; its part is there if the outcome names one."""
         if item.kind == MISTAKE:
             return Outcome(mistake=item.names[0])
-        if item.kind == NOTE:
-            return Outcome(notes=item.names)
+        if item.kind in (NOTE, INCOMPLETE):
+            return Outcome(notes=item.names, is_all_listed=item.kind == NOTE)
         try:
             return read_outcome(self._target, item.part) or self._make(item)
         except (UserError, OSError) as error:

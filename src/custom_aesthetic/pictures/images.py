@@ -85,17 +85,21 @@ class Listing:
     links: list[str]
     """Relative paths of links to directories, sorted. They are not followed."""
 
+    unread: list[str]
+    """Sub-directories that cannot be read, each with the reason."""
+
     def count(self, other: "Listing") -> None:
         """Add the other listing to this one, but for its pictures."""
         self.ignored += other.ignored
         self.unreadable += other.unreadable
         self.n_paired += other.n_paired
         self.links += other.links
+        self.unread += other.unread
 
 
 def empty_listing() -> Listing:
     """Return the listing of an empty directory."""
-    return Listing([], Counter(), Counter(), 0, [])
+    return Listing([], Counter(), Counter(), 0, [], [])
 
 
 def find_images(directory: Path | str) -> list[str]:
@@ -112,6 +116,8 @@ def find_images(directory: Path | str) -> list[str]:
 def remarks(directory: str, listing: Listing) -> list[tuple[int, str]]:
     """Return what was left out of a directory, as levels of the log and lines."""
     found, shown = [], _printable(directory)
+    for folder in listing.unread:
+        found.append((logging.WARNING, f"the sub-directory {folder} and is left out"))
     if listing.ignored:
         found.append((logging.INFO, f"ignored in {shown}: {_kinds_in_words(listing.ignored)}"))
     if listing.unreadable:
@@ -145,8 +151,8 @@ def list_folder(directory: Path | str) -> Listing:
     """Return the contents of `directory`, which may itself be a link, and of its sub-directories.
 
     Links to directories are not followed, since they may form a loop or leave the directory. Each directory is listed
-    once, even if a junction or mount shows it twice. A sub-directory that cannot be read is logged and left out. Raises
-    UserError if the directory itself cannot be read.
+    once, even if a junction or mount shows it twice. A sub-directory that cannot be read is left out. Raises UserError
+    if the directory itself cannot be read.
     """
     whole = empty_listing()
     for listing in walk_folder(directory):
@@ -178,10 +184,8 @@ def walk_folder(directory: Path | str) -> Iterator[Listing]:
                 raise UserError(
                     f"the image directory {folder} cannot be read ({error.strerror}); check --directory"
                 ) from error
-            logger.warning(
-                "the sub-directory %s cannot be read (%s) and is left out", _printable(folder), error.strerror
-            )
-            continue
+            listing, below = empty_listing(), []
+            listing.unread.append(f"{_printable(folder)} cannot be read ({error.strerror})")
         pending += sorted(below, reverse=True)
         listing.pictures.sort()
         yield listing
