@@ -143,6 +143,38 @@ def test_a_change_of_mind_that_fails_says_so_and_can_be_tried_again(start, open_
     open_page.heard[:] = [text for text in open_page.heard if "503" not in text]
 
 
+def test_undo_takes_back_marks_and_changed_answers_of_the_gallery_in_their_turn(start, open_page, textures):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    answer_redder(page, 2)
+    page.wait_for_function("() => sessionStorage.getItem('unsent') === '[]'")
+    first, second = ComparisonLog(textures / "comparisons.csv").answers()
+    told = {"time": second.time, "chosen": second.winner, "other": second.loser, "lead": 2.0}
+    page.route("**/api/disagreements", lambda route: route.fulfill(json={"answers": [told]}))
+    to_view(page, "Gallery")
+    page.get_by_role("radio", name="Disagrees").click()
+    page.click("text=Change my mind")
+    page.wait_for_selector("#message:has-text('Your answer is changed.')")
+    page.get_by_role("radio", name="Best").click()
+    page.click(".cell .open")
+    for name in ("Reject", "Keep"):  # the second takes the place of the first
+        page.click(f".lightbox button:has-text('{name}')")
+        page.wait_for_selector(f".lightbox button:has-text('{name}')[aria-pressed=true]")
+    page.keyboard.press("Escape")
+    log = ComparisonLog(textures / "comparisons.csv")
+    assert [(row.kind, row.winner) for row in log.answers()][:2] == [("choice", first.winner), ("choice", second.loser)]
+    assert [row.kind for row in log.answers()][2:] == ["keep"]
+    to_view(page, "Score")
+    page.keyboard.press("u")
+    page.wait_for_selector("#message:has-text('Undone: keep for')")
+    before = page.eval_on_selector_all(".choice img", "all => all.map(image => image.alt)")
+    page.keyboard.press("u")
+    next_group(page, before)
+    shown = page.eval_on_selector_all(".choice img", "all => all.map(image => image.dataset.path)")
+    assert shown == [second.winner, second.loser]
+    page.wait_for_function("() => sessionStorage.getItem('unsent') === '[]'")
+    assert ComparisonLog(textures / "comparisons.csv").answers() == [first]
+
+
 def test_a_picture_shown_large_takes_the_keys_of_the_gallery_below(start, open_page):  # noqa: F811
     page = open_page(start().address, viewport=WIDE)
     to_view(page, "Gallery")

@@ -111,8 +111,8 @@ class Parts:
         return {"progress": self.gallery.session.progress()}
 
     def _settle(self, asked: Asked) -> Answer:
-        self.gallery.settle(text(asked, "answer"), asked.get("change") is True)
-        return {"progress": self.gallery.session.progress()}
+        time = self.gallery.settle(text(asked, "answer"), asked.get("change") is True)
+        return {"time": time, "progress": self.gallery.session.progress()}
 
     def _training(self) -> Answer:
         return {**self.training.status(), "commands": list(self.commands)}

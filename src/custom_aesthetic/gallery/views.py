@@ -177,19 +177,21 @@ class Gallery:
         ]
         return sorted(found, key=lambda one: -one.lead)[:MOST_DISAGREEMENTS]
 
-    def settle(self, time: str, change: bool) -> None:
-        """Keep an answer that the model disagrees with, or change it to the other picture."""
+    def settle(self, time: str, change: bool) -> str:
+        """Keep an answer that the model disagrees with, or change it to the other picture; return its time then."""
         with self._answering:
             answer = [row for row in pairs_only(self.session.answers()) if row.time == time]
             if not answer:
                 raise BadRequest("there is no such answer any more")
+            self._settled.add(time)
             if change:
                 (row,) = answer
                 self.session.undo(time)
                 pictures = [row.winner, row.loser]
-                self._settled.add(self.session.choose(pictures, row.loser, seconds=0.0, drawn="gallery", time=None))
-            self._settled.add(time)
+                time = self.session.choose(pictures, row.loser, seconds=0.0, drawn="gallery", time=None)
+                self._settled.add(time)
         self.learner.notice()
+        return time
 
 
 def pairs_only(rows: Sequence[Comparison]) -> list[Comparison]:

@@ -1,5 +1,6 @@
 // "You chose A, I would have said B": the answer is kept or changed to the other picture.
 
+import { forget, remember } from "./answers.js";
 import { ask } from "./api.js";
 import { button, element, fileName, pictureAddress } from "./dom.js";
 import { say } from "./message.js";
@@ -26,7 +27,11 @@ export async function showDisagreements(place) {
     const settle = (change) => async () => {
       for (const each of buttons.children) each.disabled = true;
       try {
-        await ask("settle", { answer: one.time, change });
+        const { time } = await ask("settle", { answer: one.time, change });
+        if (change) {
+          forget((entry) => entry.time === one.time);
+          remember({ time, kind: "choice", pictures: [one.chosen, one.other], drawn: "gallery" });
+        }
         say(change ? "Your answer is changed." : "Your answer stays.", true);
       } catch (error) {
         say(error.message);

@@ -12,7 +12,7 @@ let undoing = Promise.resolve();
 const listeners = [];
 
 // The time identifies the answer, so it must be unique: the last three digits of the microseconds are random.
-function timeNow() {
+export function timeNow() {
   const digits = String(Math.floor(Math.random() * 1000)).padStart(3, "0");
   return new Date().toISOString().replace("Z", `${digits}+00:00`);
 }
@@ -20,10 +20,21 @@ function timeNow() {
 // Sends POST /api/KIND with `body` and its time, and remembers `shown` for undo; returns the time.
 export function answer(kind, body, shown) {
   const time = timeNow();
-  history = [...history, { ...shown, time, kind }].slice(-UNDO_STEPS);
-  store("history", history);
+  remember({ ...shown, time, kind });
   send(kind, { ...body, time });
   return time;
+}
+
+// Remembers an answer that the server has already, for undo: an entry as `onUndone` gives it.
+export function remember(entry) {
+  history = [...history, entry].slice(-UNDO_STEPS);
+  store("history", history);
+}
+
+// Forgets the answers for which `isGone` is true: something else has undone or replaced them.
+export function forget(isGone) {
+  history = history.filter((entry) => !isGone(entry));
+  store("history", history);
 }
 
 export function onUndone(listener) {
