@@ -142,6 +142,12 @@ def test_the_interval_contains_the_figure_and_sigma_is_checked() -> None:
     assert not any("nan" in line for line in lines)
 
 
+def test_too_few_pictures_for_an_interval_are_called_so() -> None:
+    lines = list(closing_lines(find_out(judged(split_of(train=117, eval=3)))))
+    assert lines[0] == "Eval 95 % intervals: unknown, as there are too few pictures with different scores"
+    assert not any("nan" in line for line in lines)
+
+
 def test_the_verdict_has_three_sentences_and_subtracts_the_flattery() -> None:
     model = folded(noise=2.0)
     words = verdict(find_out(model, flattery=0.02), richer="do more")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.machine import threads_for
 from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
-from custom_aesthetic.quality.confidence import Interval, ab_interval, spearman_interval
+from custom_aesthetic.quality.confidence import Interval, ab_interval, interval_line, spearman_interval
 from custom_aesthetic.quality.learning_curve import LearningCurve, learning_curve
 from custom_aesthetic.quality.noise_ceiling import Ceiling, ceiling_of_comparisons, noise_ceiling, rating_sigmas
 from custom_aesthetic.quality.sigma_coverage import coverage
@@ -212,10 +212,7 @@ def closing_lines(found: Findings) -> Iterator[str]:
     """Yield lines on the intervals of the figures, the flattery, the sigmas, the baselines and the noise ceiling."""
     judged, believed = found.judged, found.believed
     if believed is not None and found.spearman is not None and found.ab is not None:
-        yield (
-            f"{believed.name} 95 % intervals: spearman {found.spearman.low:.3f} ... {found.spearman.high:.3f}, "
-            f"AB {100 * found.ab.low:.1f} % ... {100 * found.ab.high:.1f} %"
-        )
+        yield interval_line(believed.name, found.spearman, found.ab)
         if found.flattery:
             yield flattery_line(found.flattery, eval_chose=found.eval_chose)
         if believed.sigmas is not None:

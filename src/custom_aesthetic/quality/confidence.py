@@ -235,6 +235,16 @@ def how_often(
     return f"{share_in_words(share)}, judged on {_counted(len(scores))}{CHOSE * chose}."
 
 
+def interval_line(name: str, spearman: Interval, ab: Interval) -> str:
+    """Return a line on the intervals of the figures of a set."""
+    if not (math.isfinite(spearman.low) and math.isfinite(ab.low)):
+        return f"{name} 95 % intervals: unknown, as there are too few pictures with different scores"
+    return (
+        f"{name} 95 % intervals: spearman {spearman.low:.3f} ... {spearman.high:.3f}, "
+        f"AB {100 * ab.low:.1f} % ... {100 * ab.high:.1f} %"
+    )
+
+
 def share_in_words(share: Interval) -> str:
     """Return a sentence, without full stop, for a finite share of pairs in the right order (0...1)."""
     between = f"95 % interval {100 * share.low:.0f} to {100 * share.high:.0f}; " if math.isfinite(share.low) else ""
