@@ -29,8 +29,6 @@ class Item:
     """Spells everything that makes this item what it is: names, sizes and times of change."""
     row_groups: tuple[int, int] = (0, 0)
     """Of parquet: the first, and the one after the last."""
-    n_rows: int = 0
-    """Of parquet: the rows in the row groups."""
     column: str = "relative_path"
     """The column that the names of the pictures have in the part."""
     picture_column: str = ""

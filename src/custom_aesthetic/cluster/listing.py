@@ -4,6 +4,7 @@ Only a folder's names are in memory at a time, whatever the input holds.
 """
 
 import fnmatch
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +53,8 @@ def list_items(where: str, n_pictures: int) -> Iterator[Item]:
 
 def input_folder(where: str) -> str:
     """Return the folder that the names of an input's items are relative to, as a path or URL."""
-    if is_pattern(where) or where.lower().endswith((*TAR_SUFFIXES, PARQUET_SUFFIX)):
-        base, _, query = where.partition("?") if "://" in where else (where, "", "")
+    base, _, query = where.partition("?") if "://" in where else (where, "", "")
+    if is_pattern(where) or base.lower().endswith((*TAR_SUFFIXES, PARQUET_SUFFIX)):
         folder = base.replace("\\", "/").partition("{")[0].partition("*")[0].rpartition("/")[0] or "."
         return f"{folder}?{query}" if query else folder
     return where
@@ -70,7 +71,9 @@ def check_target(where: str, target: str) -> None:
 
 
 def is_pattern(where: str) -> bool:
-    """Return whether the input names several files by braces or by stars."""
+    """Return whether the input names several files by braces or by stars; a folder of this machine never does."""
+    if "://" not in where and os.path.isdir(where):  # noqa: PTH112 - false for a name that is too long
+        return False
     return bool(_BRACES.search(where)) or "*" in where.partition("?")[0]
 
 
@@ -163,18 +166,18 @@ def _parquet_items(root: FilePlace, files: Iterator[FileInfo], n_pictures: int) 
             key = _column(file.name, opened.schema_arrow.names, KEY_COLUMNS)
             picture = _column(file.name, opened.schema_arrow.names, PICTURE_COLUMNS)
             lengths = [opened.metadata.row_group(i).num_rows for i in range(opened.metadata.num_row_groups)]
-        for first, last, n_rows in row_group_ranges(lengths, n_pictures):
+        for first, last in row_group_ranges(lengths, n_pictures):
             digest = item_digest(PARQUET, *file, first, last)
-            yield Item(PARQUET, (file.name,), digest, (first, last), n_rows, column=key, picture_column=picture)
+            yield Item(PARQUET, (file.name,), digest, (first, last), column=key, picture_column=picture)
 
 
-def row_group_ranges(lengths: list[int], n_rows: int) -> Iterator[tuple[int, int, int]]:
-    """Yield ranges of row groups, as first, one after the last, and rows; each but the last has at least `n_rows`."""
+def row_group_ranges(lengths: list[int], n_rows: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of row groups, as first and one after the last; each but the last has at least `n_rows` rows."""
     first, gathered = 0, 0
     for number, length in enumerate(lengths, 1):
         gathered += length
         if gathered and (gathered >= n_rows or number == len(lengths)):
-            yield first, number, gathered
+            yield first, number
             first, gathered = number, 0
 
 
