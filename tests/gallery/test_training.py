@@ -186,6 +186,19 @@ class FakeJob:
         pass
 
 
+def test_a_look_for_features_that_breaks_down_does_not_ask_for_the_features_of_no_pictures(
+    monkeypatch, colour_pictures
+):
+    monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
+    learner.begin()
+    learner._feature_job.on_end(1)
+    told = learner.status()
+    assert (told["state"], told["reason"]) == ("failed", "the process that computes features ended with status 1")
+    learner.stop()
+
+
 def test_features_that_are_stopped_and_begun_again_do_not_fail_by_the_end_of_the_first_job(
     monkeypatch, colour_pictures
 ):

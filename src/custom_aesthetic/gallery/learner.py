@@ -154,7 +154,7 @@ class Learner:
     def _ended(self, status: int) -> None:
         if self.state not in (CHECKING, EXTRACTING) or self._stopping.is_set():
             return
-        if self.state == CHECKING and not self._reason:
+        if self.state == CHECKING and status == 0:
             self.state = ASKING
         else:
             self.state = FAILED
