@@ -212,6 +212,25 @@ def test_what_the_model_does_is_still_shown_beside_the_page_at_the_end(start, op
         page.click(".next button:has-text('Look at the best')")
 
 
+def test_a_key_that_is_held_does_not_carry_out_what_nobody_has_looked_at(start, open_page, textures, tmp_path):  # noqa: F811
+    page = open_page(start().address, viewport=WIDE)
+    to_view(page, "Gallery")
+    page.wait_for_selector(".cell .open img.there")
+    if page.is_visible(".more"):
+        page.click(".more")
+    page.select_option(".deed select", "move")
+    page.fill(".deed input", str(tmp_path / "best"))
+    page.keyboard.down("Enter")
+    page.wait_for_selector(".dry-run[open]")
+    page.keyboard.down("Enter")
+    page.wait_for_timeout(300)
+    page.keyboard.up("Enter")
+    assert page.locator(".dry-run[open]").count() == 1 and len(list(textures.glob("*.png"))) == 36
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dry-run", state="detached")
+    assert len(list(textures.glob("*.png"))) == 16
+
+
 def test_the_page_at_the_end_leads_to_the_best_and_to_the_training(start, open_page):  # noqa: F811
     page = open_page(start().address, viewport=WIDE)
     answer_redder(page, 2)

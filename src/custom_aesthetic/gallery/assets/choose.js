@@ -144,6 +144,7 @@ export function createChooser({ source, changed, shows }) {
     box.setAttribute("aria-labelledby", title.id);
     const go = button(`${does} ${counted(planned.chosen, "picture")}`, { does: carryOut });
     go.classList.add("main");
+    go.addEventListener("keydown", (event) => event.repeat && event.preventDefault()); // a key held since "Look first"
     const buttons = element("div", "dialog-buttons");
     buttons.append(button("Cancel", { does: () => box.close() }), go);
     box.append(title, lines(planned), buttons);
