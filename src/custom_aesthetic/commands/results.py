@@ -74,7 +74,7 @@ def judge_model(
     """
     values = model_input(model, features)
     said = predict_features(model, values)
-    rows = [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in folds]
+    rows = [fold.rows for fold in folds]
     unseen = _by_path(by_folds, scored)
     if unseen is not None and rows and LEVELS not in model.metadata:
         unseen -= fold_levels(np.asarray(scored.table.scores, dtype=np.float64), rows)

@@ -27,6 +27,11 @@ class Fold:
     """Standardised by the statistics of the other images alone."""
     left_out: Rows
 
+    @property
+    def rows(self) -> tuple[Rows, Rows]:
+        """The rows that train, and those left out."""
+        return self.data.train_rows.cpu().numpy(), self.left_out
+
 
 def train_folds(
     folds: Sequence[Fold],

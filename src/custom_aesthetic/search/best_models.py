@@ -20,7 +20,7 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.linear_members import HEADS, Rows
+from custom_aesthetic.heads.linear_members import HEADS
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead
@@ -245,7 +245,7 @@ def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict
     joined = None
     if problem.folds and len(problem.inputs) and problem.objective.loss_model == "mse":
         joined = join_members(
-            heads, problem.inputs.numpy(), problem.judge.scores, _rows_of_folds(problem), problem.prior
+            heads, problem.inputs.numpy(), problem.judge.scores, [fold.rows for fold in problem.folds], problem.prior
         )
     return (_without_levels(problem, heads), {}) if joined is None else joined
 
@@ -255,13 +255,8 @@ def _without_levels(problem: Problem, head: TrainedHead) -> TrainedHead:
     if not problem.folds:
         return head
     outputs = head.outputs.clone()
-    outputs[:, 0] -= torch.from_numpy(fold_levels(problem.judge.scores, _rows_of_folds(problem)))
+    outputs[:, 0] -= torch.from_numpy(fold_levels(problem.judge.scores, [fold.rows for fold in problem.folds]))
     return replace(head, outputs=outputs)
-
-
-def _rows_of_folds(problem: Problem) -> list[tuple[Rows, Rows]]:
-    """Return the folds as (rows that train, rows left out)."""
-    return [(fold.data.train_rows.cpu().numpy(), fold.left_out) for fold in problem.folds]
 
 
 def _failures(study: optuna.Study) -> str:
