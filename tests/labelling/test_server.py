@@ -5,9 +5,10 @@ import json
 import os
 import socket
 import warnings
+from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.local_server import open_socket
@@ -460,3 +461,21 @@ def test_a_large_picture_is_sent_whole_for_100_percent(tmp_path):
     cache = PictureCache(tmp_path)
     assert decoded(cache.get("wide.png", 100_000)[0]).size == (5000, 100)
     assert cache.get("noise.jpg", 100_000)[0] == (tmp_path / "noise.jpg").read_bytes()
+
+
+def test_a_picture_larger_than_it_is_shown_is_never_decoded_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (2000, 1000), (9, 200, 30)).save(tmp_path / "a.jpg")
+    decoded: list[tuple[int, int]] = []
+    load = ImageFile.ImageFile.load
+
+    def recording(image: ImageFile.ImageFile) -> object:
+        decoded.append(image.size)
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", recording)
+    content, _ = PictureCache(tmp_path).get("a.jpg", 320)
+    assert set(decoded) == {(500, 250)}
+    monkeypatch.undo()
+    assert Image.open(io.BytesIO(content)).size == (320, 160)

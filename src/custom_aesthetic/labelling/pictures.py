@@ -84,9 +84,10 @@ def _as_it_is(file: Path, longest: int) -> tuple[bytes, str] | None:
             return None
         content = file.read_bytes()
         with Image.open(io.BytesIO(content), formats=("JPEG", "WEBP")) as image:
-            image.load()
             plain = image.mode == "RGB" and getattr(image, "n_frames", 1) == 1 and max(image.size) <= longest
             upright = image.getexif().get(0x0112, 1) == 1
+            if plain and upright:
+                image.load()  # raises an error for a damaged one; a larger one is decoded smaller, by `open_image`
     except Exception:  # decoders raise many kinds of errors; open_image then reports the damage
         return None
     return (content, Image.MIME[image.format]) if plain and upright and image.format else None
