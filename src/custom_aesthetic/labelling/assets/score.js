@@ -145,12 +145,13 @@ async function finish() {
   await sendUnsent();
   const { summary, others } = await askUntilAnswered("finish");
   waiting.remove();
-  state.summary = await showSummary(root, summary, others, { end, keepScoring });
+  state.summary = showSummary(root, summary, others, { end, keepScoring });
   setActions([]);
 }
 
 function keepScoring() {
   state.summary.remove();
+  state.summary = null;
   state.finished = false;
   for (const part of [question, stage, hint]) part.hidden = false;
   showActions();

@@ -40,7 +40,7 @@ function worth({ learned, consistency }) {
 }
 
 // Shows the summary below what `root` contains; returns its element.
-export async function showSummary(root, summary, others, { end, keepScoring }) {
+export function showSummary(root, summary, others, { end, keepScoring }) {
   const page = element("div", "summary");
   page.append(element("h1", "", `${counted(summary.choices, "answer")}, ${summary.seen} of ${summary.pictures} pictures seen`));
   for (const line of worth(summary)) page.append(element("p", "", line));
@@ -61,7 +61,6 @@ export async function showSummary(root, summary, others, { end, keepScoring }) {
   root.append(page);
   page.tabIndex = -1;
   page.focus({ preventScroll: true });
-  await Promise.allSettled([...page.querySelectorAll("img")].map((image) => image.decode()));
   return page;
 }
 
