@@ -21,9 +21,9 @@ import scipy.sparse
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.special import expit, logsumexp
 
-from custom_aesthetic.scores.bradley_terry import Prior
+from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior
 from custom_aesthetic.scores.evidence import Evidence
-from custom_aesthetic.scores.posterior import posterior
+from custom_aesthetic.scores.posterior import SPREAD_DEVIATION, posterior
 from custom_aesthetic.scores.prior import FEATURE_SHARE
 
 FEWEST_ANSWERS = 20
@@ -45,9 +45,6 @@ FEATURE_SHARES = (0.1, 0.35, 0.65, 0.9)
 
 SPREADS = tuple(float(spread) for spread in np.geomspace(0.25, 4, 6))
 """Standard deviations of the true scores that are tried, as multiples of the prior's."""
-
-SPREAD_DEVIATION = 1.5
-"""Prior standard deviation of the logarithm of the spread, whose prior mean is 0."""
 
 MOST_PICTURES = 200
 """Of more pictures with answers, this many are judged: time grows with the cube of their number."""
@@ -233,8 +230,8 @@ def _fit(basis: np.ndarray, mean: np.ndarray, found: Evidence, start: np.ndarray
     return weights
 
 
-_OWN_VARIANCE = 0.75
-"""Variance of the scores that features do not explain, logits squared: PRIOR_VARIANCE x (1 - FEATURE_SHARE)."""
+_OWN_VARIANCE = PRIOR_VARIANCE * (1 - FEATURE_SHARE)
+"""Variance of the scores that features do not explain, logits squared."""
 
 
 def _part(found: Evidence, kept: np.ndarray) -> Evidence:
