@@ -5,8 +5,11 @@
 
 Each answer is a key press, sent as an event to the page; the time ends when the next pictures are decoded and a frame
 with them has been painted (two animation frames). There are 600 ms between answers, so that the next pair is loaded,
-as it is for a person. The first pair is cold: nothing has read its pictures before; its time begins when the page asks
-for them.
+as it is for a person.
+
+Cold pictures have not been read by the server before. The first pair is always cold; its time begins when the page asks
+for its pictures. For the 12-MP pictures there is a second series without a pause: each key is pressed at the frame in
+which its pair is painted, so that nothing is loaded ahead and each pair is cold.
 """
 
 import argparse
@@ -23,16 +26,26 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 N_ANSWERS = 30
 PAUSE_MS = 600
+N_LOADED_AHEAD = 3
+N_COLD = 16
+NOISE = 6
+"""Standard deviation of the noise of large pictures, of 255: it makes their files as large as those of a camera."""
 MEASURE = """async ([n, pause]) => {
+    const pictures = () => [...document.querySelectorAll('.choice .frame > img')];
     const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     const taken = [];
     for (let i = 0; i < n; i++) {
-        await new Promise((done) => setTimeout(done, pause));
+        if (pause) await new Promise((done) => setTimeout(done, pause));
+        const before = pictures().map((image) => image.dataset.path).join();
         const begin = performance.now();
         document.dispatchEvent(new KeyboardEvent('keydown', { key: String(1 + i % 2), code: `Digit${1 + i % 2}` }));
         for (;;) {
-            const images = [...document.querySelectorAll('.choice .frame > img')];
-            if (images.length === 2) { await Promise.all(images.map((image) => image.decode())); break; }
+            const images = pictures();
+            const shown = images.map((image) => image.dataset.path).join();
+            if (images.length === 2 && shown !== before) {
+                await Promise.all(images.map((image) => image.decode()));
+                break;
+            }
             await new Promise((done) => setTimeout(done, 2));
         }
         await painted();
@@ -54,7 +67,9 @@ def draw_pictures(folder: Path, number: int, size: tuple[int, int]) -> None:
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 255, (size[1] // 40 + 1, size[0] // 40 + 1, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    smooth = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    noisy = smooth + generator.normal(0, NOISE, (size[1], size[0], 1))
+    picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     first = folder / "00000.jpg"
     picture.save(first, quality=90)
     for place in range(1, number):
@@ -85,13 +100,25 @@ def served(folder: Path) -> tuple["subprocess.Popen[str]", str]:
     raise RuntimeError("the script ended")
 
 
+def say(name: str, what: str, taken: list[float], first: float | None = None) -> None:
+    """Print the median, the upper end and the slowest of the times, in milliseconds."""
+    ordered = sorted(taken)
+    begun = "" if first is None else f"first pair {first:.0f} ms after it was asked for; "
+    print(
+        f"{name}: {begun}{what}: median {statistics.median(ordered):.0f} ms, 90 % below "
+        f"{ordered[int(0.9 * len(ordered))]:.0f} ms, slowest {ordered[-1]:.0f} ms",
+        flush=True,
+    )
+
+
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("240", "5000", "12MP"), help="only this folder")
     only = parser.parse_args().only
-    folders = {"240": (240, (640, 480)), "5000": (5000, (640, 480)), "12MP": (24, (4000, 3000))}
+    n_large = 2 * (1 + N_ANSWERS + 2 * N_LOADED_AHEAD + N_COLD)
+    folders = {"240": (240, (640, 480)), "5000": (5000, (640, 480)), "12MP": (n_large, (4000, 3000))}
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -104,16 +131,13 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(address)
             first = page.evaluate(FIRST)
-            taken = sorted(page.evaluate(MEASURE, [N_ANSWERS, PAUSE_MS]))
+            say(name, "key to painted", page.evaluate(MEASURE, [N_ANSWERS, PAUSE_MS]), first)
+            if name == "12MP":
+                cold = page.evaluate(MEASURE, [N_LOADED_AHEAD + N_COLD, 0])[N_LOADED_AHEAD:]
+                say(name, "key to painted, nothing loaded ahead", cold)
             page.close()
             process.kill()
             process.wait()
-            print(
-                f"{name}: first pair {first:.0f} ms after it was asked for; key to painted: median "
-                f"{statistics.median(taken):.0f} ms, 90 % below {taken[int(0.9 * len(taken))]:.0f} ms, "
-                f"slowest {taken[-1]:.0f} ms",
-                flush=True,
-            )
         browser.close()
 
 

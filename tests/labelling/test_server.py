@@ -211,6 +211,14 @@ def test_large_pictures_are_sent_no_larger_than_requested(tmp_path):
     assert (kind, decoded(content).size) == ("image/jpeg", (1024, 512))
 
 
+def test_a_jpeg_decoded_smaller_is_not_resized_where_that_gives_nearly_what_was_asked_for(tmp_path):
+    Image.effect_noise((4000, 3000), 60).convert("RGB").save(tmp_path / "camera.jpg")
+    sizes = {
+        size: decoded(PictureCache(tmp_path).get("camera.jpg", size)[0]).width for size in (320, 640, 720, 1500, 3000)
+    }
+    assert sizes == {320: 320, 640: 640, 720: 1000, 1500: 2000, 3000: 4000}
+
+
 def test_small_jpegs_are_sent_unchanged_and_rotated_ones_upright(tmp_path):
     image = Image.new("RGB", (200, 100), (10, 200, 30))
     image.save(tmp_path / "plain.jpg")
