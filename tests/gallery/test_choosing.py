@@ -135,15 +135,34 @@ def test_a_list_is_written_once_and_never_over_another_file(parts, tmp_path):
         parts.choosing.plan({"kind": "list", "target": "chosen.json", "top": 2})
 
 
-def test_stars_and_captions_are_written_and_captions_taken_back(parts, colour_pictures):
-    parts.choosing.carry_out(parts.choosing.plan({"kind": "stars", "top": 1})["name"])
-    assert 'Rating="5"' in (colour_pictures / f"{REDDEST[0]}.xmp").read_text()
-    done = parts.choosing.carry_out(parts.choosing.plan({"kind": "captions", "top": 1})["name"])
-    caption = (colour_pictures / REDDEST[0]).with_suffix(".txt")
-    assert caption.read_text().strip() == "score_9"
+@pytest.mark.parametrize(("kind", "written"), [("stars", "{}.xmp"), ("captions", "{.stem}.txt")])
+def test_stars_and_captions_are_written_and_taken_back(parts, colour_pictures, kind, written):
+    picture = colour_pictures / REDDEST[0]
+    file = picture.with_name(written.format(Path(picture.name)))
+    before = sorted(colour_pictures.rglob("*"))
+    planned = parts.choosing.plan({"kind": kind, "top": 1})
+    assert sorted(colour_pictures.rglob("*")) == before, "a dry run"
+    done = parts.choosing.carry_out(planned["name"])
+    assert ('Rating="5"' if kind == "stars" else "score_9") in file.read_text()
     assert done["undo"] is not None
     parts.choosing.undo()
-    assert not caption.exists()
+    assert set(colour_pictures.rglob("*")) - set(before) == {Path(done["undo"])}
+
+
+def test_stars_that_were_there_from_a_model_come_back_and_those_changed_since_stay(parts, colour_pictures):
+    done = parts.choosing.carry_out(parts.choosing.plan({"kind": "stars", "top": 2})["name"])
+    sidecars = [colour_pictures / f"{path}.xmp" for path in REDDEST[:2]]
+    earlier = sidecars[0].read_text()
+    parts.choosing.undo()
+    for sidecar in sidecars:
+        sidecar.write_text(earlier.replace('Rating="5"', 'Rating="2"'))
+    Path(done["undo"]).unlink()  # its name is that of the second
+    parts.choosing.carry_out(parts.choosing.plan({"kind": "stars", "top": 2})["name"])
+    sidecars[1].write_text("changed in a photo program")
+    with pytest.raises(BadRequest, match="has changed since"):
+        parts.choosing.undo()
+    assert 'Rating="2"' in sidecars[0].read_text()
+    assert sidecars[1].read_text() == "changed in a photo program"
 
 
 def test_pictures_in_the_way_are_named_and_nothing_is_overwritten(parts, tmp_path):

@@ -191,11 +191,11 @@ def stars_of(scored: ScoredFolder, rows: np.ndarray) -> dict[str, int]:
 def rate(scored: ScoredFolder, rows: np.ndarray, action: ActionSettings) -> None:
     """Write stars, by fifths of all scores, for the selected pictures, where photo programs read them."""
     plan = plan_ratings(scored.directory, stars_of(scored, rows), program=action.xmp_for, embed=action.embed)
-    undo_file = UndoFile(undo_file_of_ratings(scored.directory, datetime.now())) if action.embed else None
+    undo_file = UndoFile(undo_file_of_ratings(scored.directory, datetime.now()))
     try:
         outcome = preview_ratings(plan) if action.dry_run else write_ratings(plan, undo_file)
     finally:
-        if undo_file is not None and undo_file.n_changes:
+        if undo_file.n_changes:
             log.info("%d files changed; --undo=%s takes it back", undo_file.n_changes, undo_file.file)
     report_ratings(outcome)
 
@@ -211,7 +211,7 @@ def preview_ratings(plan: RatingPlan) -> RatingPlan:
     return plan
 
 
-def write_ratings(plan: RatingPlan, undo_file: UndoFile | None) -> RatingPlan:
+def write_ratings(plan: RatingPlan, undo_file: UndoFile) -> RatingPlan:
     """Write the stars, and return the plan as it turned out."""
     written: list[Rating] = []
     by_user: list[Rating] = []

@@ -168,7 +168,9 @@ class ActionSettings:
     dry_run: bool = setting(False, "only print what would be copied, linked, moved or written")
     sheet: str | None = setting(None, "write a contact sheet as one self-contained HTML file, best first")
     write_xmp: bool = setting(
-        False, "write stars beside the pictures, 1...5 by fifths of all scores; your stars are kept"
+        False,
+        "write stars beside the pictures, 1...5 by fifths of all scores; your stars are kept, and an undo file is "
+        "written to the directory",
     )
     captions: bool = setting(
         False,
@@ -185,7 +187,7 @@ class ActionSettings:
     embed: bool = setting(
         False,
         "with --xmp_for=lightroom, write the stars inside JPEG, TIFF, PNG and WEBP files; their pixels and other "
-        "metadata are verified to stay equal, and an undo file is written to the directory",
+        "metadata are verified to stay equal",
     )
     immich: str | None = setting(
         None,
