@@ -1,5 +1,6 @@
 """The training that the page starts: what is read of its output, how it is stopped, and that it dies with the page."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from custom_aesthetic.commands.page_gallery import RECOMMENDED, ready_made_commands, training_options
 from custom_aesthetic.commands.score_pairs import open_session
 from custom_aesthetic.gallery import learner as learner_module
+from custom_aesthetic.gallery import training as training_module
 from custom_aesthetic.gallery.jobs import ChildJob
 from custom_aesthetic.gallery.learner import FeatureSource, Learner
 from custom_aesthetic.gallery.training import Call, Training, share_done, step_of, verdict_of
@@ -73,6 +76,7 @@ def training_of(tmp_path: Path, *arguments: str, seen: list) -> Training:
     return Training(
         Call(SLEEPER, arguments),
         Call(SLEEPER, ("0", str(tmp_path / "scores"))),
+        model=tmp_path / "model.safetensors",
         report=tmp_path / "report.html",
         scores=tmp_path / "scores",
         before=lambda: seen.append("saved"),
@@ -180,10 +184,105 @@ class FakeJob:
     """A job whose lines and end come when the test wants it."""
 
     def __init__(self, module, arguments, *, on_line, on_end, **options) -> None:
-        self.on_line, self.on_end = on_line, on_end
+        self.module, self.on_line, self.on_end = module, on_line, on_end
+        self.is_cancelled, self.is_there = False, True
 
     def kill(self) -> None:
+        self.is_cancelled = True
+
+    cancel = kill
+
+    def is_running(self) -> bool:
+        return self.is_there
+
+    def send(self, line: str) -> None:
         pass
+
+
+def refuse(*arguments, **options):
+    raise OSError(11, "Resource temporarily unavailable")
+
+
+def test_a_training_that_cannot_be_started_has_failed_and_can_be_tried_again(monkeypatch, tmp_path):
+    training = training_of(tmp_path, seen=[])
+    monkeypatch.setattr(training_module, "ChildJob", refuse)
+    training.start()
+    told = training.status()
+    assert (told["state"], told["lines"]) == (
+        "failed",
+        ["the training cannot be started: Resource temporarily unavailable"],
+    )
+    assert training.outcome() == ["the training ended with an error:", *told["lines"]]
+    monkeypatch.setattr(training_module, "ChildJob", FakeJob)
+    training.start()
+    assert training.status()["state"] == "running"
+
+
+def test_a_training_that_has_just_ended_when_it_is_stopped_is_done_and_its_pictures_are_scored(monkeypatch, tmp_path):
+    monkeypatch.setattr(training_module, "ChildJob", FakeJob)
+    seen: list = []
+    training = training_of(tmp_path, seen=seen)
+    training.start()
+    training.cancel()
+    training._job.on_end(0)
+    assert training.status()["state"] == "done"
+    training.cancel()  # a second press: nothing is left to stop but the scoring
+    assert not training._job.is_cancelled
+    training._job.on_end(0)
+    assert seen == ["saved", "scores"] and not training.status()["scoring"]
+
+
+def test_nothing_is_scored_after_the_page_has_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(training_module, "ChildJob", FakeJob)
+    training = training_of(tmp_path, seen=[])
+    training.start()
+    job = training._job
+    training.stop()
+    job.on_end(0)
+    assert training._job is job
+
+
+def test_the_terminal_says_how_good_the_model_is_and_where_or_why_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(training_module, "ChildJob", FakeJob)
+    training = training_of(tmp_path, seen=[])
+    assert training.outcome() == []
+    training.start()
+    assert "the next one goes on" in training.outcome()[0]
+    for line in (*TOLD, "", "76 times in 100.", "", "Out of fold : 240"):
+        training._job.on_line(line)
+    training._job.on_end(0)
+    assert training.outcome() == ["76 times in 100.", f"the trained model is in {tmp_path / 'model.safetensors'}"]
+
+
+def test_a_model_whose_process_dies_says_so_and_begins_again(monkeypatch, colour_pictures):
+    monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
+    monkeypatch.setattr(learner_module, "NAP_SECONDS", 0.01)
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
+    learner.begin()
+    basis = np.random.default_rng(0).normal(size=(24, 3))
+    np.savez(learner.folder / "basis.npz", paths=json.dumps(learner.session.plan.paths), basis=basis)
+    learner._feature_job.on_line('{"basis": true}')
+    assert learner.status()["state"] == "learning"
+    learner._model_job.is_there = False
+    wait_for(lambda: learner.status()["state"] == "failed")
+    assert "its process has ended" in learner.status()["reason"]
+    learner.extract()
+    learner._feature_job.on_line('{"basis": true}')
+    assert (learner.status()["state"], learner._model_job.is_there) == ("learning", True)
+    learner.stop()
+
+
+def test_features_that_no_process_can_be_started_for_can_be_tried_again(monkeypatch, colour_pictures):
+    monkeypatch.setattr(learner_module, "ChildJob", refuse)
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
+    learner.begin()
+    assert (learner.status()["state"], "no process" in learner.status()["reason"]) == ("failed", True)
+    monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
+    learner.extract()
+    assert learner.status()["state"] == "extracting"
+    learner.stop()
 
 
 def test_a_look_for_features_that_breaks_down_does_not_ask_for_the_features_of_no_pictures(

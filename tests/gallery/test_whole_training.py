@@ -1,16 +1,21 @@
 """A complete training that is started, watched and shown on the page, in a real browser."""
 
+import os
+import re
+import signal
 import threading
+from pathlib import Path
 
 import pytest
 
 from custom_aesthetic.base.local_server import open_socket
 from custom_aesthetic.commands import page_gallery
-from custom_aesthetic.commands.score_pairs import open_session
+from custom_aesthetic.commands.score_pairs import open_session, score_by_comparisons
 from custom_aesthetic.labelling.server import ABServer, serve
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
-from tests.labelling.test_page import open_page
+from tests.gallery.test_training import wait_for
+from tests.labelling.test_page import Script, open_page
 
 __all__ = ["open_page"]  # a fixture
 
@@ -21,14 +26,22 @@ SHORT = ("--feature_extractor_model=efficientnet-lite2", "--views=centre", "--na
 
 
 @pytest.fixture
-def served(colour_pictures, monkeypatch):
-    """The page of 24 colours with 60 answers for red, whose training is short; the address, and the gallery's parts."""
+def scored(colour_pictures, monkeypatch):
+    """The arguments of the page of 24 colours with 60 answers for red, whose training is short; and its session."""
     monkeypatch.setattr(page_gallery, "RECOMMENDED", (*SHORT, "--savefile=model_scores.csv"))
-    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
+    options = ["-d", str(colour_pictures), "--no_browser", "--port=0"]
+    arguments, _ = parse_arguments(ABArguments, options, description="")
     session = open_session(arguments)
     for _ in range(60):
         pictures = session.group()["pictures"]
         session.choose(pictures, max(pictures, key=lambda path: path[-6:]), seconds=1, drawn="random", time=None)
+    return arguments, session
+
+
+@pytest.fixture
+def served(scored, colour_pictures):
+    """The page of `scored`: its address, and the gallery's parts."""
+    arguments, session = scored
     parts = page_gallery.make_gallery(session, arguments)
     server = ABServer(session, colour_pictures, more=parts.page())
     listener = open_socket(0)
@@ -67,3 +80,48 @@ def test_a_training_on_the_page_ends_with_its_verdict_its_report_and_its_scores_
     page.wait_for_selector(".summary")
     page.click("#end")
     page.wait_for_selector(".closing:has-text('has ended')")
+
+
+def test_a_training_goes_on_after_the_page_is_closed_and_the_terminal_says_how_good_its_model_is(
+    scored, open_page, colour_pictures, caplog
+):
+    arguments, _ = scored
+    caplog.set_level("INFO", logger="custom_aesthetic")
+    thread = threading.Thread(target=score_by_comparisons, args=(arguments,))
+    thread.start()
+    wait_for(lambda: "open http" in caplog.text)
+    page = open_page(re.findall(r"open (http\S+)", caplog.text)[-1])
+    page.click("#views button:has-text('Train')")
+    page.click(".train-buttons button.main")
+    page.wait_for_selector(".verdict:has-text('You can close this page')")
+    page.close(run_before_unload=True)
+    thread.join(240)
+    assert not thread.is_alive()
+    assert "the page is closed; the training goes on" in caplog.text
+    said = caplog.text.partition("the page is closed")[2]
+    assert "times in 100" in said
+    assert f"the trained model is in {colour_pictures / 'model.safetensors'}" in said
+    assert (colour_pictures / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals and /proc")
+def test_ctrl_c_stops_a_training_that_goes_on_after_the_page_is_closed(scored, open_page, colour_pictures):
+    script = Script(colour_pictures)
+    page = open_page(script.address)
+    page.click("#views button:has-text('Train')")
+    page.click(".train-buttons button.main")
+    page.wait_for_selector(".verdict:has-text('You can close this page')")
+    page.close(run_before_unload=True)
+    assert script.process.stdout is not None
+    for line in script.process.stdout:
+        script.output += line
+        if "the training goes on" in line:
+            break
+    assert script.end(signal.SIGINT) == 130
+    assert "the training was stopped; the next one goes on from the trials that it has finished" in script.output
+
+    def is_trained() -> bool:
+        commands = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if file.exists()]
+        return any(os.fsencode(colour_pictures) in one and b"scripts.training" in one for one in commands)
+
+    wait_for(lambda: not is_trained())

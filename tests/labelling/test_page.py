@@ -154,7 +154,7 @@ def test_forty_pairs_by_keyboard_and_click_are_logged_and_scored_as_chosen(start
     order = sorted(table.paths, key=dict(zip(table.paths, table.scores, strict=True)).get)
     assert wins[order[-1]] > wins[order[0]]
     assert number_of(order[-1]) == best[0]
-    assert "40 choices" in script.output
+    assert "40 answers" in script.output
 
 
 def test_undo_removes_a_choice_and_shows_its_pair_again(start, open_page, colour_pictures):

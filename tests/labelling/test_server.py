@@ -4,6 +4,7 @@ import io
 import json
 import os
 import socket
+import threading
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from custom_aesthetic.base.local_server import open_socket
 from custom_aesthetic.commands.score_pairs import open_session
 from custom_aesthetic.labelling.phone import addresses, qr_code
 from custom_aesthetic.labelling.pictures import PictureCache
-from custom_aesthetic.labelling.server import ABServer
+from custom_aesthetic.labelling.server import ABServer, MoreOfThePage, serve
 from custom_aesthetic.labelling.web import Windows
 from custom_aesthetic.pictures.images import BadImage
 from custom_aesthetic.scores.choice_log import ComparisonLog
@@ -25,6 +26,7 @@ from tests.mutations import mutations
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    httpx = pytest.importorskip("httpx")
     testclient = pytest.importorskip("starlette.testclient", reason="starlette's test client needs httpx")
 
 HOME = "http://127.0.0.1:8111"
@@ -487,3 +489,27 @@ def test_a_picture_larger_than_it_is_shown_is_never_decoded_as_a_whole(
     assert set(decoded) == {(500, 250)}
     monkeypatch.undo()
     assert Image.open(io.BytesIO(content)).size == (320, 160)
+
+
+def test_the_script_waits_for_work_that_the_last_window_has_left_and_serves_until_then(server, caplog):
+    work: list[str | None] = ["the training"]
+    server = ABServer(server.session, server.pictures._directory, more=MoreOfThePage(waited_for=lambda: work[0]))
+    listener = open_socket(0)
+    listener.listen()
+    thread = threading.Thread(target=serve, args=(server, listener))
+    with caplog.at_level("INFO", logger="custom_aesthetic"):
+        thread.start()
+        for window in ("one", "two"):  # the second is opened while the script waits
+            server.windows.opened({"window": window})
+            server.windows.left({"window": window}, finished=True)
+            thread.join(1)
+            assert thread.is_alive()
+            assert httpx.get(server.address(listener.getsockname()[1])).status_code == 200
+        work[0] = None
+        server.windows.opened({"window": "three"})
+        thread.join(1)
+        assert thread.is_alive(), "a window is open"
+        server.windows.left({"window": "three"}, finished=True)
+        thread.join(20)
+    assert not thread.is_alive()
+    assert "the page is closed; the training goes on" in caplog.text

@@ -90,6 +90,7 @@ def make_training(gallery: Gallery, folder: Path, source: FeatureSource, images:
             (f"--directory={directory}", *options, f"--report={report}"),
         ),
         Call("custom_aesthetic.scripts.scorer", (f"--directory={directory}", f"--model={model}", f"--output={scores}")),
+        model=directory / model,
         report=report,
         scores=scores,
         before=lambda: gallery.session.scores.update(with_figures=False),

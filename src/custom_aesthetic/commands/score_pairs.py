@@ -74,7 +74,10 @@ def score_by_comparisons(arguments: ABArguments) -> None:
         gallery.begin()
         serve(server, listener)
     finally:
+        outcome = gallery.training.outcome()
         gallery.stop()
+        if outcome:
+            log.info("%s", "\n".join(outcome))
     log.info("%s", describe(session))
 
 
@@ -285,21 +288,22 @@ def make_plan(directory: Path, paths: Sequence[str], files: ScoreFiles, guesses:
 
 
 def describe(session: Session) -> str:
-    """Return lines on the number of choices, the quality of the scores, and the files."""
+    """Return lines on the number of answers, the quality of the scores, and the files."""
     progress = session.progress()
     if not progress["choices"]:
-        return f"{progress['pictures']} pictures, no choices yet"
-    lines = [f"{progress['choices']} choices, {progress['seen']} of {progress['pictures']} pictures seen"]
+        return f"{progress['pictures']} pictures, no answers yet"
+    n_answers = progress["choices"]
+    lines = [f"{n_answers} answer{'s'[: n_answers != 1]}, {progress['seen']} of {progress['pictures']} pictures seen"]
     to_go = progress["choices_to_go"]
     if to_go:
-        lines.append(f"make {to_go} more choice{'s'[: to_go != 1]} to see how good the scores are")
+        lines.append(f"give {to_go} more answer{'s'[: to_go != 1]} to see how good the scores are")
     elif progress["order_right"] is not None:
         lines.append(
             f"of two random pictures, the scores put the right one first in {_share(progress['order_right'])} "
             f"and predict your choice in {_share(progress['predicted'])}"
         )
     files = session.files
-    return "\n".join([*lines, f"scores in {files.json.name} and {files.csv.name}, choices in {files.log.name}"])
+    return "\n".join([*lines, f"scores in {files.json.name} and {files.csv.name}, answers in {files.log.name}"])
 
 
 def _share(figure: Sequence[float]) -> str:

@@ -78,7 +78,6 @@ class Learner:
         """Number of the last feature job; what an earlier one still says, which was stopped, counts no more."""
         self._model_job: ChildJob | None = None
         self.folder = Path(tempfile.mkdtemp(prefix=folder_prefix()))
-        self._thread: threading.Thread | None = None
 
     # --- the features --------------------------------------------------------------------------------------------
 
@@ -126,12 +125,17 @@ class Learner:
         }
         self._feature_run += 1
         run = self._feature_run
-        self._feature_job = ChildJob(
-            "custom_aesthetic.gallery.feature_work",
-            [json.dumps(asked)],
-            on_line=lambda line: self._hear(line) if run == self._feature_run else None,
-            on_end=lambda status: self._ended(status) if run == self._feature_run else None,
-        )
+        if self._feature_job is not None:
+            self._feature_job.kill()
+        try:
+            self._feature_job = ChildJob(
+                "custom_aesthetic.gallery.feature_work",
+                [json.dumps(asked)],
+                on_line=lambda line: self._hear(line) if run == self._feature_run else None,
+                on_end=lambda status: self._ended(status) if run == self._feature_run else None,
+            )
+        except OSError as error:
+            self._fail(f"no process can be started ({error.strerror})")
 
     def _hear(self, line: str) -> None:
         with contextlib.suppress(ValueError):
@@ -144,7 +148,7 @@ class Learner:
         self._done = message.get("done", self._done)
         if "error" in message:
             self._reason = message["error"]
-        elif "basis" in message and self.learnt is None and self._model_job is None:
+        elif "basis" in message and self._model_job is None:
             with np.load(self.folder / BASIS_FILE) as found:
                 prior = self._prior_of(json.loads(str(found["paths"])), found["basis"])
             self._learn_from(prior)
@@ -157,9 +161,11 @@ class Learner:
         if self.state == CHECKING and status == 0:
             self.state = ASKING
         else:
-            self.state = FAILED
-            self._reason = self._reason or f"the process that computes features ended with status {status}"
-            log.warning("no features for the model on the page: %s", self._reason)
+            self._fail(self._reason or f"the process that computes features ended with status {status}")
+
+    def _fail(self, reason: str) -> None:
+        self.state, self._reason = FAILED, reason
+        log.warning("the model on the page cannot learn: %s", reason)
 
     def _prior_of(self, paths: list[str], basis: np.ndarray) -> Prior:
         """Return the prior of the session with these features; pictures without features keep their own."""
@@ -188,17 +194,16 @@ class Learner:
             listens=True,
         )
         self.state = LEARNING
-        self._thread = threading.Thread(target=self._learn, name="quick model", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._learn, args=(self._model_job,), name="quick model", daemon=True).start()
 
     def notice(self) -> None:
         """Learn from answers that have come."""
         self._wake.set()
 
-    def _learn(self) -> None:
-        """Send the answers to the model whenever there are others than before, with rests."""
+    def _learn(self, job: ChildJob) -> None:
+        """Send the answers to the model whenever there are others than before, with rests, until its process ends."""
         before: tuple[int, str] | None = None
-        while not self._stopping.is_set() and self._model_job is not None and self._model_job.is_running():
+        while not self._stopping.is_set() and job.is_running():
             rows = self.session.answers()
             now = (len(rows), max((row.time for row in rows), default=""))
             if now == before:
@@ -208,16 +213,19 @@ class Learner:
             before, begun = now, time.monotonic()
             self._n_answers = len({row.time for row in rows})
             self._idle.clear()
-            self._send(rows)
-            self._idle.wait()
+            self._send(rows, job)
+            while not self._idle.wait(NAP_SECONDS) and job.is_running():
+                pass
             self._stopping.wait(max(NAP_SECONDS, REST * (time.monotonic() - begun)))
+        if not self._stopping.is_set():
+            self._model_job = None  # `extract` begins again
+            self._fail("its process has ended; the terminal says why")
 
-    def _send(self, rows: list[Comparison]) -> None:
+    def _send(self, rows: list[Comparison], job: ChildJob) -> None:
         found = evidence(rows, self.session.scores.row_of)
         with (self.folder / ANSWERS_FILE).open("wb") as stream:
             np.savez(stream, **found._asdict())
-        assert self._model_job is not None
-        self._model_job.send(json.dumps({"number": self._n_answers}))
+        job.send(json.dumps({"number": self._n_answers}))
 
     def _hear_model(self, line: str) -> None:
         with contextlib.suppress(ValueError):

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from custom_aesthetic.base.local_server import HEADERS
 from custom_aesthetic.gallery.choosing import Choosing
 from custom_aesthetic.gallery.learner import Learner
-from custom_aesthetic.gallery.training import Training
+from custom_aesthetic.gallery.training import RUNNING, Training
 from custom_aesthetic.gallery.views import Gallery
 from custom_aesthetic.labelling.plan import BadRequest
 from custom_aesthetic.labelling.server import MoreOfThePage
@@ -59,7 +59,10 @@ class Parts:
 
     def page(self) -> MoreOfThePage:
         """Return what the server of the page mounts."""
-        return MoreOfThePage(tuple(self.routes()), ("gallery.js",), ("gallery.css",))
+        return MoreOfThePage(tuple(self.routes()), ("gallery.js",), ("gallery.css",), self._waited_for)
+
+    def _waited_for(self) -> str | None:
+        return "the training" if self.training.state == RUNNING else None
 
     def routes(self) -> list[Route]:
         """Return the routes of the gallery."""

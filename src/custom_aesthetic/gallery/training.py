@@ -38,6 +38,7 @@ class Training:
         train: Call,
         score: Call,
         *,
+        model: Path,
         report: Path,
         scores: Path,
         before: Callable[[], None],
@@ -47,6 +48,7 @@ class Training:
 
         `before` saves the scores that the training learns from.
         """
+        self.model = model
         self.report = report
         self.state = IDLE
         self.is_scoring = False
@@ -56,11 +58,12 @@ class Training:
         self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._job: ChildJob | None = None
         self._lock = threading.Lock()
+        self._is_stopped = False
         self._report_before: int | None = None
         """When the report was written that was there before the training: it is not the training's."""
 
     def start(self) -> None:
-        """Start the training; BadRequest if it is running."""
+        """Start the training; BadRequest if it is running or cannot be started."""
         with self._lock:
             if self.state == RUNNING:
                 raise BadRequest("a training is running already")
@@ -69,18 +72,27 @@ class Training:
             self._before()
             self._report_before = _changed_at(self.report)
             self._lines.clear()
-            self.state, self.is_scoring = RUNNING, False
-            self._job = self._run(self._train, self._lines.append, self._ended)
+            self.is_scoring = False
+            try:
+                self._job = self._run(self._train, self._lines.append, self._ended)
+            except OSError as error:
+                self.state = FAILED
+                self._lines.append(f"the training cannot be started: {error.strerror or error}")
+                return
+            self.state = RUNNING
 
     def cancel(self) -> None:
         """Stop the training; the trials finished so far are kept, and the next training goes on from there."""
-        if self._job is not None:
-            self._job.cancel()
+        with self._lock:
+            if self.state == RUNNING and self._job is not None:
+                self._job.cancel()
 
     def stop(self) -> None:
-        """End the training at once."""
-        if self._job is not None:
-            self._job.kill()
+        """End all work at once; nothing begins after it."""
+        with self._lock:
+            self._is_stopped = True
+            if self._job is not None:
+                self._job.kill()
 
     def status(self) -> dict[str, Any]:
         """Return the state, the share that is done (None if it is not known), the last lines, and the verdict."""
@@ -96,6 +108,17 @@ class Training:
             "report": self.state != RUNNING and _changed_at(self.report) not in (None, self._report_before),
         }
 
+    def outcome(self) -> list[str]:
+        """Return what the terminal says of the training at the end: the verdict, or why there is none; none if idle."""
+        told = [line for line in self._lines if line.strip()]
+        return {
+            IDLE: [],
+            RUNNING: ["the training was stopped; the next one goes on from the trials that it has finished"],
+            DONE: [*verdict_of(list(self._lines)), f"the trained model is in {self.model}"],
+            CANCELLED: ["the training was stopped on the page; the next one goes on from there"],
+            FAILED: ["the training ended with an error:", *told[-8:]],
+        }[self.state]
+
     def _run(self, call: Call, on_line: Callable[[str], None], on_end: Callable[[int], None]) -> ChildJob:
         return ChildJob(
             call.module,
@@ -106,14 +129,18 @@ class Training:
         )
 
     def _ended(self, status: int) -> None:
-        assert self._job is not None
-        if self._job.is_cancelled:
-            self.state = CANCELLED
-        elif status:
-            self.state = FAILED
-        else:
+        with self._lock:
+            assert self._job is not None
+            if self._is_stopped:
+                return
+            if status:  # a training that had ended when it was told to stop is done
+                self.state = CANCELLED if self._job.is_cancelled else FAILED
+                return
             self.state, self.is_scoring = DONE, True
-            self._job = self._run(self._score, lambda line: None, self._scored)
+            try:
+                self._job = self._run(self._score, lambda line: None, self._scored)
+            except OSError:
+                self.is_scoring = False
 
     def _scored(self, status: int) -> None:
         self.is_scoring = False

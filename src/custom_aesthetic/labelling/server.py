@@ -7,9 +7,11 @@ with a function `routes` (see `web`), called in `ABServer.app`.
 
 import contextlib
 import json
+import logging
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,8 @@ from custom_aesthetic.labelling.plan import BadRequest
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.labelling.web import MOST_BYTES, Windows, file_route, picture_response, refusal
 from custom_aesthetic.pictures.images import BadImage
+
+log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "assets"
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -51,6 +55,8 @@ class MoreOfThePage:
     routes: tuple[Route, ...] = ()
     scripts: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
+    waited_for: Callable[[], str | None] = lambda: None
+    """Returns, in words, the work whose end the script waits for when the last window has gone; None for none."""
 
     def tags(self) -> str:
         """Return the HTML that loads scripts and styles."""
@@ -156,15 +162,25 @@ async def _nothing(request: Request) -> Response:
 
 
 def serve(server: ABServer, listener: socket.socket) -> None:
-    """Serve until the last window has gone or Ctrl-C is pressed; then write the scores of the whole log."""
+    """Serve until the last window has gone, and the work it has left has ended, or Ctrl-C is pressed.
+
+    Then write the scores of the whole log. As long as there is work, a new window may open.
+    """
     running = make_server(server.app())
     ended = threading.Event()
 
     def watch() -> None:
+        waits = False
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            if server.windows.all_gone():
+            work = server.more.waited_for()
+            if not server.windows.all_gone():
+                waits = False
+            elif work is None:
                 running.should_exit = True
                 return
+            elif not waits:
+                waits = True
+                log.info("the page is closed; %s goes on, and then this script ends (Ctrl-C ends it now)", work)
 
     server.session.scores.start()
     threading.Thread(target=watch, name="windows", daemon=True).start()

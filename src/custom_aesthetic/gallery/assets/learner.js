@@ -77,7 +77,7 @@ function show({ state, extractor, missing, done, reason }) {
     place.querySelector("span").textContent = done < missing || !missing ? `Features: ${done} of ${missing}` : "Features: nearly done";
   } else if (state === "failed") {
     place.replaceChildren(
-      element("span", "", `No features: ${reason}`),
+      element("span", "", `The model cannot learn: ${reason}.`),
       button("Try again", { does: act("extract") }),
       button("Not now", { does: act("decline") }),
     );

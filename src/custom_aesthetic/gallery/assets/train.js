@@ -74,7 +74,7 @@ function show(status) {
   if (status.share === null) meter.removeAttribute("value");
   else meter.value = status.share;
   const heading = {
-    idle: [], running: [`${status.step}. Keep this page open: the training ends with it, and the next one goes on from there.`],
+    idle: [], running: [`${status.step}. You can close this page: the training goes on, and the terminal says how good its model is.`],
     done: [...status.verdict, status.scoring ? "The gallery shows its scores as soon as it has scored all pictures." : "The gallery shows its scores."],
     cancelled: ["Stopped. The next training goes on from here."],
     failed: ["The training ended with an error:"],

@@ -55,7 +55,7 @@ export function showSummary(root, summary, others, { end, keepScoring }) {
   );
   const closing = element("p", "closing", others
     ? "Another window is open, so the script keeps running when this one ends."
-    : "The script ends when you press End or close this page.");
+    : "The script ends when you press End or close this page, or when the training that you have begun is done.");
   page.append(next, closing);
   page.append(...pictureRow("Liked most", summary.best), ...pictureRow("Liked least", summary.worst));
   root.append(page);
