@@ -191,6 +191,42 @@ def test_undo_goes_back_over_answers_of_other_kinds_given_before(start, open_pag
     assert kinds(colour_pictures) == []
 
 
+def test_an_answer_that_another_window_has_undone_is_not_shown_as_undone_again(start, open_page, colour_pictures):
+    page = open_page(start().address)
+    press(page, "1", "2")
+    all_saved(page)
+    other = open_page(page.url, context=page.context)
+    press(other, "u")
+    all_saved(other)
+    before = shown(page)
+    page.keyboard.press("u")
+    page.wait_for_selector("#message:has-text('undone already, in another window')")
+    assert shown(page) == before
+    assert len(kinds(colour_pictures)) == 1
+    press(page, "u")  # the answer before that
+    all_saved(page)
+    assert kinds(colour_pictures) == []
+    assert len(ComparisonLog(colour_pictures / "comparisons.csv").rows) == 4
+
+
+def test_an_undo_while_the_server_is_away_shows_the_pair_again_and_is_kept(start, open_page, colour_pictures):
+    script = start()
+    page = open_page(script.address)
+    pair = shown(page)
+    press(page, "1")
+    all_saved(page)
+    page.wait_for_timeout(500)  # the next pairs are loaded
+    script.end(signal.SIGKILL)
+    page.keyboard.press("u")
+    page.wait_for_function("pair => document.querySelector('.choice img')?.dataset.path === pair[0]", arg=pair)
+    with page.expect_navigation(timeout=30_000):
+        start(port=script.port)
+    page.wait_for_selector(".choice img")
+    all_saved(page)
+    assert kinds(colour_pictures) == []
+    open_page.heard[:] = [text for text in open_page.heard if "ERR_CONNECTION" not in text and "403" not in text]
+
+
 def test_100_percent_shows_both_pictures_at_the_same_place_by_key_wheel_and_hold(start, open_page, colour_pictures):
     page = open_page(start().address)
     page.keyboard.press("z")

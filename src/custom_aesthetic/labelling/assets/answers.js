@@ -4,9 +4,11 @@
 //   onUndone((entry) => { ... });   // entry: { time, kind, pictures, drawn } as given, or as the server knows it
 
 import { askUntilAnswered, send, sendUnsent, store, stored } from "./api.js";
+import { wait } from "./dom.js";
 import { say } from "./message.js";
 
 const UNDO_STEPS = 200;
+const PATIENCE_MS = 1000; // where the server does not answer, what is undone is shown again all the same
 let history = stored("history", () => []); // answers of this window that can be undone
 let undoing = Promise.resolve();
 const listeners = [];
@@ -56,7 +58,11 @@ async function undoOne() {
   let entry = history.pop();
   store("history", history);
   if (entry) {
-    send("undo", { time: entry.time });
+    const told = await Promise.race([send("undo", { time: entry.time }), wait(PATIENCE_MS)]);
+    if (told?.group === null) {
+      say("That answer was undone already, in another window.", true);
+      return;
+    }
   } else {
     await sendUnsent();
     entry = (await askUntilAnswered("undo", { time: null })).group;

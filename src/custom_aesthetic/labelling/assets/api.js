@@ -99,28 +99,34 @@ function kept() {
   return count ? ` This page keeps ${count} unsaved answer${count > 1 ? "s" : ""} until then.` : "";
 }
 
-// Sends a request after all earlier ones; it survives a reload and a restart of the server.
+// Sends a request after all earlier ones; it survives a reload and a restart of the server. Resolves with the answer,
+// or with nothing where the request was refused.
 export function send(name, body) {
-  unsent.push({ name, body });
-  store("unsent", unsent);
-  return sendUnsent();
+  return new Promise((done) => {
+    unsent.push({ name, body, done }); // what is stored is without the function
+    store("unsent", unsent);
+    sendUnsent();
+  });
 }
 
 // Resolves when everything has been sent.
 export function sendUnsent() {
-  sending ??= sendAll().finally(() => { sending = null; });
-  return sending;
+  if (unsent.length) sending ??= sendAll();
+  return sending ?? Promise.resolve();
 }
 
 async function sendAll() {
   while (unsent.length) {
-    const { name, body } = unsent[0];
+    const { name, body, done } = unsent[0];
+    let content;
     try {
-      await askUntilAnswered(name, body);
+      content = await askUntilAnswered(name, body);
     } catch (error) {
       say(error.message);
     }
     unsent.shift();
     store("unsent", unsent);
+    done?.(content);
   }
+  sending = null;
 }
