@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from custom_aesthetic.scores import duplicates
 from custom_aesthetic.scores.duplicates import describe_groups, group_duplicates
@@ -84,6 +86,35 @@ def test_many_images_are_only_compared_with_their_neighbours_in_path_order(
     assert {"0000.png", "0000 b.png", "0002.png", "zz identical.png", "0004 b.png"} <= set(found)
     assert "zz far away.png" not in found
     assert "path order" in caplog.text
+
+
+def test_of_images_that_are_all_alike_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the frames of a film all pairs are alike: keeping or comparing them all would fill the memory."""
+    monkeypatch.setattr(duplicates, "BLOCK", 16)
+    compared: list[int] = []
+    likeness_of = duplicates._Likeness.of
+    monkeypatch.setattr(
+        duplicates._Likeness, "of", lambda self, pairs: compared.append(len(pairs)) or likeness_of(self, pairs)
+    )
+    generator = np.random.default_rng(0)
+    scenes = np.repeat(generator.normal(size=(4, 50)), 60, axis=0)
+    paths = [f"{number:03}.png" for number in range(240)]
+    found = group_duplicates(paths, scenes + 0.05 * generator.normal(size=scenes.shape))
+    assert found == {path: paths[number - number % 60] for number, path in enumerate(paths)}
+    assert 236 <= sum(compared) < 1000  # of 7,080 pairs that are alike
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_are_the_connected_components_of_their_pairs(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    pairs = generator.integers(0, 40, (generator.integers(1, 60), 2))
+    groups = duplicates._Groups(np.arange(40))
+    for part in np.array_split(pairs, 3):
+        groups.join(part)
+        groups.lowest(generator.integers(0, 40, 10))
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(40, 40))
+    labels = connected_components(graph, directed=False)[1]
+    assert groups.lowest(np.arange(40)).tolist() == [int(np.flatnonzero(labels == label)[0]) for label in labels]
 
 
 def test_few_images_are_only_grouped_if_identical() -> None:

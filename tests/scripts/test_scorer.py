@@ -351,19 +351,6 @@ def test_the_sheet_shows_groups_together_in_a_frame(score, alike, tmp_path):
     assert [re.findall(r"(\d\d)\.png</small>", body) for _, body in frames] == [["23", "22", "21"], ["19", "18", "17"]]
 
 
-def test_without_the_package_scores_are_written_and_groups_are_refused(score, tmp_path, monkeypatch):
-    for module in ("custom_aesthetic.features.picture_groups", "custom_aesthetic.scores.duplicates"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
-    code, out, _ = score("-o", str(tmp_path / "out.csv"))
-    assert code == 0
-    assert "near-duplicates are not grouped: the package scipy is not installed; run: pip install" in out
-    assert "group" not in read_scores(tmp_path / "out.csv").columns
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    code, _, err = score("--per_group=1")
-    assert (code, "--per_group needs the package scipy" in err) == (2, True)
-
-
 @pytest.mark.parametrize("others", [["--xmp_for=lightroom"], ["--write_xmp"], ["--write_xmp", "--xmp_for=digikam"]])
 def test_stars_are_put_inside_pictures_only_for_lightroom(score, others):
     code, _, err = score("--embed", *others)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.base.extras import missing_package, require
+from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.files import in_folder_or_here, is_file
 from custom_aesthetic.commands.folder_actions import ScoredFolder, act, check_actions, take_back, transfer_options
+from custom_aesthetic.features.picture_groups import picture_groups, rows_of
 from custom_aesthetic.features.precomputed import PrecomputedTable, blocks_of, read_table
 from custom_aesthetic.features.table import StoredFeatures
 from custom_aesthetic.features.table_files import PARQUET, find_table
@@ -56,15 +57,13 @@ def check_arguments(arguments: FolderArguments) -> None:
 
 
 def check_selection(selection: SelectionSettings, transfers: Sequence[str]) -> None:
-    """Raise UserError for conditions that contradict each other, are missing for the transfers, or lack a package."""
+    """Raise UserError for conditions that contradict each other, or are missing for the transfers."""
     if transfers and not conditions(selection):
         raise UserError(
             f"{transfers[0]} needs a selection of pictures: add --top, --worst, --above, --below, --percentile or "
             "--per_group"
         )
     check_conditions(top=selection.top, worst=selection.worst, above=selection.above, below=selection.below)
-    if selection.per_group is not None:
-        require("scipy", "train", "--per_group")
 
 
 def conditions(selection: SelectionSettings) -> list[str]:
@@ -132,16 +131,8 @@ def needs_groups(arguments: FolderArguments) -> bool:
     )
 
 
-def find_groups(directory: Path, paths: Sequence[str], source: StoredFeatures | PrecomputedTable) -> list[str] | None:
-    """Return the group of each picture; None, and why in the log, if a package for that is not installed."""
-    try:
-        from custom_aesthetic.features.picture_groups import picture_groups, rows_of
-    except ModuleNotFoundError as error:
-        missing = missing_package(error, "train")
-        if missing is None:
-            raise
-        log.info("near-duplicates are not grouped: %s", missing)
-        return None
+def find_groups(directory: Path, paths: Sequence[str], source: StoredFeatures | PrecomputedTable) -> list[str]:
+    """Return the group of each picture."""
     with rows_of(source, paths) as features:
         return picture_groups(directory, paths, features)
 

@@ -13,13 +13,11 @@ of different pictures. A threshold of 0.7 finds 67 %, 67 %, 96 % and 0.01 %.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from custom_aesthetic.base.arrays import Array
 
@@ -62,23 +60,67 @@ def group_duplicates(
     threshold is BURST_THRESHOLD. With fewer than FEWEST_IMAGES images, features cannot be standardised, so only
     identical features count.
 
-    Takes memory proportional to n_images x N_AXES, and time proportional to n_images squared up to ALL_PAIRS_UP_TO
-    images. With more, only duplicates within NEIGHBOURS images in path order, and identical features, are found.
+    Takes memory proportional to n_images x N_AXES, however many images are alike, and time proportional to n_images
+    squared up to ALL_PAIRS_UP_TO images. With more, only duplicates within NEIGHBOURS images in path order, and
+    identical features, are found.
     """
     order = np.argsort(np.array(paths, dtype=object), kind="stable")
-    first = _identical(features, order)
-    kept = np.flatnonzero(first == np.arange(len(paths)))
-    links = [np.stack([first, np.arange(len(paths))], axis=1)]
+    groups = _Groups(_identical(features, order))
+    different = np.unique(groups.lowest(np.arange(len(paths))))
     if len(paths) >= FEWEST_IMAGES:
-        likeness = _Likeness(features, order[kept])
-        links += [kept[pairs] for pairs in _alike(likeness, order[kept], threshold)]
+        likeness = _Likeness(features, order[different])
+        for candidates in _candidates(likeness, order[different], threshold):
+            _join(groups, different[candidates], lambda pairs: likeness.of(order[pairs]) >= threshold)
         if shot_together is not None:
-            links.append(np.argsort(order)[likeness.at_least(BURST_THRESHOLD, shot_together)])
-    edges = np.concatenate(links)
-    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(paths), len(paths)))
-    labels = connected_components(graph, directed=False)[1]
-    leaders, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)[1:]
-    return {paths[order[row]]: paths[order[leaders[group]]] for row, group in enumerate(inverse) if sizes[group] > 1}
+            shots = np.argsort(order)[shot_together]
+            _join(groups, shots, lambda pairs: likeness.of(order[pairs]) >= BURST_THRESHOLD)
+    leaders = groups.lowest(np.arange(len(paths)))
+    sizes = np.bincount(leaders, minlength=len(paths))
+    return {paths[order[row]]: paths[order[first]] for row, first in enumerate(leaders.tolist()) if sizes[first] > 1}
+
+
+class _Groups:
+    """Items 0 ... n - 1 in groups, each known by its lowest item."""
+
+    def __init__(self, lower: Pairs) -> None:
+        """`lower` is an item of the same group for each item, lower than it or itself; it is changed."""
+        self._lower = lower
+
+    def lowest(self, items: Pairs) -> Pairs:
+        """Return the lowest item of the group of each item, in the shape of `items`."""
+        found = self._lower[items]
+        while not np.array_equal(found, further := self._lower[found]):
+            found = further
+        self._lower[items] = found
+        return found
+
+    def join(self, pairs: Pairs) -> None:
+        """Make one group of the groups of both items of each pair, (n_pairs, 2)."""
+        for first, second in pairs.tolist():
+            ends = self._lowest_of(first), self._lowest_of(second)
+            self._lower[max(ends)] = min(ends)
+
+    def _lowest_of(self, item: int) -> int:
+        while (lower := int(self._lower[item])) != item:
+            self._lower[item] = self._lower[lower]
+            item = lower
+        return item
+
+
+def _join(groups: _Groups, candidates: Pairs, are_alike: Callable[[Pairs], NDArray[np.bool_]]) -> None:
+    """Join those of the candidates, (n_pairs, 2), that are alike, the nearest in path order first.
+
+    Once two images are in one group they are not compared: among n images that are all alike, that is n comparisons
+    instead of n squared.
+    """
+    candidates = candidates[np.argsort(np.abs(candidates[:, 1] - candidates[:, 0]), kind="stable")]
+    while True:
+        ends = groups.lowest(candidates)
+        candidates = candidates[ends[:, 0] != ends[:, 1]]
+        if not len(candidates):
+            return
+        compared, candidates = candidates[:BLOCK], candidates[BLOCK:]
+        groups.join(compared[are_alike(compared)])
 
 
 def describe_groups(groups: Mapping[str, str]) -> str:
@@ -114,12 +156,7 @@ class _Likeness:
         """Return unit vectors, (n_rows, n_features), whose dot products are the likenesses."""
         return self._to_units(np.asarray(self._features[rows], dtype=np.float64)).astype(np.float32)
 
-    def at_least(self, threshold: float, pairs: Pairs) -> Pairs:
-        """Return the pairs of rows whose likeness is at least the threshold."""
-        parts = np.split(pairs, range(BLOCK, len(pairs), BLOCK))
-        return pairs[np.concatenate([self._likenesses(part) for part in parts]) >= threshold]
-
-    def _likenesses(self, pairs: Pairs) -> Array:
+    def of(self, pairs: Pairs) -> Array:
         """Return the likeness of each pair of rows, (n_pairs,); each row is read once."""
         rows, places = np.unique(pairs, return_inverse=True)
         units = self.units(rows)
@@ -131,8 +168,8 @@ class _Likeness:
         return standardised / np.maximum(np.linalg.norm(standardised, axis=1, keepdims=True), 1e-12)
 
 
-def _alike(likeness: _Likeness, rows: Pairs, threshold: float) -> Iterator[Pairs]:
-    """Yield pairs of positions in `rows` whose likeness is at least the threshold.
+def _candidates(likeness: _Likeness, rows: Pairs, threshold: float) -> Iterator[Pairs]:
+    """Yield all pairs of positions in `rows` whose likeness is at least the threshold, and few others.
 
     On a few orthonormal axes two unit vectors are never farther apart than on all, so that the distance there leaves
     out most pairs and loses none.
@@ -146,10 +183,7 @@ def _alike(likeness: _Likeness, rows: Pairs, threshold: float) -> Iterator[Pairs
         log.warning(
             "%d images: near-duplicates are looked for among the %d that follow each in path order", len(rows), reach
         )
-    position = np.full(int(rows.max(initial=-1)) + 1, -1)
-    position[rows] = np.arange(len(rows))
-    for candidates in _near(short, 2 - 2 * threshold + 1e-4, reach):
-        yield position[likeness.at_least(threshold, rows[candidates])]
+    yield from _near(short, 2 - 2 * threshold + 1e-4, reach)
 
 
 def _main_axes(values: Array) -> Array:
