@@ -49,6 +49,13 @@ def test_bands_change_no_pixel(monkeypatch: pytest.MonkeyPatch, mode: str, band:
     assert whole.mode == "RGB" and len(set(whole.tobytes())) > 3
 
 
+def test_a_picture_that_is_rgb_is_not_copied(tmp_path: Path) -> None:
+    picture = pictures()["L"].convert("RGB")
+    assert to_rgb(picture) is picture
+    picture.save(tmp_path / "a.jpg")
+    assert open_image(tmp_path / "a.jpg").resize((4, 4)).size == (4, 4)  # with its file closed
+
+
 def test_as_many_pictures_are_decoded_at_once_as_their_bytes_allow() -> None:
     room, entered, leave = BytesInFlight(100), threading.Semaphore(0), threading.Event()
 

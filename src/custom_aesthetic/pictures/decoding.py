@@ -81,12 +81,12 @@ def decoding_bytes(image: Image.Image, n_pixels: int) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded picture as RGB, 8 bits a channel, with transparent parts on white."""
+    """Return a loaded picture as RGB, 8 bits a channel, with transparent parts on white; itself if it is that."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_deep_greys(image).convert("RGB")
     if image.has_transparency_data:
         return _in_bands(image, "RGB", _on_white)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
