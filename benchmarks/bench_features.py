@@ -3,15 +3,16 @@
     python -m benchmarks.bench_features [--directory=PICTURES] [--feature_extractor_model=NAME] [--device=cpu]
     python -m benchmarks.bench_features --random_vit=large --device=cuda
 
-(a) is a simple loop that opens, transforms and computes one picture after the other, by PyTorch. (b) is
-`load_features` on an empty cache, with writing. (c) is the slower of decoding alone (all cores, with transform) and the
-model alone: transformed pictures in memory, computed by the best of all engines, ways to share the cores and batch
-sizes. The engines are PyTorch and, for a packaged network on a CPU, ONNX Runtime, and OpenVINO where it is installed.
-(b) is measured once more beside two processes that keep a core busy each; its fair share is then that of its threads
-among all that want to run. All are timed in turn, in several rounds. The output shows medians; ratios are medians of
-the ratios of all rounds. On a machine that other programs use as well, the rates per second of CPU time tell more.
-Weights are loaded before timing. `--random_vit` measures a CLIP tower with random weights, tiny or of the size of
-ViT-L/14.
+(a) is a simple loop that opens, transforms and computes one picture after the other, by PyTorch. The peer is a loop as
+in clip-retrieval: PyTorch's DataLoader, whose worker processes decode, large batches, one file written at the end. (b)
+is `load_features` on an empty cache, with writing. (c) is the slower of decoding alone (all cores, with transform) and
+the model alone: transformed pictures in memory, computed by the best of all engines, ways to share the cores and batch
+sizes. The engines are PyTorch and, on a CPU, OpenVINO and (packaged networks) ONNX Runtime, where installed. (b) is
+measured once more beside two processes that keep a core busy each; its fair share is then that of its threads among all
+that want to run. All are timed in turn, in several rounds. The output shows medians; ratios are medians of the ratios
+of all rounds. On a machine that other programs use as well, the rates per second of CPU time tell more. Weights are
+loaded before timing. `--random_vit` measures a CLIP tower with random weights, tiny or of the size of ViT-B/32,
+ViT-L/14 or ViT-H/14.
 """
 
 import argparse
@@ -30,8 +31,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.feature_engines import Compute, Way, best_ways, engines_for, model_rate
 from custom_aesthetic.base.errors import UserError
@@ -42,8 +45,16 @@ from custom_aesthetic.features.table import load_features
 from custom_aesthetic.pictures.images import find_images, open_image
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "images"
-VIT_SIZES = {"large": (1024, 24, 16, 4096, 224, 14, 768), "tiny": (16, 2, 2, 32, 28, 14, 8)}
+VIT_SIZES = {
+    "tiny": (16, 2, 2, 32, 28, 14, 8),
+    "base": (768, 12, 12, 3072, 224, 32, 512),
+    "large": (1024, 24, 16, 4096, 224, 14, 768),
+    "huge": (1280, 32, 16, 5120, 224, 14, 1024),
+}
 """Width, blocks, heads, hidden width, image size, patch size, projection width."""
+
+LOADER_BATCH_SIZE = 256
+"""Of the peer, as clip-retrieval has it."""
 
 N_IN_MEMORY = 256
 N_BUSY = 2
@@ -54,6 +65,7 @@ class Rates:
     """Pictures per second in one round."""
 
     one_by_one: float
+    loader: float
     program: float
     decoding: float
     busy: float
@@ -138,6 +150,7 @@ def measure(job: Job, n_rounds: int, max_batch_size: int) -> None:
         rounds.append(
             Rates(
                 one_by_one=rate(n_few, lambda: one_by_one(job, engines["PyTorch"], n_few)),
+                loader=rate(n_pictures, lambda: loader_loop(job, engines["PyTorch"])),
                 program=program,
                 decoding=rate(n_pictures, lambda: decoding(job)),
                 busy=busy_rate(job, n_few),
@@ -151,18 +164,21 @@ def measure(job: Job, n_rounds: int, max_batch_size: int) -> None:
 
 
 def show(rounds: Sequence[Rates], ways: Sequence[Way]) -> None:
-    one_by_one, program, decoding, busy, model, bound = map(statistics.median, zip(*map(_values, rounds), strict=True))
+    columns = zip(*map(_values, rounds), strict=True)
+    one_by_one, loader, program, decoding, busy, model, bound = map(statistics.median, columns)
     engines = [statistics.median(column) for column in zip(*(rates.engines for rates in rounds), strict=True)]
     binds = "decoding" if decoding < model else "the model"
     share = min(1.0, n_cores() / (torch.get_num_threads() + N_BUSY))
     lines = {
         "(a) one picture at a time, PyTorch": f"{one_by_one:.1f}",
+        "    the peer: workers that decode, large batches": f"{loader:.1f}",
         "(b) this program": f"{program:.1f}",
         f"    decoding alone, {n_cores()} threads": f"{decoding:.1f}",
         **{f"    model alone, {way}": f"{rate:.1f}" for way, rate in zip(ways, engines, strict=True)},
         "(c) bound": f"{bound:.1f}  {binds} binds",
         "(b) / (c)": f"{statistics.median(rates.program / rates.bound for rates in rounds):.2f}",
         "(b) / (a)": f"{statistics.median(rates.program / rates.one_by_one for rates in rounds):.2f}",
+        "(b) / peer": f"{statistics.median(rates.program / rates.loader for rates in rounds):.2f}",
         f"(b) beside {N_BUSY} busy processes": f"{busy:.1f}",
         "    of the fair share of (b)": f"{statistics.median(r.busy / (r.program * share) for r in rounds):.2f}",
         "    of the fair share of (c)": f"{statistics.median(r.busy / (r.bound * share) for r in rounds):.2f}",
@@ -172,13 +188,15 @@ def show(rounds: Sequence[Rates], ways: Sequence[Way]) -> None:
         "    model alone, per CPU second": f"{statistics.median(rates.model_cpu for rates in rounds):.1f}",
         "    (b) of it": f"{statistics.median(rates.program_cpu / rates.model_cpu for rates in rounds):.2f}",
     }
+    if not torch.cuda.is_available():
+        lines["on a GPU: --random_vit=large and huge, in half precision"] = "open: no GPU at hand"
     print(f"pictures per second, median of {len(rounds)}:")
     for name, value in lines.items():
         print(f"  {name:64s} {value}")
 
 
 def _values(rates: Rates) -> tuple[float, ...]:
-    return rates.one_by_one, rates.program, rates.decoding, rates.busy, rates.model, rates.bound
+    return rates.one_by_one, rates.loader, rates.program, rates.decoding, rates.busy, rates.model, rates.bound
 
 
 @contextmanager
@@ -204,6 +222,35 @@ def one_by_one(job: Job, compute: Compute, n_pictures: int) -> None:
         image = open_image(job.directory / path)
         for view in job.views:
             compute(job.extractor.transform(image, view)[None])
+
+
+class Transformed(Dataset[Tensor]):
+    """The pictures of a job, each transformed for all views, (n_views, 3, height, width)."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __len__(self) -> int:
+        return len(self._job.paths)
+
+    def __getitem__(self, number: int) -> Tensor:
+        job = self._job
+        image = open_image(job.directory / job.paths[number])
+        return torch.stack([job.extractor.transform(image, view) for view in job.views])
+
+
+def loader_loop(job: Job, compute: Compute) -> None:
+    """Compute the features in large batches that processes of PyTorch's DataLoader decode, and write them."""
+    loader = DataLoader(
+        Transformed(job),
+        LOADER_BATCH_SIZE,
+        num_workers=n_cores(),
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+    )
+    found = [compute(batch.flatten(0, 1)) for batch in loader]
+    joined = [np.concatenate(list(states.values()), axis=1) for states in found]
+    np.save(job.directory / "features.npy", np.concatenate(joined).astype(np.float16))
 
 
 def decoding(job: Job) -> None:

@@ -3,23 +3,26 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.engines.efficientnet import onnx_file
 from custom_aesthetic.extractors import FeatureExtractor
 from custom_aesthetic.extractors.packaged import NETWORKS, PackagedExtractor
+from custom_aesthetic.extractors.tower import Tower
 from custom_aesthetic.features.extraction import model_features
 
-Compute = Callable[[Tensor], object]
-"""Compute the features of a batch, (n_pictures, 3, height, width)."""
+Compute = Callable[[Tensor], dict[int, NDArray[np.float32]]]
+"""Compute the features of a batch, (n_pictures, 3, height, width): hidden state -> (n_pictures, width)."""
 
 
 class Rate(NamedTuple):
@@ -45,31 +48,55 @@ class Way:
 def engines_for(extractor: FeatureExtractor, pixels: Tensor) -> dict[str, Compute]:
     """Return the engines that can compute these features: PyTorch, ONNX Runtime and OpenVINO, where they are there."""
     states = extractor.default_hidden_states
-    if not isinstance(extractor, PackagedExtractor) or extractor.device.type != "cpu":
-        return {"PyTorch": lambda batch: model_features(extractor, batch, states)}
+    has_openvino = find_spec("openvino") is not None
+    if not isinstance(extractor, PackagedExtractor):
+        engines: dict[str, Compute] = {"PyTorch": lambda batch: model_features(extractor, batch, states)}
+        if isinstance(extractor, Tower) and extractor.device.type == "cpu" and has_openvino:
+            engines["OpenVINO"] = openvino(traced(extractor, pixels[:2], states), states)
+        return engines
     plain = PackagedExtractor(NETWORKS[extractor.name], extractor.device, onnx=False)
-    engines: dict[str, Compute] = {"PyTorch": lambda batch: model_features(plain, batch, states)}
+    engines = {"PyTorch": lambda batch: model_features(plain, batch, states)}
     extractor.features(pixels[:1], states)
     if any(extractor._sessions.values()):
         engines["ONNX Runtime"] = lambda batch: model_features(extractor, batch, states)
-    if find_spec("openvino") is not None:
-        engines["OpenVINO"] = openvino(onnx_file(plain.network(), pixels.shape[-1], states))
+    if has_openvino and extractor.device.type == "cpu":
+        engines["OpenVINO"] = openvino(onnx_file(plain.network(), pixels.shape[-1], states), states)
     return engines
 
 
-def openvino(content: bytes) -> Compute:
-    """Return a function that computes by OpenVINO in float32, in a stream for each core."""
-    import openvino  # type: ignore[import-not-found, unused-ignore]
+def traced(extractor: Tower, pixels: Tensor, states: Sequence[int]) -> Any:
+    """Return the network of a tower as OpenVINO's model, for batches of any size; `pixels` are an example."""
+    import openvino
+
+    class Outputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = extractor.network()
+
+        def forward(self, batch: Tensor) -> tuple[Tensor, ...]:
+            found = extractor._compute(self.network, batch, states)
+            return tuple(found[state] for state in states)
+
+    return openvino.convert_model(Outputs().eval(), example_input=pixels, input=[[-1, *pixels.shape[1:]]])
+
+
+def openvino(model: Any, states: Sequence[int]) -> Compute:
+    """Return a function that computes by OpenVINO in float32, in a stream for each core.
+
+    `model` is an ONNX file in memory or a model of OpenVINO; its outputs are these hidden states.
+    """
+    import openvino
 
     hints = {"NUM_STREAMS": n_cores(), "INFERENCE_NUM_THREADS": n_cores(), "INFERENCE_PRECISION_HINT": "f32"}
     core = openvino.Core()
-    model = core.compile_model(core.read_model(content), "CPU", hints)
+    compiled = core.compile_model(core.read_model(model) if isinstance(model, bytes) else model, "CPU", hints)
     requests = threading.local()
 
-    def compute(batch: Tensor) -> object:
+    def compute(batch: Tensor) -> dict[int, NDArray[np.float32]]:
         if not hasattr(requests, "own"):
-            requests.own = model.create_infer_request()
-        return requests.own.infer({0: batch.numpy()})
+            requests.own = compiled.create_infer_request()
+        found = requests.own.infer({0: batch.numpy()})
+        return {state: found[i] for i, state in enumerate(states)}
 
     return compute
 
