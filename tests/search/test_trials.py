@@ -47,13 +47,6 @@ def test_trials_run_until_the_study_is_complete(n_at_once: int) -> None:
 
 
 @pytest.mark.parametrize("n_at_once", [1, 3])
-def test_begin_no_more_finishes_the_running_trials(n_at_once: int) -> None:
-    ended, states = run(small_problem(), after(n_at_once + 2, Order.BEGIN_NO_MORE), n_at_once)
-    assert len(ended) == n_at_once
-    assert states == ["COMPLETE"] * n_at_once
-
-
-@pytest.mark.parametrize("n_at_once", [1, 3])
 def test_stop_abandons_the_running_trials_within_an_epoch(n_at_once: int) -> None:
     ended, states = run(small_problem(), after(n_at_once + 2, Order.STOP), n_at_once)
     assert ended == []

@@ -22,7 +22,6 @@ from custom_aesthetic.search.best_models import BestModels, MakeFiles
 from custom_aesthetic.search.cost import costly_trial, cpu_is_faster, say_time
 from custom_aesthetic.search.optuna_private import storage_of, writable
 from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
-from custom_aesthetic.search.shared_data import share
 from custom_aesthetic.search.space import first_parameters, is_linear, starting_points
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
 from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, kept_texts, n_finished, process_name
@@ -232,8 +231,7 @@ def _search(
             progress.show(ended)
 
         if n_workers > 1:
-            shared = share(problem, folder)
-            Workers(study, shared, plan, place).run(min(n_workers, plan.n_trials - n_done), on_end, problem)
+            Workers(study, folder, plan, place).run(n_workers, on_end, problem)
             return
         seed = sampler_seed(plan.model_seed, worker=0, n_trials_before=len(study.get_trials(deepcopy=False)))
         claims = Claims(place.load(storage_of(study), seed), plan.n_trials, process_name())

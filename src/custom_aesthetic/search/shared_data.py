@@ -41,9 +41,9 @@ class SharedProblem:
     """Features of the problem's data, then of the data of each fold."""
 
     @property
-    def turns(self) -> Path:
-        """Path of the lock file by which the processes take turns."""
-        return self.content.with_name("turns")
+    def folder(self) -> Path:
+        """The folder of the files."""
+        return self.content.parent
 
     def attach(self) -> Problem:
         """Return the problem; its features are one copy in memory, shared by all processes."""

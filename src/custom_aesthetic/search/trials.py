@@ -135,8 +135,6 @@ class Order(Enum):
 
     GO_ON = auto()
     """Continue with running and new trials."""
-    BEGIN_NO_MORE = auto()
-    """Finish the running trials but start no new ones."""
     STOP = auto()
     """Abandon the running trials."""
 

@@ -1,4 +1,4 @@
-"""Worker processes that run trials of one study in parallel on this machine, and the parent process's part."""
+"""Processes that run trials of one study in parallel on this machine: this one, and workers that it starts."""
 
 import contextlib
 import logging
@@ -9,10 +9,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.connection import wait as wait_for_connections
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,9 +26,9 @@ from custom_aesthetic.base.interrupts import deaf_children, obey_lost, uninterru
 from custom_aesthetic.base.processes import spare_last_collection
 from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.sampling import N_REPORTS, make_pruner, make_sampler, sampler_seed
-from custom_aesthetic.search.shared_data import SharedProblem
+from custom_aesthetic.search.shared_data import SharedProblem, share
 from custom_aesthetic.search.storage import open_storage, patiently
-from custom_aesthetic.search.study import Claims, Dead, bury, bury_silent, process_name
+from custom_aesthetic.search.study import Claims, Dead, bury, bury_silent, counts, process_name
 from custom_aesthetic.search.trials import WAIT_SECONDS, Ended, Order, Problem, TrialPlan, run_trials
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,15 @@ EXIT_ORPHANED = 3
 
 MOST_DEATHS = 3
 """Workers that may die in a row before the search ends with an error."""
+
+TURNS = "turns"
+"""Name of the lock file by which the processes take turns, in the folder that they share."""
+
+START_SECONDS = 3.0
+"""What starting a worker takes: about as long as its imports, on a core of its own."""
+
+CHECK_SECONDS = 0.05
+"""How often messages of the workers are handled while this process trains."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ def _worker(connection: Connection, shared: SharedProblem, plan: TrialPlan, plac
         study = place.load(open_storage(place.database), seed)
         name = process_name()
         connection.send(("name", name))
-        claims = Claims(study, plan.n_trials, name, shared.turns)
+        claims = Claims(study, plan.n_trials, name, shared.folder / TURNS)
         work(claims, shared.attach(), plan, ask=ask, on_end=lambda end: _send(connection, end))
         connection.send(("done", None))
     except (BrokenPipeError, ConnectionResetError):
@@ -151,53 +161,71 @@ class _Worker:
             self.connection.send("stop")
 
 
-class Workers:
-    """Worker processes, which `run` starts and always ends, also after an exception."""
+def _wait_for_any(workers: Sequence[_Worker], seconds: float | None = None) -> None:
+    """Wait until one of the workers has sent a message or ended, at most for that many seconds."""
+    wait_for_connections([item for worker in workers for item in (worker.connection, worker.process.sentinel)], seconds)
 
-    def __init__(self, study: optuna.Study, shared: SharedProblem, plan: TrialPlan, place: Place) -> None:
-        self.study, self.shared, self.plan, self.place = study, shared, plan, place
+
+class Workers:
+    """This process and its workers, which `run` starts where that pays and always ends, also after an exception."""
+
+    def __init__(self, study: optuna.Study, folder: Path, plan: TrialPlan, place: Place) -> None:
+        """`folder` takes the files that the processes share; it must exist as long as the search runs."""
+        self.study, self.folder, self.plan, self.place = study, folder, plan, place
         self.context = multiprocessing.get_context("spawn")
         self.workers: list[_Worker] = []
         self.names: set[str] = set()
-        self.n_started = self.n_deaths = 0
-        self.n_trials_before = len(study.get_trials(deepcopy=False))
+        self.n_started = self.n_deaths = self.n_ended = 0
+        trials = patiently(study.get_trials, deepcopy=False)
+        self.n_trials_before, self.n_lacking = len(trials), plan.n_trials - sum(map(counts, trials))
+        self.begun = self.last_check = time.monotonic()
+        self.shared: SharedProblem | None = None
 
-    def run(self, n_workers: int, on_end: Callable[[Ended], None], problem: Problem) -> None:
-        """Run the trials in `n_workers` processes. A worker that dies is replaced, and its trial is queued again.
+    def run(self, n_processes: int, on_end: Callable[[Ended], None], problem: Problem) -> None:
+        """Run the trials in up to `n_processes` processes, this one included.
 
-        Starting a worker takes seconds. Until the first worker is ready, this process runs trials itself; then the
-        last worker takes over its core. Raises UserError if too many workers die in a row.
+        Workers start once the rest of the search is expected to last longer than their start would. One that dies is
+        replaced, and its trial is queued again. Raises UserError if too many workers die in a row.
         """
-        try:
-            for _ in range(max(1, n_workers - 1)):
-                self._start()
-            if self._run_first_trials(on_end, problem):
-                return
-            if n_workers > 1:
-                self._start()
-            while self.workers:
-                obey_lost()
-                wait_for_any([item for worker in self.workers for item in (worker.connection, worker.process.sentinel)])
-                self._check_all(on_end)
-        finally:
-            with uninterrupted():
-                self._end(on_end)
-
-    def _run_first_trials(self, on_end: Callable[[Ended], None], problem: Problem) -> bool:
-        """Run trials until a worker is ready; return whether the study is complete."""
         study = self.place.load(storage_of(self.study), self._next_seed())
-        claims = Claims(study, self.plan.n_trials, process_name(), self.shared.turns)
+        claims = Claims(study, self.plan.n_trials, process_name(), self.folder / TURNS)
+
+        def ended(trial: Ended) -> None:
+            self.n_ended += 1
+            on_end(trial)
 
         def ask() -> Order:
-            self._check_all(on_end)
-            return Order.BEGIN_NO_MORE if self.is_ready() else Order.GO_ON
+            if time.monotonic() - self.last_check > CHECK_SECONDS:
+                self._start_all(n_processes, problem)
+                self._check_all(ended)
+                self.last_check = time.monotonic()
+            return Order.GO_ON
 
-        run_trials(claims, problem, self.plan, ask=ask, on_end=on_end)
-        return claims.is_done()
+        try:
+            work(claims, problem, self.plan, ask=ask, on_end=ended)
+            while busy := [worker for worker in self.workers if worker.may_run_a_trial]:
+                obey_lost()
+                _wait_for_any(busy)
+                self._check_all(ended)
+        finally:
+            with uninterrupted():
+                self._end(ended)
 
-    def is_ready(self) -> bool:
-        """Return whether a worker is ready to run trials."""
-        return bool(self.names)
+    def _start_all(self, n_processes: int, problem: Problem) -> None:
+        """Start all workers that would find a trial to run, once that pays."""
+        n_workers = min(n_processes, self.n_lacking - self.n_ended) - 1
+        if self.shared is None and n_workers > 0 and self.pays():
+            self.shared = share(problem, self.folder)
+            for _ in range(n_workers):
+                self._start()
+
+    def pays(self) -> bool:
+        """Return whether the rest of the search would last twice as long in this process alone as a worker's start.
+
+        Trials are expected to last as long as those so far, and the first one at least as long as it has lasted.
+        """
+        seconds_a_trial = (time.monotonic() - self.begun) / max(self.n_ended, 1)
+        return seconds_a_trial * (self.n_lacking - self.n_ended) > 2 * START_SECONDS
 
     def _check_all(self, on_end: Callable[[Ended], None]) -> None:
         """Handle the messages of all workers, and replace those that have died."""
@@ -261,7 +289,7 @@ class Workers:
             busy = [worker for worker in left if worker.may_run_a_trial]
             if not busy:
                 break
-            wait_for_any([item for worker in busy for item in (worker.connection, worker.process.sentinel)], seconds)
+            _wait_for_any(busy, seconds)
             for worker in busy:
                 self._receive_last(worker, on_end)
         for worker in left:
