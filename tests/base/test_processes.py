@@ -1,5 +1,6 @@
 """Half-written files and the processes that they belong to."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.base.processes import LEFTOVER_SECONDS, aside_name, is_running, start_of, sweep
+from custom_aesthetic.base.processes import LEFTOVER_SECONDS, aside_name, imports, is_running, start_of, sweep
 
 
 def test_a_process_is_running_until_it_ends():
@@ -48,3 +49,17 @@ def test_files_with_long_or_non_utf8_names_can_be_written(tmp_path):
     for name in ("x" * 255, "\u00fc" * 127, "\udcff.csv"):
         write_atomically(tmp_path / name, b"1")
         assert (tmp_path / name).read_bytes() == b"1"
+
+
+def test_imports_search_for_no_garbage_and_searching_goes_on_afterwards() -> None:
+    with imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -99,6 +100,22 @@ def _host() -> str:
     except OSError:
         numbers = ""
     return hashlib.sha256(f"{platform.node()} {numbers}".encode("utf-8", "replace")).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def imports() -> Iterator[None]:
+    """Import large libraries within the block without searching for garbage: a tenth less time.
+
+    What is there after the block stays out of later searches as well.
+    """
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if is_enabled:
+            gc.enable()
 
 
 def spare_last_collection() -> None:

@@ -8,7 +8,7 @@ import torch
 from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.base.processes import folder_prefix
+from custom_aesthetic.base.processes import folder_prefix, imports
 from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.precomputed import open_table, without_extractor
@@ -22,15 +22,16 @@ log = logging.getLogger(__name__)
 def view(arguments: ViewerArguments) -> None:
     """Write the table if the arguments ask for it, then serve Spotlight until it is stopped."""
     spotlight_log.disable("renumics.spotlight")  # its import warns about analysers that this program does not use
-    from custom_aesthetic.commands.spotlight import (
-        add_expected_scores,
-        convert_pictures,
-        for_the_page,
-        make_frame,
-        save_frame,
-        show,
-        worst_first,
-    )
+    with imports():
+        from custom_aesthetic.commands.spotlight import (
+            add_expected_scores,
+            convert_pictures,
+            for_the_page,
+            make_frame,
+            save_frame,
+            show,
+            worst_first,
+        )
 
     device = choose_device(arguments.device.device)
     settings = arguments.features

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from custom_aesthetic.base.processes import imports
 from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.scorers import ABArguments
@@ -14,7 +15,8 @@ def run(argv: Sequence[str]) -> None:
     from custom_aesthetic.scores.score_files import check_directory
 
     check_directory(Path(arguments.images.directory))
-    from custom_aesthetic.commands.score_pairs import score_by_comparisons
+    with imports():
+        from custom_aesthetic.commands.score_pairs import score_by_comparisons
 
     score_by_comparisons(arguments)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from custom_aesthetic.base.extras import require
+from custom_aesthetic.base.processes import imports
 from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import AnalysisArguments
@@ -18,7 +19,8 @@ def run(argv: Sequence[str]) -> None:
     from custom_aesthetic.commands.early_checks import check_judged_images
 
     check_judged_images(arguments.images, arguments.model_scores, arguments.features)
-    from custom_aesthetic.commands.analyse import analyse
+    with imports():
+        from custom_aesthetic.commands.analyse import analyse
 
     analyse(arguments)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.extras import require
+from custom_aesthetic.base.processes import imports
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.scorers import ClusterSettings, FolderArguments
@@ -36,7 +37,8 @@ def run(argv: Sequence[str]) -> None:
 
         serve_model(arguments)
         return
-    from custom_aesthetic.commands.score_folder import score_folder
+    with imports():
+        from custom_aesthetic.commands.score_folder import score_folder
 
     score_folder(arguments)
 

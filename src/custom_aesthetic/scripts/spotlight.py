@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from custom_aesthetic.base.processes import imports
 from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import ViewerArguments
@@ -18,7 +19,8 @@ def run(argv: Sequence[str]) -> None:
     check_judged_images(arguments.images, arguments.model_scores, arguments.features)
 
     def show() -> None:
-        from custom_aesthetic.commands.view import view
+        with imports():
+            from custom_aesthetic.commands.view import view
 
         view(arguments)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.interrupts import obey_lost
+from custom_aesthetic.base.processes import imports
 from custom_aesthetic.settings.arguments import differing_lines, parse_arguments, shown_lines
 from custom_aesthetic.settings.console import run_script
 from custom_aesthetic.settings.training import TrainingArguments
@@ -24,7 +25,8 @@ def run(argv: Sequence[str]) -> None:
 
     check_scored_images(arguments.images, arguments.features)
     check_prior(Path(arguments.images.directory), arguments.search.prior_model)
-    from custom_aesthetic.commands.train import train_predictor
+    with imports():
+        from custom_aesthetic.commands.train import train_predictor
 
     obey_lost()  # the imports take seconds, and a Ctrl-C during them can get lost
     train_predictor(arguments)
