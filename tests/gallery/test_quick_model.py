@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from custom_aesthetic.gallery.model_work import fit
-from custom_aesthetic.gallery.quick_model import FEWEST_ANSWERS, FEWEST_FOR_A_FORECAST, out_of_fold, worth
+from custom_aesthetic.gallery.model_work import fit, standing_of
+from custom_aesthetic.gallery.quick_model import (
+    FEWEST_ANSWERS,
+    FEWEST_FOR_A_FORECAST,
+    error_axes,
+    out_of_fold,
+    worth,
+)
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, feature_basis
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.pairing import Standing, draw_group
@@ -26,6 +32,8 @@ class Judge:
     def answers(self, n_answers: int, *, strategy: str) -> Evidence:
         n_pictures = len(self.truth)
         standing = Standing(np.zeros(n_pictures), np.ones(n_pictures), np.zeros(n_pictures))
+        if strategy == "model":
+            standing = standing_of(fit(self.prior, evidence_of([])), standing.shown)
         pairs = []
         while len(pairs) < n_answers:
             (first, second), _ = draw_group(standing, self.generator, strategy=strategy)
@@ -34,7 +42,7 @@ class Judge:
             standing.shown[[first, second]] += 1
             if len(pairs) % 30 == 0 and strategy != "random":
                 learnt = fit(self.prior, evidence_of(pairs))
-                standing = Standing(learnt.scores, learnt.sigmas, standing.shown)
+                standing = standing_of(learnt, standing.shown)
         return evidence_of(pairs)
 
     def share_right(self, scores: np.ndarray) -> float:
@@ -45,7 +53,7 @@ class Judge:
 
 
 def evidence_of(pairs) -> Evidence:
-    winners, losers = np.array(pairs).T
+    winners, losers = np.array(pairs, dtype=int).reshape(-1, 2).T
     n_pairs = len(winners)
     return Evidence(winners, losers, np.ones(n_pairs), np.arange(n_pairs), np.ones(n_pairs, dtype=bool))
 
@@ -129,3 +137,39 @@ def test_equal_features_give_chance_and_no_error():
     told = worth(prior, evidence_of([generator.permutation(20)[:2] for _ in range(40)]))
     assert told is not None
     assert told.right.low <= 0.5
+
+
+def test_before_any_answer_errors_from_features_are_those_of_the_prior_for_pictures_of_equal_strength():
+    judge = Judge(40, 6)
+    assert judge.prior.basis is not None
+    lengths = np.linalg.norm(judge.prior.basis, axis=1)
+    axes = error_axes(judge.prior, evidence_of([]))
+    np.testing.assert_allclose(np.square(axes).sum(axis=1), PRIOR_VARIANCE * FEATURE_SHARE)
+    likeness = judge.prior.basis @ judge.prior.basis.T / np.outer(lengths, lengths)
+    np.testing.assert_allclose(axes @ axes.T, PRIOR_VARIANCE * FEATURE_SHARE * likeness, atol=1e-9)
+
+
+def test_answers_make_the_errors_along_their_features_smaller_and_no_others():
+    basis = np.sqrt(PRIOR_VARIANCE * FEATURE_SHARE) * np.repeat(np.eye(3), [2, 2, 2], axis=0)
+    prior = Prior(np.zeros(6), np.full(6, PRIOR_VARIANCE * (1 - FEATURE_SHARE)), basis)
+    axes = error_axes(prior, evidence_of([(0, 2), (3, 1), (0, 3)]))
+    after = axes @ axes.T
+    assert after[0, 0] < PRIOR_VARIANCE * FEATURE_SHARE
+    assert after[0, 2] > 0
+    np.testing.assert_allclose(after[4:, 4:], PRIOR_VARIANCE * FEATURE_SHARE)
+    np.testing.assert_allclose(after[4:, :4], 0, atol=1e-9)
+
+
+def test_errors_have_no_axes_where_features_do_not_vary():
+    prior = Prior(np.zeros(4), np.full(4, PRIOR_VARIANCE), np.zeros((4, 0)))
+    assert error_axes(prior, evidence_of([])).shape == (4, 0)
+
+
+@pytest.mark.slow
+def test_a_taste_is_learnt_from_fewer_answers_by_pairs_of_the_model():
+    gains = []
+    for seed in range(12):
+        judge = Judge(300, 20 + seed, share=0.9)
+        told = [fit(judge.prior, judge.answers(40, strategy=strategy)).left_out for strategy in ("model", "random")]
+        gains.append(np.subtract(*(np.corrcoef(scores, judge.truth)[0, 1] for scores in told)))
+    assert np.mean(gains) > 0

@@ -21,7 +21,7 @@ from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.base.processes import folder_prefix
 from custom_aesthetic.gallery.feature_work import BASIS_FILE, GROUPS_FILE
 from custom_aesthetic.gallery.jobs import ChildJob
-from custom_aesthetic.gallery.model_work import ANSWERS_FILE, PRIOR_FILE, RESULT_FILE, Learnt
+from custom_aesthetic.gallery.model_work import ANSWERS_FILE, PRIOR_FILE, RESULT_FILE, Learnt, standing_of
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior
 from custom_aesthetic.scores.choice_log import Comparison
@@ -242,7 +242,7 @@ class Learner:
 
     def standing(self, shown: np.ndarray) -> Standing | None:
         """Return what the model says of all rows, to draw pairs by; None if it has not learnt yet."""
-        return None if self.learnt is None else Standing(self.learnt.scores, self.learnt.sigmas, shown)
+        return None if self.learnt is None else standing_of(self.learnt, shown)
 
     def status(self) -> dict[str, Any]:
         """Return what the page shows of the model: state, progress of the features, figures and the sentence."""

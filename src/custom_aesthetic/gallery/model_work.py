@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from custom_aesthetic.gallery.minded import stay_behind
-from custom_aesthetic.gallery.quick_model import Worth, out_of_fold, worth
+from custom_aesthetic.gallery.quick_model import Worth, error_axes, out_of_fold, worth
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, standard_errors
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.pairing import Standing
@@ -28,6 +28,8 @@ class Learnt(NamedTuple):
     sigmas: np.ndarray
     left_out: np.ndarray
     """Scores that know no answer about the picture itself."""
+    axes: np.ndarray
+    """`Standing.axes`, float32."""
 
 
 def main() -> int:
@@ -55,12 +57,12 @@ def fit(prior: Prior, found: Evidence, start: np.ndarray | None = None) -> Learn
     """Return the scores of all rows given the answers, which is what the page shows and draws pairs by."""
     scores = fit_scores(found.winners, found.losers, prior, start=start, weights=found.weights)
     sigmas = standard_errors(scores, found.winners, found.losers, prior, weights=found.weights)
-    return Learnt(scores, sigmas, out_of_fold(prior, found))
+    return Learnt(scores, sigmas, out_of_fold(prior, found), error_axes(prior, found).astype(np.float32))
 
 
 def standing_of(learnt: Learnt, shown: np.ndarray) -> Standing:
     """Return the standing by which pairs are drawn; `shown` says how often each row was shown."""
-    return Standing(learnt.scores, learnt.sigmas, shown)
+    return Standing(learnt.scores, learnt.sigmas, shown, learnt.axes)
 
 
 def as_json(told: Worth) -> dict[str, object]:

@@ -91,6 +91,24 @@ def out_of_fold(prior: Prior, found: Evidence, *, seed: int = 0) -> np.ndarray:
     return scores
 
 
+def error_axes(prior: Prior, found: Evidence) -> np.ndarray:
+    """Return the part of the errors that comes from features, (n_rows, n_axes): the covariance is axes @ axes.T.
+
+    Every picture's features count as equally strong, so that pairs are not drawn again and again from the few pictures
+    that are unlike all others, which tell little of the rest.
+    """
+    basis, is_line = _with_lines(prior, found)
+    lengths = np.linalg.norm(basis, axis=1)
+    wanted = np.sqrt(prior.variance * FEATURE_SHARE / (1 - FEATURE_SHARE))
+    scales = np.divide(wanted, lengths, out=np.ones_like(lengths), where=(lengths > 0) & ~is_line)
+    basis = basis * scales[:, None]
+    design, offset = _design(basis, prior.mean, found)
+    surprise = expit(-(design @ _fit(basis, prior.mean, found) + offset))
+    root = np.linalg.cholesky(_hessian(design, found.weights * surprise * (1 - surprise)))
+    axes: np.ndarray = scipy.linalg.solve_triangular(root, basis.T, lower=True).T
+    return axes
+
+
 def worth(prior: Prior, found: Evidence, *, seed: int = 0) -> Worth | None:
     """Return how good the quick model is; None with fewer than FEWEST_ANSWERS answers.
 
@@ -211,23 +229,31 @@ def _with_lines(prior: Prior, found: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(basis: np.ndarray, mean: np.ndarray, found: Evidence, start: np.ndarray | None = None) -> np.ndarray:
-    """Return the most probable weights of the components, (n_components,), by Newton's method.
-
-    What features do not explain makes the answers noisier: leads are shrunk for it (MacKay's approximation).
-    """
-    shrinkage = 1 / np.sqrt(1 + np.pi / 8 * 2 * _OWN_VARIANCE)
-    design = (basis[found.winners] - basis[found.losers]) * shrinkage
-    offset = (mean[found.winners] - mean[found.losers]) * shrinkage
+    """Return the most probable weights of the components, (n_components,), by Newton's method."""
+    design, offset = _design(basis, mean, found)
     weights = np.zeros(basis.shape[1]) if start is None else start.copy()
     for _ in range(NEWTON_STEPS):
         surprise = expit(-(design @ weights + offset))
         slope = weights - design.T @ (found.weights * surprise)
         if np.abs(slope).max(initial=0) < 1e-5:
             break
-        curvature = found.weights * surprise * (1 - surprise)
-        hessian = np.eye(len(weights)) + design.T @ (design * curvature[:, None])
-        weights -= np.linalg.solve(hessian, slope)
+        weights -= np.linalg.solve(_hessian(design, found.weights * surprise * (1 - surprise)), slope)
     return weights
+
+
+def _design(basis: np.ndarray, mean: np.ndarray, found: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Return the leads as design (n_comparisons, n_components) @ weights + offset (n_comparisons,).
+
+    What features do not explain makes the answers noisier: leads are shrunk for it (MacKay's approximation).
+    """
+    shrinkage = 1 / np.sqrt(1 + np.pi / 8 * 2 * _OWN_VARIANCE)
+    design = (basis[found.winners] - basis[found.losers]) * shrinkage
+    return design, (mean[found.winners] - mean[found.losers]) * shrinkage
+
+
+def _hessian(design: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.eye(design.shape[1]) + design.T @ (design * curvature[:, None])
+    return found
 
 
 _OWN_VARIANCE = PRIOR_VARIANCE * (1 - FEATURE_SHARE)

@@ -112,7 +112,8 @@ class Drawing:
         sigmas[coming] *= COMING_SIGMA
         shown[coming] += 1
         usable = self._usable
-        return Standing(standing.scores[usable], sigmas[usable], shown[usable])
+        axes = None if standing.axes is None else standing.axes[usable]
+        return Standing(standing.scores[usable], sigmas[usable], shown[usable], axes)
 
     def _repeat(self, answers: Callable[[], Sequence[Comparison]]) -> list[str] | None:
         """Return a pair that was answered a while ago and not asked again since, with sides swapped; None mostly."""

@@ -1,9 +1,10 @@
 """Choice of the pictures to compare next, so that each comparison gives much information about the order.
 
 `random` draws pictures uniformly. `adaptive` draws a picture that was seldom shown, and partners that have similar and
-uncertain scores. `model`, for scores from features, which are known of every picture, does the same, and draws a part
-of the pairs among the pictures that may be the best, because these are the ones that people look for. Some pairs are
-random even then: they allow an unbiased test of the scores, and they correct a wrong start.
+uncertain scores. `model`, for scores from features, draws from the pictures shown least the pair that tells the model
+most: pictures unlike each other, in ways that no answer has compared yet. Once the taste is known roughly, it draws a
+part of the pairs among the pictures that may be the best, because these are the ones that people look for. Some
+adaptive pairs are random: they allow an unbiased test of the scores, and they correct a wrong start.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,13 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE
+from custom_aesthetic.scores.prior import FEATURE_SHARE
+
 RANDOM_SHARE = 0.1
-RANDOM_SHARE_OF_MODEL = 0.45
-"""Pairs that a model finds close tell little to scores that do not know features, such as those that a training learns
-from: with few answers for each picture, these need pairs that no model has chosen."""
+
+PICTURES_LOOKED_AT = 50
+"""Number of pictures, those shown least, among which `model` looks for the pair that tells most."""
 
 TOP_SHARE = 0.3
 """Share of the pairs that `model` draws among the pictures that may be the best."""
+
+SHOWN_BEFORE_THE_TOP = 200
+"""Number of pictures shown, in 100 pairs, before `model` draws any pair there: who knows the taste knows the best."""
 
 TOP_PICTURES = 0.1
 FEWEST_AT_THE_TOP = 20
@@ -34,6 +41,9 @@ class Standing:
     scores: np.ndarray
     sigmas: np.ndarray
     shown: np.ndarray
+    axes: np.ndarray | None = None
+    """(n_pictures, n_axes), for `model`: the part of the scores' errors that comes from features; axes @ axes.T is its
+    covariance."""
 
 
 def after_choice(standing: Standing, winner: int, losers: Sequence[int]) -> Standing:
@@ -77,10 +87,10 @@ def draw_group(
     n_pictures = len(standing.scores)
     number = min(number, n_pictures)
     chance = generator.uniform()
-    random_share = RANDOM_SHARE_OF_MODEL if strategy == "model" else RANDOM_SHARE
-    drawn = "random" if chance < random_share else strategy
+    drawn = "random" if strategy == "adaptive" and chance < RANDOM_SHARE else strategy
     among = None
-    if drawn == "model" and chance < random_share + TOP_SHARE:
+    knows_the_taste = standing.shown.sum() >= SHOWN_BEFORE_THE_TOP
+    if drawn == "model" and knows_the_taste and chance < TOP_SHARE:
         among = may_be_the_best(standing)
         number = min(number, len(among))
     group: list[int] = []
@@ -88,7 +98,9 @@ def draw_group(
         group = (
             _random_group(n_pictures, generator, number)
             if drawn == "random"
-            else _near(standing, generator, number, among)
+            else _near(standing, generator, number)
+            if standing.axes is None
+            else _telling(standing, standing.axes, generator, number, among)
         )
         if frozenset(group) not in avoid:
             break
@@ -141,15 +153,10 @@ def may_be_the_best(standing: Standing) -> np.ndarray:
     return np.argpartition(-hoped, number - 1)[:number]
 
 
-def _near(
-    standing: Standing, generator: np.random.Generator, number: int, among: np.ndarray | None = None
-) -> list[int]:
-    """Return one of the pictures shown least, and the partners with the highest gain, up to a random factor.
-
-    Only pictures of `among` are drawn, if it is given.
-    """
-    everyone = np.arange(len(standing.scores)) if among is None else among
-    first = int(everyone[np.argmin(standing.shown[everyone] + generator.uniform(size=len(everyone)))])
+def _near(standing: Standing, generator: np.random.Generator, number: int) -> list[int]:
+    """Return one of the pictures shown least, and the partners with the highest gain, up to a random factor."""
+    everyone = np.arange(len(standing.scores))
+    first = int(np.argmin(standing.shown + generator.uniform(size=len(everyone))))
     others = everyone
     if len(everyone) > PARTNERS_LOOKED_AT:
         others = generator.choice(everyone, PARTNERS_LOOKED_AT, replace=False)
@@ -157,6 +164,47 @@ def _near(
     worth = pair_gain(standing, first, others) * np.exp(generator.uniform(size=len(others)))
     best = others[np.argpartition(-worth, number - 2)[: number - 1]]
     return [first, *(int(picture) for picture in best)]
+
+
+def _telling(
+    standing: Standing,
+    axes: np.ndarray,
+    generator: np.random.Generator,
+    number: int,
+    among: np.ndarray | None = None,
+) -> list[int]:
+    """Return, of the pictures shown least, the pair that tells most, up to a random factor, and what adds most to it.
+
+    Only pictures of `among` are drawn, if it is given.
+    """
+    everyone = np.arange(len(standing.scores)) if among is None else among
+    n_looked_at = max(number, min(PICTURES_LOOKED_AT, len(everyone) // 2))
+    turn = standing.shown[everyone] + generator.uniform(size=len(everyone))
+    least = everyone[np.argpartition(turn, n_looked_at - 1)[:n_looked_at]]
+    worth = features_gain(standing.scores[least], axes[least], standing.shown[least])
+    worth *= np.exp(generator.uniform(size=worth.shape))
+    np.fill_diagonal(worth, 0)
+    group = [int(place) for place in np.unravel_index(np.argmax(worth), worth.shape)]
+    while len(group) < number:
+        more = worth[group].sum(axis=0)
+        more[group] = -1
+        group.append(int(np.argmax(more)))
+    return [int(least[place]) for place in group]
+
+
+def features_gain(scores: np.ndarray, axes: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Return the expected information from comparing each picture with each, (n_pictures, n_pictures).
+
+    As `pair_gain`, but where errors from features (`Standing.axes`) have something in common: however uncertain the
+    scores of two like pictures are, features do not tell which is better. The rest of an error is the picture's own,
+    and each time that it is shown adds at most 1/4 to its precision.
+    """
+    products = axes @ axes.T
+    alone = np.diag(products) + 1 / (1 / (PRIOR_VARIANCE * (1 - FEATURE_SHARE)) + shown / 4)
+    variance = np.maximum(alone[:, None] + alone - 2 * products, 0)
+    probability = expit((scores[:, None] - scores) / np.sqrt(1 + np.pi / 8 * variance))
+    gain: np.ndarray = probability * (1 - probability) * variance
+    return gain
 
 
 def _any_other(
