@@ -1,7 +1,8 @@
 """How many choices a taste needs: from a real rater's answers on the A/B page to a model of pictures never shown.
 
-    python -m benchmarks.bench_circle            # 12 raters, 2 draws: 4 minutes of processor time
-    python -m benchmarks.bench_circle --quick    # 4 raters, 1 draw, up to 100 choices: 15 seconds of it
+    python -m benchmarks.bench_circle              # 12 raters, 2 draws: 8 minutes of processor time
+    python -m benchmarks.bench_circle --quick      # 4 raters, 1 draw, up to 100 choices: 30 seconds of it
+    python -m benchmarks.bench_circle --program 100    # the shortest call in place of linear models, after 100 choices
 
 A judge with a rater's ratings (1 to 10, noise and ties as they are) answers pairs of 200 pictures through the A/B
 page's own session, without a browser: it draws the pair, writes the log, and fits the scores again after every tenth
@@ -10,18 +11,23 @@ and 400 choices a model learns from the score file, or from the log, and is judg
 ratings of the rater's pictures that were never shown.
 
 The models are the model file's linear members with equal weights, in place of the whole search, which takes 20 times as
-long and on single raters gives them most of the weight (bench_raters). Pairs:
+long and on single raters gives them most of the weight (bench_raters); `--program` takes the search itself. Pairs:
 
     random        the session with --strategy=random
     adaptive      the session's default
     features      adaptive, with the features of the pictures in the scores' prior
     ties          adaptive, with ties said
+    model         the session's default where the page has features: drawn by the quick model, fitted every tenth choice
+    model, ties   the same, with ties said
     information   the pair with the largest expected information gain of 5,000 drawn pairs, as ASAP
+    TrueSkill     the most uncertain picture and the partner with the best match quality
 
 From choices to a taste:
 
-    scores        the session's scores, then linear models of them (for `information`: Bradley-Terry scores)
+    scores        the session's scores, then linear models of them (for `information`: Bradley-Terry scores; for
+                  `TrueSkill` its own)
     choices       a linear model fitted to the choices themselves, by the Bradley-Terry likelihood
+    heads         networks fitted to the choices themselves, by the Bradley-Terry likelihood
     Elo           Elo scores, then linear models of them
     prior         the session's scores, then the difference from a prior model: ridge on the mean of the other raters
 """
@@ -34,38 +40,46 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr, t
 
-from benchmarks.bench_raters import RATERS
+from benchmarks.bench_raters import RATERS, Task, shortest_call
 from benchmarks.choice_methods import (
     Answers,
     Ask,
     answers_by_information,
+    answers_by_trueskill,
     difference_from_scores,
     elo,
+    heads_from_choices,
     linear_from_choices,
     linear_from_scores,
 )
 from custom_aesthetic.base.arrays import Array
+from custom_aesthetic.gallery.model_work import fit, standing_of
 from custom_aesthetic.heads.linear_members import fit_linear_models
+from custom_aesthetic.heads.model_file import load_model
+from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.labelling.plan import PairPlan
 from custom_aesthetic.labelling.score_files import open_score_files
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
 from custom_aesthetic.scores.choice_log import ComparisonLog
+from custom_aesthetic.scores.evidence import evidence
 from custom_aesthetic.scores.prior import feature_prior
 from custom_aesthetic.scores.score_files import read_scores
 
 CHECKPOINTS = (50, 100, 200, 250, 400)
 N_SHOWN = 200
 REFIT_AFTER = 10
-SESSIONS = {"random": "random", "adaptive": "adaptive", "features": "adaptive", "ties": "adaptive"}
-"""Name of a way to choose pairs -> the session's strategy."""
+SESSIONS = ("random", "adaptive", "features", "ties", "model", "model, ties")
+"""Ways to choose pairs that are the session's own."""
 
 
 class Person(NamedTuple):
@@ -112,13 +126,18 @@ def moments_of_session(person: Person, pairs: str, folder: Path) -> list[Moment]
     names = tuple(f"{row:04}.jpg" for row in range(len(person.ratings)))
     row_of = {name: row for row, name in enumerate(names)}
     prior = feature_prior(person.features) if pairs == "features" else flat_prior(len(names))
-    plan = PairPlan(names, len(names), prior, 1.0, 0.0, strategy=SESSIONS[pairs])
+    strategy = "random" if pairs == "random" else "adaptive"
+    plan = PairPlan(names, len(names), prior, 1.0, 0.0, strategy=strategy)
     files = open_score_files(folder, None)
     session = Session(plan, files, ComparisonLog(files.log), seed=person.seed)
     judge = np.random.default_rng([person.seed, 1])
+    known = feature_prior(person.features) if pairs.startswith("model") else None
     found = []
     for number in range(1, person.checkpoints[-1] + 1):
-        _answer(session, person.ratings, row_of, judge, says_ties=pairs == "ties")
+        if known is not None and number % REFIT_AFTER == 1:
+            learnt = fit(known, evidence(session.answers(), row_of))
+            session.model_standing = partial(standing_of, learnt)
+        _answer(session, person.ratings, row_of, judge, says_ties=pairs.endswith("ties"))
         if number % REFIT_AFTER == 0:
             session.scores.update(with_figures=False)
         if number in person.checkpoints:
@@ -154,8 +173,7 @@ def run_person(person: Person) -> list[Score]:
     found: list[Score] = []
 
     def judge(pairs: str, learning: str, n_choices: int, predictions: Array) -> None:
-        right = float(spearmanr(predictions, person.new_ratings).statistic) if np.ptp(predictions) > 0 else 0.0
-        found.append(Score(person.name, pairs, learning, n_choices, right))
+        found.append(_judged(person, pairs, learning, n_choices, predictions))
 
     for pairs in SESSIONS:
         with tempfile.TemporaryDirectory() as folder:
@@ -168,19 +186,48 @@ def run_person(person: Person) -> list[Score]:
         scores = fit_scores(*answers, flat_prior(len(person.ratings)))
         predictions = linear_from_scores(person.features, scores, answers.seen, person.new_features)
         judge("information", "scores", n_choices, predictions)
+    for n_choices, (scores, answers) in answers_by_trueskill(
+        len(person.ratings), person.checkpoints, _asker(person)
+    ).items():
+        predictions = linear_from_scores(person.features, scores, answers.seen, person.new_features)
+        judge("TrueSkill", "scores", n_choices, predictions)
     return found
 
 
+def run_program(person: Person) -> list[Score]:
+    """Return the scores of the shortest call, trained on what the session wrote, for one person."""
+    found = []
+    for pairs in ("random", "model", "model, ties"):
+        with tempfile.TemporaryDirectory() as name:
+            for moment in moments_of_session(person, pairs, Path(name)):
+                rows = np.sort(moment.shown)
+                task = Task("raters", person.name, person.seed, person.features, moment.scores, rows, rows[:0])
+                with tempfile.TemporaryDirectory() as folder:
+                    model = load_model(shortest_call(task, Path(folder)))
+                new = torch.from_numpy(person.new_features.astype(np.float32))
+                predictions = predict(model.predictor, new)[:, 0].double().numpy()
+                found.append(_judged(person, pairs, "program", moment.n_choices, predictions))
+    return found
+
+
+def _judged(person: Person, pairs: str, learning: str, n_choices: int, predictions: Array) -> Score:
+    right = float(spearmanr(predictions, person.new_ratings).statistic) if np.ptp(predictions) > 0 else 0.0
+    return Score(person.name, pairs, learning, n_choices, right)
+
+
 def _quiet() -> None:
+    torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)
 
 
 def _learn(person: Person, pairs: str, moment: Moment) -> dict[str, Array]:
     given, new = person.features, person.new_features
     found = {"scores": linear_from_scores(given, moment.scores, moment.shown, new)}
-    if pairs in ("adaptive", "random"):
+    if pairs in ("adaptive", "random", "model"):
         found["prior"] = difference_from_scores(given, moment.scores, moment.shown, new, person.prior, person.new_prior)
         found["choices"] = linear_from_choices(given, moment.answers, new)
+    if pairs in ("random", "model"):
+        found["heads"] = heads_from_choices(given, moment.answers, new, seed=person.seed)
     if pairs == "random":
         scores = elo(len(given), moment.answers)
         found["Elo"] = linear_from_scores(given, scores, moment.answers.seen, new)
@@ -239,8 +286,8 @@ def read_ratings(folder: Path) -> tuple[Array, Array]:
     return features, ratings
 
 
-def lines_of(scores: Sequence[Score], checkpoints: Sequence[int]) -> list[str]:
-    """Return the table of mean Spearman, and its difference from random pairs and scores with a 95 % interval.
+def lines_of(scores: Sequence[Score], checkpoints: Sequence[int], base: str = "scores") -> list[str]:
+    """Return the table of mean Spearman, and its difference from random pairs and `base` with a 95 % interval.
 
     The interval is that of Student's t over the raters.
     """
@@ -253,7 +300,7 @@ def lines_of(scores: Sequence[Score], checkpoints: Sequence[int]) -> list[str]:
     of_people = {key: np.array([np.mean(values[name]) for name in people]) for key, values in means.items()}
     lines = ["pairs        learning   " + "".join(f"{n:>16}" for n in checkpoints)]
     for pairs, learning in dict.fromkeys(key[:2] for key in of_people):
-        cells = [_cell(of_people, (pairs, learning, n), ("random", "scores", n)) for n in checkpoints]
+        cells = [_cell(of_people, (pairs, learning, n), ("random", base, n)) for n in checkpoints]
         lines.append(f"{pairs:<12} {learning:<10} " + "".join(f"{cell:>16}" for cell in cells))
     return lines
 
@@ -271,11 +318,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="4 raters, 1 draw, up to 100 choices")
     parser.add_argument("--raters", type=Path, default=RATERS, help="folder of features.npz and ratings.csv")
     parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--program", type=int, nargs="+", help="the shortest call alone, after so many choices")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     if not arguments.raters.is_dir():
         parser.exit(1, f"no ratings in {arguments.raters}; give a folder by --raters\n")
-    checkpoints = CHECKPOINTS[:2] if arguments.quick else CHECKPOINTS
+    checkpoints = tuple(arguments.program or (CHECKPOINTS[:2] if arguments.quick else CHECKPOINTS))
+    run = run_person if arguments.program is None else run_program
     begin = time.perf_counter()
     people = make_people(
         arguments.raters,
@@ -285,10 +334,10 @@ def main() -> None:
     )
     scores: list[Score] = []
     with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn"), initializer=_quiet) as pool:
-        for number, found in enumerate(pool.map(run_person, people), start=1):
+        for number, found in enumerate(pool.map(run, people), start=1):
             scores += found
             print(f"{number} of {len(people)} after {time.perf_counter() - begin:.0f} s", flush=True)
-    print("\n".join(lines_of(scores, checkpoints)))
+    print("\n".join(lines_of(scores, checkpoints, "scores" if arguments.program is None else "program")))
 
 
 if __name__ == "__main__":

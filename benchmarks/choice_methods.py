@@ -1,14 +1,18 @@
-"""Ways from choices to a taste, for `bench_circle`: pairs by information gain, Elo, and a linear model of choices."""
+"""Ways from choices to a taste, for `bench_circle`: pairs by ASAP and TrueSkill, Elo, and models of the choices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
+from scipy.stats import norm
+from torch import Tensor, nn
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.heads.linear_members import fit_linear_models
+from custom_aesthetic.heads.training_data import scales_of
 from custom_aesthetic.priors.difference import fit_difference
 from custom_aesthetic.scores.bradley_terry import covariance, fit_scores, flat_prior
 
@@ -20,6 +24,12 @@ ELO_K = 0.7
 REFIT_AFTER = 10
 MOST_PAIRS = 5000
 """Of more pairs a random part is looked at before each choice."""
+
+TRUESKILL_SIGMA, TRUESKILL_BETA = 25 / 3, 25 / 6
+"""Spread of skills, and of a performance about the skill, by TrueSkill's authors."""
+
+N_HEADS, LAYERS, DROPOUT = 4, (64, 16), 0.5
+HEAD_STEPS, LEARNING_RATE, WEIGHT_DECAY = 80, 3e-3, 0.1
 
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 
@@ -76,6 +86,37 @@ def information(leads: Array, variances: Array) -> Array:
     return _entropy(draws @ shares) - _entropy(draws) @ shares
 
 
+def answers_by_trueskill(n_pictures: int, checkpoints: Sequence[int], ask: Ask) -> dict[int, tuple[Array, Answers]]:
+    """Return TrueSkill's scores (n_pictures,) and the choices so far, by the number of choices.
+
+    Shown is the picture with the largest uncertainty, with the partner of the best match quality (Herbrich, Minka and
+    Graepel, TrueSkill: A Bayesian skill rating system, 2006). Their updates, without draws.
+    """
+    generator = np.random.default_rng(0)
+    means, variances = np.zeros(n_pictures), np.full(n_pictures, TRUESKILL_SIGMA**2)
+    found: list[tuple[int, int]] = []
+    moments = {}
+    for number in range(1, max(checkpoints) + 1):
+        first = int(np.argmax(variances + 1e-6 * generator.uniform(size=n_pictures)))
+        width = 2 * TRUESKILL_BETA**2 + variances[first] + variances
+        quality = np.sqrt(2 * TRUESKILL_BETA**2 / width) * np.exp(-np.square(means[first] - means) / (2 * width))
+        quality *= 1 + 1e-6 * generator.uniform(size=n_pictures)
+        quality[[first, *(found[-1] if found else ())]] = 0
+        winner, loser = ask(first, int(np.argmax(quality)))
+        found.append((winner, loser))
+        deviation = np.sqrt(2 * TRUESKILL_BETA**2 + variances[winner] + variances[loser])
+        lead = (means[winner] - means[loser]) / deviation
+        push = np.exp(norm.logpdf(lead) - norm.logcdf(lead))
+        narrowing = push * (push + lead)
+        for picture, sign in ((winner, 1), (loser, -1)):
+            means[picture] += sign * variances[picture] / deviation * push
+            variances[picture] *= max(1 - variances[picture] / deviation**2 * narrowing, 1e-4)
+        if number in checkpoints:
+            winners, losers = np.array(found).T
+            moments[number] = means.copy(), Answers(winners, losers)
+    return moments
+
+
 def elo(n_pictures: int, answers: Answers) -> Array:
     """Return Elo scores, (n_pictures,)."""
     scores = np.zeros(n_pictures)
@@ -122,6 +163,50 @@ def linear_from_choices(features: Array, answers: Answers, new: Array) -> Array:
             evidence.append(log_evidence)
     shares = np.exp(np.array(evidence) - max(evidence))
     return np.tensordot(shares / shares.sum(), np.array(found), axes=1)
+
+
+def heads_from_choices(features: Array, answers: Answers, new: Array, *, seed: int) -> Array:
+    """Return what heads fitted to the choices themselves say of new features, (n_new,).
+
+    The mean of N_HEADS networks. Each leaves a part of the choices out, by which the number of steps of AdamW is
+    chosen; the loss is the negative Bradley-Terry log likelihood.
+    """
+    mean, scale = features.mean(0), scales_of(features.var(0))
+    given, wanted = (torch.from_numpy((values - mean) / scale).float() for values in (features, new))
+    parts = np.random.default_rng(seed).permutation(len(answers.winners)) % N_HEADS
+    found = [_head(given, answers, parts == part, wanted, seed=N_HEADS * seed + part) for part in range(N_HEADS)]
+    return np.mean(found, axis=0)
+
+
+def _head(given: Tensor, answers: Answers, left_out: NDArray[np.bool_], wanted: Tensor, *, seed: int) -> Array:
+    """Return the scores of `wanted` by a head after the number of steps that predicts the left-out choices best."""
+    first, second = LAYERS
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Sequential(
+            *(nn.Dropout(DROPOUT), nn.Linear(given.shape[1], first), nn.ReLU()),
+            *(nn.Dropout(DROPOUT), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 1)),
+        )
+        adamw = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        learnt, apart = (
+            tuple(torch.from_numpy(rows[kept].astype(np.int64)) for rows in answers) for kept in (~left_out, left_out)
+        )
+        least, best = np.inf, np.zeros(len(wanted))
+        for _ in range(HEAD_STEPS):
+            head.train()
+            adamw.zero_grad()
+            _surprise(head(given)[:, 0], *learnt).backward()  # type: ignore[no-untyped-call]
+            adamw.step()
+            head.eval()
+            with torch.no_grad():
+                error = float(_surprise(head(given)[:, 0], *apart))
+                if error < least:
+                    least, best = error, head(wanted)[:, 0].double().numpy()
+    return best
+
+
+def _surprise(scores: Tensor, winners: Tensor, losers: Tensor) -> Tensor:
+    return nn.functional.softplus(scores[losers] - scores[winners]).mean()
 
 
 def _classify(kernel: Array) -> tuple[Array, float]:
