@@ -201,7 +201,8 @@ def run_program(person: Person) -> list[Score]:
         with tempfile.TemporaryDirectory() as name:
             for moment in moments_of_session(person, pairs, Path(name)):
                 rows = np.sort(moment.shown)
-                task = Task("raters", person.name, person.seed, person.features, moment.scores, rows, rows[:0])
+                given = person.features.astype(np.float32)
+                task = Task("raters", person.name, person.seed, given, moment.scores, rows, rows[:0])
                 with tempfile.TemporaryDirectory() as folder:
                     model = load_model(shortest_call(task, Path(folder)))
                 new = torch.from_numpy(person.new_features.astype(np.float32))

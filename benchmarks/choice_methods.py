@@ -195,7 +195,7 @@ def _head(given: Tensor, answers: Answers, left_out: NDArray[np.bool_], wanted: 
         for _ in range(HEAD_STEPS):
             head.train()
             adamw.zero_grad()
-            _surprise(head(given)[:, 0], *learnt).backward()  # type: ignore[no-untyped-call]
+            _surprise(head(given)[:, 0], *learnt).backward()
             adamw.step()
             head.eval()
             with torch.no_grad():
