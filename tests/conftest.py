@@ -46,7 +46,7 @@ SLOW = (
     *("extractors/checkpoint", "extractors/extractors", "extractors/strangers", "extractors/towers", "features/table"),
     *("heads/scorer", "hub/hub", "integrations/comfyui", "integrations/http_service", "integrations/immich"),
     "scripts/every_model",
-    *("labelling/page", "labelling/server"),
+    *("labelling/page", "labelling/page_access", "labelling/page_answers", "labelling/server"),
     *("scripts/analysis", "scripts/browser", "scripts/camera_folder", "scripts/installing", "scripts/odd_names"),
     *("scripts/prior", "scripts/real_environment", "scripts/scorer", "scripts/tables", "scripts/training"),
     *("search/dashboard", "search/postgresql", "search/run", "search/storage", "search/workers"),

@@ -109,6 +109,10 @@ def test_pictures_are_marked_chosen_moved_and_brought_back_by_keyboard_alone(sta
     page.wait_for_selector(".lightbox", state="detached")
     page.focus(".more")
     page.keyboard.press("Enter")
+    heights = {name: page.locator(name).bounding_box()["height"] for name in (".grid", ".chooser")}
+    assert heights[".grid"] > 300 and heights[".chooser"] < 260, "the pictures stay in sight"
+    count = page.locator(".chosen").bounding_box()
+    assert count["x"] + count["width"] <= PHONE["width"]
     page.select_option(".deed select", "move")
     page.fill(".deed input", str(tmp_path / "best"))
     page.keyboard.press("Enter")

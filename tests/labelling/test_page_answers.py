@@ -155,6 +155,48 @@ def test_sixty_answers_of_a_phone_with_ties_marks_and_another_window_are_logged_
     assert page.inner_text("#count").startswith(f"{len(given) - 1} answers")
 
 
+def pick(page, places: list[int]) -> list[str]:
+    """Pick these pictures of the grid on screen, by keys, and go on; return the grid's pictures."""
+    pictures = group_shown(page)
+    page.wait_for_timeout(260)  # a second press at once would be that of a double click
+    for place in places:
+        page.locator(".choice").nth(place).press(" ")
+    page.keyboard.press("Enter")
+    next_group(page, pictures)
+    return pictures
+
+
+def picks_in(directory) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """Return the picked pictures and the others of each grid, by the log alone."""
+    grids: dict[str, tuple[set[str], set[str]]] = {}
+    for row in ComparisonLog(directory / "comparisons.csv").answers():
+        assert row.kind == "pick"
+        picked, others = grids.setdefault(row.time, (set(), set()))
+        picked.add(row.winner)
+        others.add(row.loser)
+    return [(frozenset(picked), frozenset(others)) for picked, others in grids.values()]
+
+
+@pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
+def test_sixty_answers_of_picks_are_logged_as_given_and_undone(start, open_page, colour_pictures, screen):
+    page = open_page(start("--mode=pick").address, **screen)
+    given = []
+    for number in range(60):
+        places = [(number + step) % 12 for step in range(0, 4 * (1 + number % 3), 4)]
+        pictures = pick(page, places)
+        picked = frozenset(pictures[place] for place in places)
+        given.append((picked, frozenset(pictures) - picked))
+    all_saved(page)
+    assert picks_in(colour_pictures) == given
+    assert page.inner_text("#count").startswith("60 answers")
+    assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
+    for picked, others in reversed(given[-2:]):
+        press(page, "u")
+        assert frozenset(group_shown(page)) == picked | others
+    all_saved(page)
+    assert picks_in(colour_pictures) == given[:-2]
+
+
 @pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
 def test_the_picked_pictures_of_a_grid_are_logged_above_the_others(start, open_page, colour_pictures, screen):
     page = open_page(start("--mode=pick").address, **screen)
@@ -181,14 +223,25 @@ def test_undo_goes_back_over_answers_of_other_kinds_given_before(start, open_pag
     all_saved(page)
     page.context.close()
     script.end(signal.SIGKILL)
-    page = open_page(start().address)
-    press(page, "3")
-    page.keyboard.press("u")
+    script = start("--mode=pick")
+    page = open_page(script.address)
+    pick(page, [2])
     all_saved(page)
-    page.keyboard.press("u")
-    page.wait_for_selector("#message:not([hidden])")
-    assert f"stars4 for {picture.split('/')[-1]}" in page.inner_text("#message")
+    page.context.close()
+    script.end(signal.SIGKILL)
+    page = open_page(start().address)
+    press(page, "3", "1")
+    all_saved(page)
+    assert kinds(colour_pictures) == ["stars4", *["pick"] * 11, "tie", "choice"]
+    press(page, "u", "u")
+    all_saved(page)
+    for said in ("pick for", f"stars4 for {picture.split('/')[-1]}"):
+        page.keyboard.press("u")
+        page.wait_for_selector(f"#message:has-text('Undone: {said}')")
+    all_saved(page)
     assert kinds(colour_pictures) == []
+    page.keyboard.press("u")
+    page.wait_for_selector("#message:has-text('There is nothing to undo.')")
 
 
 def test_an_answer_that_another_window_has_undone_is_not_shown_as_undone_again(start, open_page, colour_pictures):

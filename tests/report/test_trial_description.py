@@ -20,7 +20,7 @@ def test_parameters_metrics_and_undefined_metrics_are_described() -> None:
     assert ["first_layer_size", "24"] in lines
     assert ["input_dropout", "0.25"] in lines
     assert ["metric", "train", "eval", "full"] in lines
-    assert ["ab", "0.7500", "0.5000", "0.6250"] in lines
+    assert ["ab", "0.75", "0.5", "0.625"] in lines
     assert ["spearman", "undefined", "undefined", "0.1235"] in lines
     assert not any(line[0] == "mse" for line in lines)
     assert lines[-1] == ["best", "epoch", "4,", "0.2", "s,", "seed", "7"]

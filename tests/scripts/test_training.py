@@ -106,9 +106,9 @@ def test_the_model_split_study_and_savefile_of_a_run_agree(
     held_out = np.array([row["split"] == "eval" for row in rows])
     attributes = study.best_trial.user_attrs
     assert study.best_value == pytest.approx(stats.spearmanr(scores[held_out], found[held_out]).statistic)
-    assert attributes["eval_spearman"] == pytest.approx(study.best_value)
-    assert attributes["full_pearson"] == pytest.approx(stats.pearsonr(scores, found).statistic, abs=1e-4)
-    assert attributes["train_mse"] == pytest.approx(np.mean((scores - found)[~held_out] ** 2), abs=1e-4)
+    assert attributes["eval_spearman"] == pytest.approx(study.best_value, rel=1e-3)
+    assert attributes["full_pearson"] == pytest.approx(stats.pearsonr(scores, found).statistic, rel=1e-3)
+    assert attributes["train_mse"] == pytest.approx(np.mean((scores - found)[~held_out] ** 2), rel=1e-3)
     assert all(f"{kind}_ab" in attributes for kind in ("train", "eval", "full"))
     assert "--trials=3" in str(study.user_attrs)
     with safetensors.safe_open(scored_pictures / "model.safetensors", "pt") as opened:
@@ -276,7 +276,7 @@ def test_folds_score_every_image_by_a_head_that_has_not_seen_it(
     assert statistics_names(caplog) == ["Out of fold", "Test", *(f"Out of fold, {name}" for name in SIMPLE)]
     storage = open_storage("sqlite:///db.sqlite")
     best = optuna.load_study(study_name="aesthetic", storage=storage).best_trial
-    assert best.user_attrs["eval_spearman"] == pytest.approx(best.value)
+    assert best.user_attrs["eval_spearman"] == pytest.approx(best.value, rel=1e-3)
     assert "train_spearman" in best.user_attrs
     close_storage(storage)
 

@@ -27,7 +27,7 @@ def describe_trial(trial: FrozenTrial, *, verbose: bool = True, folded: bool = F
     for metric in HIGHER_IS_BETTER:
         values = [trial.user_attrs.get(f"{name}_{metric}") for name in sets]
         if any(value is not None for value in values):
-            cells = (f"{'undefined' if value is None else format(value, '.4f'):>13}" for value in values)
+            cells = (f"{'undefined' if value is None else format(value, '.4g'):>13}" for value in values)
             yield f"  {metric:18} " + " ".join(cells)
     attributes = trial.user_attrs
     if verbose:

@@ -273,7 +273,8 @@ class _Run:
             outcome = DivergedError(f"{self.problem.objective.metric} is undefined for the head's predictions")
         match outcome:
             case TrainedHead():
-                self._record({**self.problem.measure_all(outcome), "best_epoch": outcome.epoch})
+                measured = {name: shortened(value) for name, value in self.problem.measure_all(outcome).items()}
+                self._record({**measured, "best_epoch": outcome.epoch})
                 self._keep_outputs(outcome)
                 patiently(study.tell, self.trial, outcome.score, skip_if_finished=True)
                 best = [trial.number for trial in complete_trials(study)[:n_kept]]
@@ -306,6 +307,11 @@ class _Run:
         seconds = round(time.perf_counter() - self.start, 3)
         for name, value in {**parameters, **attributes, "seed": self.seed, "seconds": seconds}.items():
             patiently(self.trial.set_user_attr, name, value)
+
+
+def shortened(value: float) -> float:
+    """Return a metric with the four significant digits that the dashboard is to show."""
+    return float(f"{value:.4g}")
 
 
 def recorded_parameters(trial: optuna.trial.FrozenTrial) -> HeadParameters:

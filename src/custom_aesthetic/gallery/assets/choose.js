@@ -38,7 +38,7 @@ export function createChooser({ source, changed, shows }) {
   undo.hidden = true;
   const deed = element("div", "deed");
   deed.append(action, target, look);
-  const more = button("Do something with them…", { does: () => form.classList.toggle("open") });
+  const more = button("Do something with them…", { does: () => form.classList.toggle("unfolded") });
   more.className = "button more";
   form.append(by, slider, number, grouped, count, undo, more, deed);
   const state = { of: 0, low: 0, high: 1, chosen: 0, top: null, above: null };

@@ -25,9 +25,9 @@ import { addTrainView } from "./train.js";
 import { addView, currentView } from "./views.js";
 
 const ORDERS = [
-  ["best", "Best", "The model's best of all pictures, scored or not"],
-  ["worst", "Worst", "The model's worst of all pictures"],
-  ["unsure", "Unsure", "Where the model knows least: answers about these teach it most"],
+  ["best", "Best", "The model's best of all pictures, scored or not", "By your answers: what you liked most first"],
+  ["worst", "Worst", "The model's worst of all pictures", "By your answers: what you liked least first"],
+  ["unsure", "Unsure", "Where the model knows least: answers about these teach it most", "Where your answers say least"],
   ["disagree", "Disagrees", "Answers that the model would have given otherwise"],
 ];
 const SOURCES = { answers: "Scores from your answers alone", model: "The model that learns beside you", trained: "The trained model" };
@@ -112,7 +112,8 @@ function showSources(found) {
   }
   source.value = found.source;
   source.hidden = names.length < 2;
-  const says = ORDERS.find(([name]) => name === order)[2];
+  const [, , byModel, byAnswers] = ORDERS.find(([name]) => name === order);
+  const says = found.source === "answers" ? byAnswers : byModel;
   about.textContent = `${says} · ${found.total.toLocaleString("en")}`;
 }
 

@@ -61,7 +61,7 @@ function show({ state, extractor, missing, done, reason }) {
   place.dataset.state = state;
   if (state === "asking") {
     place.replaceChildren(
-      element("span", "", `A model can learn beside you. It needs features of ${missing.toLocaleString("en")} pictures (${extractor}).`),
+      element("span", "", `A model can learn from features of ${missing.toLocaleString("en")} pictures (${extractor}).`),
       button("Compute them", { title: "In the background, once; they are kept", does: act("extract") }),
       button("Not now", { does: act("decline") }),
     );
