@@ -6,8 +6,9 @@
 The pictures are links to small files. Their made-up features are those of the packaged extractor's recommended hidden
 states, 2,480 a picture in half precision, and lie in the cache in shards of the usual size. Then whole runs of the
 script are measured, each in a process of its own: the scores and a selection of the best thousand; and a CSV of all,
-with groups of near-duplicates. Printed are the time, the peak of the memory and how much of it belongs to the imports,
-and beside them the bound: the time that it takes to read the shards and multiply them with the first layer.
+with groups of near-duplicates. Printed are the time by the clock and by the processor, which other programs hardly
+change, the peak of the memory and how much of it belongs to the imports, and beside them the bound: the time that it
+takes to read the shards and multiply them with the first layer.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +49,19 @@ RUNS = {
 }
 
 
+class Cost(NamedTuple):
+    """What a step took in a process of its own."""
+
+    seconds: float
+    """By the clock, without the imports."""
+    cpu_seconds: float
+    """Of the processor, with the imports."""
+    peak_megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:7.1f} s, {self.cpu_seconds:7.1f} s of processor time"
+
+
 class MadeUp:
     """A stand-in for an extractor whose features are all in the cache."""
 
@@ -71,7 +86,8 @@ def main() -> None:
     if arguments.step is not None:
         seconds = STEPS[arguments.step](arguments)
         unit = 1 if sys.platform == "darwin" else 1024
-        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6]))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        print(json.dumps(Cost(seconds, time.process_time(), peak)))
         return
     for n_pictures in arguments.pictures:
         measure_all(n_pictures)
@@ -80,26 +96,22 @@ def main() -> None:
 def measure_all(n_pictures: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         in_a_process("build", Path(name), str(n_pictures))
-        seconds, megabytes = in_a_process("bound", Path(name))
         print(f"{n_pictures:,} pictures x {sum(WIDTHS.values()):,} features in half precision")
-        print(f"  {'bound: read and multiply':34} {seconds:7.1f} s", flush=True)
-        _, imported = in_a_process("imports", Path(name))
+        print(f"  {'bound: read and multiply':26} {in_a_process('bound', Path(name))}", flush=True)
+        imported = in_a_process("imports", Path(name)).peak_megabytes
         for title, options in RUNS.items():
             target = str(Path(name) / ("out" if options[-1] == "--copy_to" else "scores.csv"))
-            seconds, megabytes = in_a_process("score", Path(name), *options, target)
-            print(
-                f"  {title:34} {seconds:7.1f} s, {megabytes:6.0f} MB at the peak, {imported:.0f} of them the imports",
-                flush=True,
-            )
+            cost = in_a_process("score", Path(name), *options, target)
+            memory = f"{cost.peak_megabytes:.0f} MB at the peak, {imported:.0f} of them the imports"
+            print(f"  {title:26} {cost}, {memory}", flush=True)
         assert len(read_scores(Path(name) / "scores.csv")) == n_pictures
 
 
-def in_a_process(step: str, folder: Path, *options: str) -> tuple[float, float]:
-    """Return the seconds of a step and the peak of its memory in MB."""
+def in_a_process(step: str, folder: Path, *options: str) -> Cost:
+    """Return what a step takes in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.bench_scorer", f"--step={step}", f"--folder={folder}", "--options"]
     done = subprocess.run([*command, *[f" {option}" for option in options]], check=True, stdout=subprocess.PIPE)
-    seconds, megabytes = json.loads(done.stdout.splitlines()[-1])
-    return seconds, megabytes
+    return Cost(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def build(arguments: argparse.Namespace) -> float:
