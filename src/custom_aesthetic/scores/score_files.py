@@ -145,7 +145,9 @@ def read_scores(file: Path, *, required: Sequence[str] = ("score",)) -> ScoreTab
             text = stream.read()
     except (OSError, ValueError) as error:
         raise UserError(f"score file {file} cannot be read: {error}; check that it is JSON or CSV text") from None
-    return make_table(f"score file {file}", _read_json(file, text, required))
+    columns = _read_json(file, text, required)
+    del text  # as large as the file, and the table takes memory too
+    return make_table(f"score file {file}", columns)
 
 
 def _read_json(file: Path, text: str, required: Sequence[str]) -> dict[str, list[Any]]:
