@@ -48,6 +48,7 @@ bench-cache: $(VENV)/installed-dev
 
 bench-search: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_search
+	$(PY) -m benchmarks.search_profile
 
 bench-quality: $(VENV)/installed-dev
 	$(PY) -m benchmarks.bench_quality

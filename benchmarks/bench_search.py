@@ -25,209 +25,29 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import optuna
 import torch
-from torch import nn
 
+from benchmarks.search_bound import time_bound
+from benchmarks.search_peers import time_plain_loop, time_trainer
+from benchmarks.search_sets import N_SETS, SEED, Timing, load_problem, parameter_sets, total_steps
 from custom_aesthetic.base import machine
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.commands.preparation import load_head_input, load_scored_images, make_problem
 from custom_aesthetic.heads.model_file import model_bytes
-from custom_aesthetic.heads.schedule import learning_rate_factor
 from custom_aesthetic.heads.training import HeadParameters, Job, train_jobs
 from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Target, search
-from custom_aesthetic.search.sampling import make_sampler
-from custom_aesthetic.search.space import first_parameters, suggest
+from custom_aesthetic.search.space import first_parameters
 from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.search.trials import Problem, retrain
-from custom_aesthetic.settings.training import (
-    FeatureSettings,
-    ImageSettings,
-    ObjectiveSettings,
-    SearchSettings,
-    SearchSpace,
-    SplitSettings,
-    StudySettings,
-)
+from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
-N_SETS = 10
-"""The median pruner leaves the first ten trials alone, so that all are trained to their end."""
-SEED = 1
-
-
-def load_problem(folder: Path, device: torch.device) -> tuple[Problem, torch.Tensor]:
-    """Return the problem with the packaged extractor's features, judged by Spearman on the eval set, and the features.
-
-    The returned features (n_images, n_features) are standardised; the problem has them along their principal axes.
-    """
-    with tempfile.TemporaryDirectory() as aside:
-        images = ImageSettings(str(folder), split=str(Path(aside) / "split.json"))
-        scored = load_scored_images(images, SplitSettings())
-        settings = FeatureSettings("efficientnet-lite0", hidden_states_used=((0,),))
-        scored, features, head_input = load_head_input(scored, settings, SplitSettings(), device)
-        objective = ObjectiveSettings(metric_for_scoring="spearman")
-        problem = make_problem(scored.table, features, head_input, objective, SplitSettings(folds=1), device)
-        return problem, (head_input.values - problem.data.feature_mean) / problem.data.feature_scale
-
-
-def parameter_sets(n_sets: int) -> list[HeadParameters]:
-    """Return parameter sets as a search begins: the default configuration, then random ones."""
-    study = optuna.create_study(sampler=make_sampler("random", SEED))
-    study.enqueue_trial(first_parameters(SearchSpace(), weighs_states=False)[0])
-    return [suggest(study.ask(), SearchSpace(), weighs_states=False) for _ in range(n_sets)]
-
-
-def n_steps(parameters: HeadParameters, n_train: int) -> int:
-    return parameters.train_epochs * math.ceil(n_train / parameters.batch_size)
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Wall time in seconds, the number of steps done, and the (seconds, score) at which each trial ended."""
-
-    seconds: float
-    n_steps: int
-    scores: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def rate(self) -> float:
-        return self.n_steps / self.seconds
-
-
-def time_trainer(problem: Problem, features: torch.Tensor, sets: Sequence[HeadParameters]) -> Timing:
-    """Time (a): a plain Trainer with the same model, data and settings, evaluated every epoch, else its defaults."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    data, judge = problem.data, problem.judge
-    eval_rows = torch.from_numpy(judge.rows["eval"])
-    scores: list[tuple[float, float]] = []
-
-    def measure(prediction: transformers.EvalPrediction) -> dict[str, float]:
-        outputs = torch.from_numpy(np.asarray(prediction.predictions))
-        measured.append(judge.measure("spearman", "eval", lambda rows: outputs))
-        return {"spearman": measured[-1]}
-
-    start = time.perf_counter()
-    for parameters in sets:
-        measured: list[float] = []
-
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = transformers.TrainingArguments(
-                output_dir=folder,
-                num_train_epochs=parameters.train_epochs,
-                per_device_train_batch_size=parameters.batch_size,
-                per_device_eval_batch_size=256,
-                learning_rate=10**parameters.log_lr,
-                weight_decay=0.01,
-                warmup_steps=round(parameters.warmup_ratio * n_steps(parameters, len(data.train_rows))),
-                lr_scheduler_type="cosine",
-                eval_strategy="epoch",
-                save_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                use_cpu=data.features.device.type == "cpu",
-                logging_strategy="no",
-                seed=SEED,
-            )
-            trainer = transformers.Trainer(
-                PlainHead(features.shape[1], parameters),
-                arguments,
-                train_dataset=Rows(features[data.train_rows], data.scores[data.train_rows]),
-                eval_dataset=Rows(features[eval_rows], data.scores[eval_rows]),
-                compute_metrics=measure,
-            )
-            trainer.remove_callback(transformers.PrinterCallback)
-            trainer.train()
-        scores.append((time.perf_counter() - start, max(measured)))
-    return Timing(time.perf_counter() - start, total_steps(problem, sets), tuple(scores))
-
-
-def total_steps(problem: Problem, sets: Sequence[HeadParameters]) -> int:
-    return sum(n_steps(parameters, len(problem.data.train_rows)) for parameters in sets)
-
-
-class PlainHead(nn.Module):
-    """The predictor as a user of Trainer writes it."""
-
-    def __init__(self, n_features: int, parameters: HeadParameters) -> None:
-        super().__init__()
-        first, second = parameters.first_layer_size, parameters.second_layer_size
-        self.main_process = nn.Sequential(
-            nn.Dropout(parameters.input_dropout),
-            nn.Linear(n_features, first),
-            nn.ReLU(),
-            nn.Dropout(parameters.dropout),
-            nn.Linear(first, second),
-            nn.ReLU(),
-            nn.Dropout(parameters.output_dropout),
-            nn.Linear(second, 1),
-        )
-
-    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        outputs = self.main_process(x)
-        return {"loss": nn.functional.mse_loss(outputs[:, 0], labels), "logits": outputs}
-
-
-class Rows(torch.utils.data.Dataset):
-    def __init__(self, features: torch.Tensor, scores: torch.Tensor) -> None:
-        self.features, self.scores = features, scores
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        return {"x": self.features[row], "labels": self.scores[row]}
-
-
-def time_plain_loop(problem: Problem, features: torch.Tensor, sets: Sequence[HeadParameters]) -> Timing:
-    """Time (b): a loop in plain PyTorch with the same model, data and settings, judged after every epoch."""
-    data, judge = problem.data, problem.judge
-    eval_features = features[judge.rows["eval"]]
-    train_features, train_scores = features[data.train_rows], data.scores[data.train_rows]
-    scores = []
-    start = time.perf_counter()
-    for index, parameters in enumerate(sets):
-        torch.manual_seed(SEED + index)
-        model = PlainHead(features.shape[1], parameters).main_process
-        optimiser = torch.optim.AdamW(model.parameters(), lr=10**parameters.log_lr, weight_decay=0.01, fused=True)
-        total = n_steps(parameters, len(train_scores))
-        warmup = round(parameters.warmup_ratio * total)
-        shares = [learning_rate_factor(step, total, warmup) for step in range(total)] + [0.0]
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, shares.__getitem__)
-        best, kept = -math.inf, None
-        for _ in range(parameters.train_epochs):
-            model.train()
-            for rows in torch.randperm(len(train_scores)).split(parameters.batch_size):
-                loss = nn.functional.mse_loss(model(train_features[rows])[:, 0], train_scores[rows])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            model.eval()
-            with torch.no_grad():
-                outputs = model(eval_features)
-            score = judge.measure("spearman", "eval", partial(returned, outputs))
-            if score > best:
-                best, kept = score, {name: value.clone() for name, value in model.state_dict().items()}
-        assert kept is not None
-        scores.append((time.perf_counter() - start, best))
-    return Timing(time.perf_counter() - start, total_steps(problem, sets), tuple(scores))
-
-
-def returned(outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return the outputs of all eval rows, which are those asked for."""
-    return outputs
 
 
 def time_training(problem: Problem, sets: Sequence[HeadParameters]) -> Timing:
@@ -284,76 +104,13 @@ def first_searched() -> list[str]:
 
 
 def time_population(problem: Problem, sets: Sequence[HeadParameters], n_at_once: int) -> Timing:
-    """Time (e): many heads at once in one process, as stacked matrices."""
+    """Time many heads at once in one process, as stacked matrices."""
     first, second = max(each.first_layer_size for each in sets), max(each.second_layer_size for each in sets)
     jobs = [Job(parameters, SEED + index) for index, parameters in enumerate(sets)]
     start = time.perf_counter()
     for _, outcome in train_jobs(problem.data, jobs, problem.goal, n_at_once=n_at_once, layers=(first, second)):
         assert not isinstance(outcome, Exception)
     return Timing(time.perf_counter() - start, total_steps(problem, sets))
-
-
-def time_bound(problem: Problem, n_inputs: int, sets: Sequence[HeadParameters]) -> Timing:
-    """Time (d): the matrix products and memory traffic of one step of every set, times its number of steps."""
-    seconds = 0.0
-    n_train = len(problem.data.train_rows)
-    for parameters in sets:
-        batch_size = min(parameters.batch_size, n_train)
-        sizes = (n_inputs, parameters.first_layer_size, parameters.second_layer_size)
-        seconds += n_steps(parameters, n_train) * (_products_seconds(batch_size, *sizes) + _traffic_seconds(*sizes))
-    return Timing(seconds, total_steps(problem, sets))
-
-
-def _products_seconds(n_rows: int, n_inputs: int, first: int, second: int) -> float:
-    """Return the time of the eight matrix products of a step, forward and backward, into existing buffers."""
-    inputs, hidden, last = torch.randn(n_rows, n_inputs), torch.randn(n_rows, first), torch.randn(n_rows, second)
-    weights = torch.randn(first, n_inputs), torch.randn(second, first), torch.randn(1, second)
-    outer = torch.randn(n_rows, 1)
-    to_first, to_second, to_outer = torch.empty(n_rows, first), torch.empty(n_rows, second), torch.empty(n_rows, 1)
-    gradients = [torch.empty_like(weight) for weight in weights]
-
-    def step() -> None:
-        torch.mm(inputs, weights[0].T, out=to_first)
-        torch.mm(hidden, weights[1].T, out=to_second)
-        torch.mm(last, weights[2].T, out=to_outer)
-        torch.mm(outer.T, last, out=gradients[2])
-        torch.mm(outer, weights[2], out=to_second)
-        torch.mm(last.T, hidden, out=gradients[1])
-        torch.mm(last, weights[1], out=to_first)
-        torch.mm(hidden.T, inputs, out=gradients[0])
-
-    return _seconds(step)
-
-
-def _traffic_seconds(n_inputs: int, first: int, second: int) -> float:
-    """Return the time to read weights, gradients and both moments and to write all but the gradients.
-
-    It is timed as three additions, which move nine numbers per weight, while AdamW needs to move seven.
-    """
-    n_numbers = (n_inputs + 1) * first + (first + 1) * second + second + 1
-    weights, gradients, mean, square = (torch.zeros(n_numbers) for _ in range(4))
-
-    def step() -> None:
-        weights.add_(mean)
-        mean.add_(gradients)
-        square.add_(gradients)
-
-    return _seconds(step) * 7 / 9
-
-
-def _seconds(step) -> float:  # type: ignore[no-untyped-def]
-    """Return the seconds per call: the median of several rounds of a few milliseconds."""
-    step()
-    start = time.perf_counter()
-    step()
-    n_calls = max(1, int(0.005 / max(time.perf_counter() - start, 1e-6)))
-    rounds = []
-    for _ in range(7):
-        start = time.perf_counter()
-        for _ in range(n_calls):
-            step()
-        rounds.append((time.perf_counter() - start) / n_calls)
-    return sorted(rounds)[len(rounds) // 2]
 
 
 class ReachedError(Exception):
