@@ -168,11 +168,12 @@ def linear_from_choices(features: Array, answers: Answers, new: Array) -> Array:
 def heads_from_choices(features: Array, answers: Answers, new: Array, *, seed: int) -> Array:
     """Return what heads fitted to the choices themselves say of new features, (n_new,).
 
-    The mean of N_HEADS networks. Each leaves a part of the choices out, by which the number of steps of AdamW is
-    chosen; the loss is the negative Bradley-Terry log likelihood.
+    The mean of N_HEADS networks on the main axes of the given features. Each leaves a part of the choices out, by which
+    the number of steps of AdamW is chosen; the loss is the negative Bradley-Terry log likelihood.
     """
     mean, scale = features.mean(0), scales_of(features.var(0))
-    given, wanted = (torch.from_numpy((values - mean) / scale).float() for values in (features, new))
+    _, _, axes = np.linalg.svd((features - mean) / scale, full_matrices=False)
+    given, wanted = (torch.from_numpy((values - mean) / scale @ axes.T).float() for values in (features, new))
     parts = np.random.default_rng(seed).permutation(len(answers.winners)) % N_HEADS
     found = [_head(given, answers, parts == part, wanted, seed=N_HEADS * seed + part) for part in range(N_HEADS)]
     return np.mean(found, axis=0)
