@@ -40,7 +40,10 @@ def test_the_training_learns_from_the_features_and_scores_that_the_page_was_star
     options = training_options(FeatureSource(Path(), "some/clip"), ComparisonSettings(scores="mine.json"))
     assert "--feature_extractor_model=some/clip" in options
     assert "--scores=mine.json" in options
-    assert "--name=recommended" in options
+    assert "--name=recommended-some-clip" in options, "a study has the same features throughout"
+    train = ready_made_commands(Path("a b"), FeatureSource(Path(), "some/clip"), ComparisonSettings())[0]
+    assert train.endswith(" --feature_extractor_model=some/clip --name=recommended-some-clip")
+    assert "--name=recommended" in training_options(FeatureSource(Path()), ComparisonSettings())
 
 
 def test_a_criterion_is_trained_on_its_own_scores_into_a_study_and_a_model_of_its_own():

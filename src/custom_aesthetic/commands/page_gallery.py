@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import shlex
 import threading
 from collections.abc import Iterator, Sequence
@@ -101,11 +102,15 @@ def make_training(gallery: Gallery, folder: Path, source: FeatureSource, images:
 def training_options(source: FeatureSource, images: ComparisonSettings) -> list[str]:
     """Return the recommended options, with the extractor and the score file that the page was started with.
 
-    A criterion has a study and a model of its own, as it has answers and scores of its own.
+    A criterion has a study and a model of its own, as it has answers and scores of its own. Another extractor has a
+    study of its own, as a study is searched with the same features throughout.
     """
     changed = {"--feature_extractor_model": source.extractor}
+    if source.extractor != DEFAULT_EXTRACTOR:
+        changed["--name"] = f"{dict(_split(RECOMMENDED))['--name']}-{_WORDS.sub('-', source.extractor).strip('-')}"
     if images.criterion is not None:
-        changed |= {name: of_criterion(value, images) for name, value in _split(RECOMMENDED) if name in _NAMED}
+        named = {name: value for name, value in (dict(_split(RECOMMENDED)) | changed).items() if name in _NAMED}
+        changed |= {name: of_criterion(value, images) for name, value in named.items()}
         changed["--model"] = of_criterion(MODEL, images)
     if (score_file := score_file_of(images)) is not None:
         changed["--scores"] = score_file
@@ -114,6 +119,10 @@ def training_options(source: FeatureSource, images: ComparisonSettings) -> list[
 
 _NAMED = ("--name", "--savefile")
 """Options that name what a training keeps."""
+
+
+_WORDS = re.compile(r"[^\w.-]+")
+"""What is between the words of an extractor's name, such as a slash."""
 
 
 def _split(options: Sequence[str]) -> list[tuple[str, str]]:
@@ -142,8 +151,8 @@ def ready_made_commands(directory: Path, source: FeatureSource, images: Comparis
     extractor = shlex.quote(f"--feature_extractor_model={source.extractor}")
     score_file = score_file_of(images)
     scores = "" if score_file is None else " " + shlex.quote(f"--scores={score_file}")
-    own = [option for option in training_options(source, images) if option.startswith((*_NAMED, "--model="))]
-    names = "" if images.criterion is None else " " + " ".join(own)
+    options = [one for one in training_options(source, images) if one.startswith((*_NAMED, "--model="))]
+    names = "".join(f" {shlex.quote(one)}" for one in options if one not in RECOMMENDED)
     return (
         f"python aesthetic_predictor_training.py @arguments-recommended.txt -d {folder} {extractor}{scores}{names}",
         f"python aesthetic_data_analysis.py -d {folder} -m {name}{scores} --report {report}",
