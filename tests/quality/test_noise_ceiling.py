@@ -8,11 +8,12 @@ from scipy.special import expit
 
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.noise_ceiling import (
-    ceiling_of_comparisons,
+    ceiling_of_draws,
     noise_ceiling,
     rating_sigmas,
 )
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
+from custom_aesthetic.scores.posterior import draw_true_scores
 from custom_aesthetic.scores.score_files import read_scores
 
 
@@ -45,7 +46,7 @@ def test_the_ceiling_of_a_comparison_log_is_what_the_true_scores_reach(spread, n
         won = generator.random(n_answers) < expit(truth[first] - truth[second])
         winners, losers = np.where(won, first, second), np.where(won, second, first)
         scores = fit_scores(winners, losers, flat_prior(100))
-        found = ceiling_of_comparisons(scores, winners, losers, seed=seed)
+        found = ceiling_of_draws(scores, draw_true_scores(winners, losers, flat_prior(100), seed=seed).scores)
         assert found is not None
         reached = metrics.ab(scores, truth)
         inside.append(found.ab.low <= reached <= found.ab.high)
@@ -54,15 +55,11 @@ def test_the_ceiling_of_a_comparison_log_is_what_the_true_scores_reach(spread, n
     assert abs(np.mean(off)) < 0.04
 
 
-def test_images_without_comparisons_are_left_out() -> None:
-    generator = np.random.default_rng(0)
-    winners, losers = generator.permuted(np.tile(np.arange(30), (100, 1)), axis=1)[:, :2].T
-    scores = fit_scores(winners, losers, flat_prior(30))
-    found = ceiling_of_comparisons(scores, winners, losers)
-    assert found is not None
-    assert ceiling_of_comparisons(np.append(scores, [9.0, -9.0]), winners, losers) == found
-    assert ceiling_of_comparisons(np.zeros(30), winners, losers) is None
-    assert ceiling_of_comparisons(scores, winners[:4], losers[:4]) is None
+def test_draws_give_no_ceiling_for_equal_scores_or_few_images() -> None:
+    draws = np.random.default_rng(0).normal(size=(20, 30))
+    assert ceiling_of_draws(np.arange(30.0), draws) is not None
+    assert ceiling_of_draws(np.zeros(30), draws) is None
+    assert ceiling_of_draws(np.arange(9.0), draws[:, :9]) is None
 
 
 def test_the_interval_contains_the_figure_of_a_perfect_model_on_mean_ratings() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from custom_aesthetic.quality.sigma_coverage import EXPECTED_WITHIN_ONE, EXPECTED_WITHIN_TWO, coverage
+from custom_aesthetic.quality.diagnostics import EXPECTED_WITHIN_ONE, EXPECTED_WITHIN_TWO, coverage
 
 
 def test_the_expected_shares_are_those_of_the_normal_distribution() -> None:

@@ -25,7 +25,10 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import preparation
 from custom_aesthetic.heads import prediction
 from custom_aesthetic.heads.model_file import FLATTERY, Model, load_model
+from custom_aesthetic.hub.figures import KEY as FIGURES
+from custom_aesthetic.hub.figures import figures_from_text
 from custom_aesthetic.quality import metrics
+from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
 from custom_aesthetic.scores.choice_log import ComparisonLog, make_choice
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.search.storage import close_storage, open_storage
@@ -144,6 +147,7 @@ def test_the_choice_log_beside_the_pictures_gives_the_noise_ceiling(
     file = scored_pictures / "comparisons.csv"
     if content is None:
         paths = [row.split(",")[0] for row in (scored_pictures / "scores.csv").read_text().splitlines()[1:]]
+        paths.sort(key=lambda path: int(Path(path).stem))  # as the scores
         choices = [
             make_choice(winner, [loser], seconds=1, drawn="random", time=f"{first}-{second}")[0]
             for first, winner in enumerate(paths)
@@ -156,6 +160,43 @@ def test_the_choice_log_beside_the_pictures_gives_the_noise_ceiling(
     train()
     assert any("a perfect model would reach" in line for line in caplog.messages) == (content is None)
     assert any("is not a log of comparisons" in line for line in caplog.messages) == (content is not None)
+
+
+def test_a_training_on_choices_is_judged_by_the_choices_everywhere(
+    scored_pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few answers a picture: the written scores are noisy, but the answers show that red is liked."""
+    monkeypatch.setattr(prediction, "build_extractors", lambda names, *_: [MeanColour(n) for n in names.split(",")])
+    paths = [row.split(",")[0] for row in (scored_pictures / "scores.csv").read_text().splitlines()[1:]]
+    generator = np.random.default_rng(0)
+    pairs = np.concatenate([generator.permutation(len(paths)).reshape(-1, 2) for _ in range(3)])
+    red = np.array([int(Path(path).stem) for path in paths])
+    winners, losers = np.where(red[pairs[:, 0]] > red[pairs[:, 1]], pairs.T, pairs[:, ::-1].T)
+    answers = [
+        make_choice(paths[winner], [paths[loser]], seconds=1, drawn="random", time=f"{number:03}")[0]
+        for number, (winner, loser) in enumerate(zip(winners, losers, strict=True))
+    ]
+    ComparisonLog(scored_pictures / "comparisons.csv").append(answers)
+    scores = fit_scores(winners, losers, flat_prior(len(paths)))
+    rows = [f"{path},{score},1" for path, score in zip(paths, scores, strict=True)]
+    (scored_pictures / "scores.csv").write_text("\n".join(["relative_path,score,score_sigma", *rows]))
+
+    train("--folds=3", "--report=report.html", "--group_duplicates=off", "--database=")
+    words = re.compile(rf"(\d+) times in 100 \(95 % interval (\d+) to (\d+); .*?judged by your {len(answers)} answers")
+    said = words.findall(caplog.text)
+    assert len(said) == 1
+    assert "your answer if you were asked once, so even a perfect model would reach" in caplog.text
+    assert "raises AB by about" not in caplog.text, "what choosing trials adds to AB is not subtracted"
+    assert words.findall(re.sub(r"</?strong>", "", Path("report.html").read_text(encoding="utf-8"))) == said
+    figures = figures_from_text(load_model(scored_pictures / "model.safetensors").metadata[FIGURES])
+    assert figures is not None and figures.right_pairs_bounds is not None
+    assert tuple(f"{100 * end:.0f}" for end in (figures.right_pairs, *figures.right_pairs_bounds)) == said[0]
+    caplog.clear()
+    aesthetic_data_analysis.run(["-d=pictures", "-m=model.safetensors", "--save_scores_and_errors"])
+    assert words.findall(caplog.text) == said
+    caplog.clear()
+    aesthetic_data_analysis.run(["-d=pictures", "--model_scores=model_scores.json"])
+    assert len(words.findall(caplog.text)) == 1, "without features it is judged by the answers too"
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(scored_pictures: Path) -> None:

@@ -18,9 +18,9 @@ from custom_aesthetic.commands.judged_pictures import (
     load_judged_pictures,
     standing_lines,
 )
+from custom_aesthetic.quality.answers import how_often
 from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
-from custom_aesthetic.quality.closing import flattery_line
-from custom_aesthetic.quality.confidence import how_often
+from custom_aesthetic.quality.closing import BY_ANSWERS, flattery_line
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.report.page import ReportData, write_report
 from custom_aesthetic.scores.duplicates import group_duplicates
@@ -87,11 +87,15 @@ def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[
     yield how_often(
         pictures.scores[judged],
         pictures.judged_scores[judged],
+        taste=pictures.taste,
+        rows=judged,
         flattery=pictures.flattery,
         chose=pictures.is_chosen,
         out_of_fold=bool(np.isfinite(pictures.out_of_fold[judged]).any()),
     )
     yield from standing_lines(pictures)
+    if pictures.taste is not None:
+        yield BY_ANSWERS
     if pictures.flattery:
         yield flattery_line(pictures.flattery, eval_chose=pictures.is_chosen)
     learnt = [row for row in rows if not pictures.is_judged[row]]
@@ -136,7 +140,8 @@ def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
         }
     for name, predictions in baselines.items():
         yield statistics_line(f"All, {name}", scores[judged], predictions[judged])
-    yield advice(scores[judged], judged_scores[judged], {name: found[judged] for name, found in baselines.items()})
+    chosen = {name: found[judged] for name, found in baselines.items()}
+    yield advice(scores[judged], judged_scores[judged], chosen, taste=pictures.taste, rows=judged)
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -210,4 +215,5 @@ def report_data(
         include_learnt=include_learnt,
         flattery=pictures.flattery,
         eval_chose=pictures.is_chosen,
+        taste=pictures.taste,
     )

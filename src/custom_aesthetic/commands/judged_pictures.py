@@ -3,7 +3,8 @@
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +21,18 @@ from custom_aesthetic.heads.learnt_pictures import KEY, from_text, is_copy
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import PictureScores, check_name, score_pictures
 from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.quality.answers import Taste, find_taste
+from custom_aesthetic.scores.choice_log import Comparison, log_of_scores, read_answers
 from custom_aesthetic.scores.image_splits import split_column
 from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, out_of_fold_file, read_out_of_fold
-from custom_aesthetic.scores.score_files import ScoreTable, find_score_file, name_some, read_scores, usual_score_file
+from custom_aesthetic.scores.score_files import (
+    SIGMA,
+    ScoreTable,
+    find_score_file,
+    name_some,
+    read_scores,
+    usual_score_file,
+)
 from custom_aesthetic.scores.splits import read_split_file
 from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
 
@@ -73,6 +83,17 @@ class JudgedPictures:
     """How much this choice adds to AB on the pictures used for it, 0...1."""
     eval_chose: bool = False
     """Whether the best epoch was chosen by these pictures too, which adds more."""
+    answers: Sequence[Comparison] = ()
+    """The answers in the log beside the scores."""
+    scores_are_made: bool = False
+    """Whether the score file says that its scores are made from answers."""
+
+    @cached_property
+    def taste(self) -> Taste | None:
+        """What the answers tell of the true scores; None unless the scores come from them. It takes seconds."""
+        features = None if self.features is None else self.features.values.float().numpy()
+        unseen = np.where(self.is_judged, self.judged_scores, np.nan)
+        return find_taste(self.answers, self.paths, self.scores, features, unseen, is_made=self.scores_are_made)
 
     @property
     def is_chosen(self) -> bool:
@@ -81,9 +102,9 @@ class JudgedPictures:
 
     @property
     def flattery(self) -> float:
-        """How much the choice of the best trials adds to AB on the judged pictures, 0...1."""
+        """How much the choice of the best trials adds to AB on the judged pictures, 0...1; 0 if answers judge."""
         judged = self.is_judged
-        if self.chose is None or not judged.any():
+        if self.chose is None or not judged.any() or self.taste is not None:
             return 0.0
         return self.ab_flattery * float(self.chose[judged].mean())
 
@@ -133,10 +154,15 @@ def load_judged_pictures(
     """
     directory = Path(images.directory)
     given = open_table(directory, features)
-    table = _given_scores(directory, images.scores, source, given)
+    file, table = _given_scores(directory, images.scores, source, given)
     if source.model is not None:
-        return _run_model(directory, table, images.split, source.model, features, device, given)
-    return _read_judged(directory, table, images, source)
+        found = _run_model(directory, table, images.split, source.model, features, device, given)
+    else:
+        found = _read_judged(directory, table, images, source)
+    if file is None or table is None:
+        return found
+    answers = read_answers(log_of_scores(directory, str(file)))
+    return replace(found, answers=answers, scores_are_made=SIGMA in table.columns)
 
 
 def standing_lines(found: JudgedPictures) -> Iterator[str]:
@@ -207,18 +233,18 @@ def find_file(directory: Path, name: str, option: str) -> Path:
 
 def _given_scores(
     directory: Path, name: str | None, source: ModelScoreSettings, features: PrecomputedTable | None
-) -> ScoreTable | None:
-    """Return the scores given, from a score file or the table of features; None if there are none and none are needed.
+) -> tuple[Path | None, ScoreTable | None]:
+    """Return the scores given, from a score file or the table of features, and where; None if there are none.
 
-    They are needed if there is neither a model nor a file of its scores.
+    UserError if they are needed: if there is neither a model nor a file of its scores.
     """
     known = features is not None and "score" in features.columns(("score",))
     if name is None and directory.is_dir() and usual_score_file(directory) is None and not known:
         if source.model is None and source.model_scores is None:
             find_score_file(directory, name)
         log.info("no score file in %s, so only the model's scores are shown", directory)
-        return None
-    return given_scores(directory, name, features)[1]
+        return None, None
+    return given_scores(directory, name, features)
 
 
 def _run_model(

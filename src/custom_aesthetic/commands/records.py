@@ -19,7 +19,6 @@ from custom_aesthetic.hub.figures import TEST, Figures, figures_to_text
 from custom_aesthetic.quality.closing import Judged
 from custom_aesthetic.quality.confidence import ab_interval, spearman_interval
 from custom_aesthetic.scores.out_of_fold import FINGERPRINT, LEVELS, TAKEN_OFF, fingerprint, out_of_fold_bytes
-from custom_aesthetic.scores.score_files import ScoreTable
 from custom_aesthetic.search.best_models import BestModel, MakeFiles, ModelFiles
 from custom_aesthetic.search.study import PROCESS
 from custom_aesthetic.settings.arguments import shown_lines
@@ -54,30 +53,36 @@ def file_maker(
             sigmas = np.abs(outputs[:, 1]) if outputs.shape[1] > 1 else None
             out_of_fold = out_of_fold_bytes(paths, scores, outputs[:, 0], sigmas)
             tie = {FINGERPRINT: fingerprint(out_of_fold), LEVELS: TAKEN_OFF}
-        judged = judged_metadata(table, model, folded=folded)
+        judged = judged_metadata(scored, features, model, folded=folded)
         metadata = _metadata(arguments, features, head_input, model) | known() | tie | judged
         return ModelFiles(model_bytes(fold_mixtures(model.predictor, head_input.fixed), metadata), out_of_fold)
 
     return make_files
 
 
-def judged_metadata(table: ScoreTable, model: BestModel, *, folded: bool) -> dict[str, str]:
+def judged_metadata(scored: ScoredImages, features: FeatureTable, model: BestModel, *, folded: bool) -> dict[str, str]:
     """Return how good a model is on images that it has not learnt from, as metadata; nothing if that is not known.
 
     Only the model at the end of a search has these figures: what choosing among trials adds is known only then.
     """
     flattery = model.origin.get(FLATTERY)
     outputs = model.outputs[:, 0].double().numpy()
-    judged = Judged(table, outputs, np.empty((len(outputs), 0)), folded=folded, out_of_fold=outputs if folded else None)
+    judged = Judged(
+        scored.table, outputs, np.empty((len(outputs), 0)), folded=folded, out_of_fold=outputs if folded else None
+    )
     believed = judged.believed
     if flattery is None or believed is None:
         return {}
     scores, judged_on = judged.scores[believed.rows], believed.name.lower()
     spearman = spearman_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
-    pairs = ab_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
+    known = scored.taste(features, judged.unseen)
+    if known is None:
+        pairs = ab_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
+    else:
+        pairs = known.share(believed.rows, believed.predictions)
     if not (math.isfinite(spearman.value) and math.isfinite(pairs.value)):
         return {}
-    less = 0.0 if judged_on == TEST else float(flattery)
+    less = 0.0 if judged_on == TEST or known is not None else float(flattery)
     figures = Figures(
         judged_on,
         len(scores),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands.judged_pictures import short_floats
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.commands.records import BLEND
@@ -21,7 +20,6 @@ from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
 from custom_aesthetic.quality.verdict import verdict
 from custom_aesthetic.report.trial_description import describe_trial
-from custom_aesthetic.scores.choice_log import Comparison, ComparisonLog
 from custom_aesthetic.scores.folds import fold_levels
 from custom_aesthetic.scores.out_of_fold import COLUMN, LEVELS, SIGMA_COLUMN, read_out_of_fold
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv
@@ -78,29 +76,22 @@ def judge_model(
     unseen = _by_path(by_folds, scored)
     if unseen is not None and rows and LEVELS not in model.metadata:
         unseen -= fold_levels(np.asarray(scored.table.scores, dtype=np.float64), rows)
-    return Judged(
+    judged = Judged(
         scored.table,
         said.scores,
         values.float().numpy(),
         said.sigmas,
         model.folded,
-        answers_in(scored.log),
+        scored.answers,
         unseen,
         rows,
     )
+    return replace(judged, taste=scored.taste(features, judged.unseen))
 
 
 def _by_path(values: Mapping[str, float], scored: ScoredImages) -> Array | None:
     """Return the value of each scored image, nan where it has none; None where none has one."""
     return np.array([values.get(path, np.nan) for path in scored.table.paths]) if values else None
-
-
-def answers_in(file: Path) -> list[Comparison]:
-    """Return the answers in a log of the A/B scorer; none if there is no readable log."""
-    with contextlib.suppress(UserError):
-        return ComparisonLog(file).answers()
-    log.warning("%s is not a log of comparisons, so it is not used", file)
-    return []
 
 
 def print_results(

@@ -21,6 +21,7 @@ from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.report.page import write_report
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
+from custom_aesthetic.scores.score_files import SIGMA
 
 if TYPE_CHECKING:
     from custom_aesthetic.search.study import Study
@@ -53,6 +54,8 @@ def write_run_report(
         chosen_by(recorded, paths, np.isfinite(out_of_fold), folded=model.folded),
         model.ab_flattery,
         model.eval_chose,
+        scored.answers,
+        SIGMA in scored.table.columns,
     )
     write_report(file, report_data(pictures, {}), study=study)
     log.info("report written to %s", file)

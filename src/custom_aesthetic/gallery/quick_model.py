@@ -4,11 +4,8 @@ It is the Bradley-Terry model whose prior knows features (`scores.bradley_terry`
 features, fitted together with the answers. Its own figures must not flatter it:
 
 - Each picture is judged by a fit without any answer about it (out of fold, over pictures).
-- The pairs that were asked are not like others: most were chosen because they are close. So the share of pairs right is
-  not counted on them. The true scores are drawn from their posterior given the answers (`scores.posterior`), which the
-  choice of the pairs does not bias, and the out-of-fold scores are compared with them on random pairs. How much of the
-  taste the features explain, and how consistent the answers are, is estimated from the answers too, by the probability
-  that they have under each assumption.
+- The pairs that were asked are not like others, so its scores are compared with draws of the true scores on random
+  pairs (`quality.answers`), as a trained model's are.
 - The forecast repeats this with parts of the answers and follows the rise by share(n) = 1/2 + A sqrt(n / (n + c)): a
   correlation of a mean over n noisy answers grows like that.
 """
@@ -17,13 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse
-from scipy.sparse.csgraph import breadth_first_order, connected_components
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 
+from custom_aesthetic.quality.answers import FEWEST_PICTURES, in_short, taste_under
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior
 from custom_aesthetic.scores.evidence import Evidence
-from custom_aesthetic.scores.posterior import SPREAD_DEVIATION, posterior
 from custom_aesthetic.scores.prior import FEATURE_SHARE
 
 FEWEST_ANSWERS = 20
@@ -40,17 +35,9 @@ SHARES = (0.25, 0.5)
 N_REPEATS = 3
 """Random parts of each size."""
 
-FEATURE_SHARES = (0.1, 0.35, 0.65, 0.9)
-"""Shares of the scores' variance that features may explain."""
-
-SPREADS = tuple(float(spread) for spread in np.geomspace(0.25, 4, 6))
-"""Standard deviations of the true scores that are tried, as multiples of the prior's."""
-
 MOST_PICTURES = 200
 """Of more pictures with answers, this many are judged: time grows with the cube of their number."""
 
-N_DRAWS = 200
-MOST_PAIRS = 6000
 HALVES = np.geomspace(0.02, 20, 24)
 """Values tried for c, as multiples of the number of answers."""
 
@@ -115,32 +102,22 @@ def worth(prior: Prior, found: Evidence, *, seed: int = 0) -> Worth | None:
     `found` are the answers about the rows of `prior`, whose basis is the features. Rows of the basis that are all 0 are
     the lines between stars.
     """
+    _, is_line = _with_lines(prior, found)
     n_answers = len(np.unique(found.answers))
     if n_answers < FEWEST_ANSWERS:
         return None
-    generator = np.random.default_rng(seed)
-    _, is_line = _with_lines(prior, found)
-    rows = _judged_rows(found, len(prior.mean))
-    inside = np.isin(found.winners, rows) & np.isin(found.losers, rows)
-    pictures = np.flatnonzero(~is_line[rows])
-    if len(pictures) < 3:
+    taste = taste_under({1.0: prior}, found, ~is_line, most_pictures=MOST_PICTURES, seed=seed)
+    if len(taste.rows) < FEWEST_PICTURES:
         return None
-    truths = _true_scores(prior, _part(found, inside), rows, generator)
-    first, second = _pairs(pictures, generator)
-    chance = expit(truths[:, first] - truths[:, second])
+    generator = np.random.default_rng(seed)
 
-    def shares_right(part: Evidence) -> np.ndarray:
-        scores = out_of_fold(prior, part, seed=seed)[rows]
-        says = np.sign(scores[first] - scores[second])
-        right: np.ndarray = 0.5 + ((chance - 0.5) * says).mean(axis=1)
-        return right
+    def right(part: Evidence) -> np.ndarray:
+        return taste.right(taste.rows, out_of_fold(prior, part, seed=seed)[taste.rows])
 
-    whole = shares_right(found)
+    whole = right(found)
     if n_answers < FEWEST_FOR_A_FORECAST:
         return Worth(_share(whole), n_answers, None)
-    curve = [
-        np.mean([shares_right(_some(found, share, generator)) for _ in range(N_REPEATS)], axis=0) for share in SHARES
-    ]
+    curve = [np.mean([right(_some(found, share, generator)) for _ in range(N_REPEATS)], axis=0) for share in SHARES]
     return Worth(_share(whole), n_answers, _forecast(np.stack([*curve, whole], axis=1)))
 
 
@@ -158,63 +135,6 @@ def _forecast(curves: np.ndarray) -> Share | None:
     half, height = HALVES[best], heights[draws, best]
     gain = height * (np.sqrt(2 / (2 + half)) - np.sqrt(1 / (1 + half)))
     return _share(np.minimum(curves[:, -1] + gain, 1.0))
-
-
-def _judged_rows(found: Evidence, n_rows: int) -> np.ndarray:
-    """Return up to MOST_PICTURES rows with answers, sorted: neighbours, because answers about others are left out."""
-    seen = np.unique(np.concatenate([found.winners, found.losers]))
-    if len(seen) <= MOST_PICTURES:
-        return seen
-    links = scipy.sparse.coo_array(
-        (np.ones(len(found.winners)), (found.winners, found.losers)), (n_rows, n_rows)
-    ).tocsr()
-    _, part = connected_components(links, directed=False)
-    rows: list[int] = []
-    for group in np.argsort(-np.bincount(part[seen]), kind="stable"):
-        if len(rows) >= MOST_PICTURES:
-            break
-        first = seen[np.argmax(part[seen] == group)]
-        rows += breadth_first_order(links, first, directed=False)[0].tolist()
-    return np.sort(rows[:MOST_PICTURES])
-
-
-def _true_scores(prior: Prior, found: Evidence, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return draws of the true scores of these rows given the answers among them, (n_draws, n_rows)."""
-    place = np.zeros(len(prior.mean), dtype=int)
-    place[rows] = np.arange(len(rows))
-    winners, losers = place[found.winners], place[found.losers]
-    assumed = [
-        (share, spread, posterior(winners, losers, _assuming(prior, rows, share, spread), weights=found.weights))
-        for share in FEATURE_SHARES
-        for spread in SPREADS
-    ]
-    evidence = np.array(
-        [one.log_evidence - 0.5 * (np.log(spread) / SPREAD_DEVIATION) ** 2 for _, spread, one in assumed]
-    )
-    chances = np.exp(evidence - logsumexp(evidence))
-    counts = np.bincount(generator.choice(len(assumed), N_DRAWS, p=chances / chances.sum()), minlength=len(assumed))
-    drawn = [
-        one.mean
-        + scipy.linalg.solve_triangular(
-            np.linalg.cholesky(one.precision), generator.normal(size=(len(rows), count)), lower=True, trans="T"
-        ).T
-        for count, (_, _, one) in zip(counts, assumed, strict=True)
-        if count
-    ]
-    return np.concatenate(drawn)
-
-
-def _assuming(prior: Prior, rows: np.ndarray, share: float, spread: float) -> Prior:
-    """Return the prior of these rows with another share of variance from features, and another spread."""
-    assert prior.basis is not None
-    basis = prior.basis[rows]
-    is_line = ~basis.any(axis=1)
-    open_share = np.where(is_line, 1.0, (1 - share) / (1 - FEATURE_SHARE))
-    return Prior(
-        prior.mean[rows] * spread,
-        prior.variance[rows] * open_share * spread**2,
-        basis * np.sqrt(share / FEATURE_SHARE) * spread,
-    )
 
 
 def _with_lines(prior: Prior, found: Evidence) -> tuple[np.ndarray, np.ndarray]:
@@ -271,12 +191,5 @@ def _some(found: Evidence, share: float, generator: np.random.Generator) -> Evid
     return _part(found, np.isin(found.answers, chosen))
 
 
-def _pairs(pictures: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    first, second = np.triu_indices(len(pictures), 1)
-    kept = generator.permutation(len(first))[:MOST_PAIRS]
-    return pictures[first[kept]], pictures[second[kept]]
-
-
 def _share(draws: np.ndarray) -> Share:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Share(float(np.mean(draws)), float(low), float(high))
+    return Share(*in_short(draws))

@@ -21,7 +21,7 @@ class Figures:
     """`out of fold`, `test` or `eval`."""
     n_images: int
     right_pairs: float
-    """Share of pairs in the right order, 0...1, less what choosing among trials adds."""
+    """Share of pairs on which the model picks what the user picks, 0...1, as the verdict of the training says it."""
     right_pairs_bounds: Bounds
     spearman: float
     spearman_bounds: Bounds

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.scores.bradley_terry import Prior
+from custom_aesthetic.scores.prior import extended
 
 
 class BadRequest(UserError):
@@ -39,12 +38,3 @@ def with_names(plan: PairPlan, names: Sequence[str]) -> PairPlan:
         return plan
     prior = extended(plan.prior, len(new), float(plan.prior.variance.max()))
     return replace(plan, paths=(*plan.paths, *new), prior=prior)
-
-
-def extended(prior: Prior, number: int, variance: float) -> Prior:
-    """Return the prior with that many more rows, with mean 0 and this variance."""
-    basis = prior.basis
-    if basis is not None:
-        basis = np.concatenate([basis, np.zeros((number, basis.shape[1]))])
-    mean = np.concatenate([prior.mean, np.zeros(number)])
-    return Prior(mean, np.concatenate([prior.variance, np.full(number, variance)]), basis)

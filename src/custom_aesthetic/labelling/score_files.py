@@ -13,13 +13,13 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.scores.choice_log import LOG_NAME, LOG_OF_CRITERION, SCORES_OF_CRITERION
-from custom_aesthetic.scores.score_files import SCORE_FILES, ScoreTable, read_scores, write_csv, write_json
+from custom_aesthetic.scores.score_files import SCORE_FILES, SIGMA, ScoreTable, read_scores, write_csv, write_json
 
 log = logging.getLogger(__name__)
 
 _CRITERION = re.compile(r"[\w-]{1,40}")
 
-OURS = "score_sigma"
+OURS = SIGMA
 """The column that identifies a score file written by this program."""
 
 

@@ -13,6 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.heads.linear_members import MEAN_VARIANCE, PENALTIES, left_out_errors
+from custom_aesthetic.quality.answers import Taste
 from custom_aesthetic.quality.confidence import Interval, spearman_difference
 from custom_aesthetic.scores.folds import fold_levels
 
@@ -84,16 +85,27 @@ def fit_ridge(features: Array, scores: Array, train_rows: Rows) -> Callable[[Arr
 
 
 def better_baseline(
-    scores: Array, predictions: Array, baselines: Mapping[str, Array], *, seed: int = 0
+    scores: Array,
+    predictions: Array,
+    baselines: Mapping[str, Array],
+    *,
+    taste: Taste | None = None,
+    rows: Rows | None = None,
+    seed: int = 0,
 ) -> tuple[str, Interval] | None:
     """Return the name of the baseline that is most clearly better than the model by Spearman, and the difference.
 
     None if no baseline is significantly better, by the paired bootstrap's 95 % interval. All arrays are (n_images,) for
-    the same images, which should not have been used for any choice.
+    the same images, which should not have been used for any choice. With the taste that the scores come from, the share
+    of pairs in which each picks what the user picks is compared instead; `rows` are the images in it.
     """
-    differences = {
-        name: spearman_difference(scores, found, predictions, seed=seed) for name, found in baselines.items()
-    }
+
+    def ahead(found: Array) -> Interval:
+        if taste is None or rows is None:
+            return spearman_difference(scores, found, predictions, seed=seed)
+        return taste.ahead(rows, found, predictions)
+
+    differences = {name: ahead(found) for name, found in baselines.items()}
     above = {name: interval for name, interval in differences.items() if interval.low > 0}
     if not above:
         return None
@@ -101,15 +113,27 @@ def better_baseline(
     return name, above[name]
 
 
-def advice(scores: Array, predictions: Array, baselines: Mapping[str, Array], *, seed: int = 0) -> str:
-    """Return a sentence on whether a baseline is better than the model and, if so, what to do."""
-    found = better_baseline(scores, predictions, baselines, seed=seed)
+def advice(
+    scores: Array,
+    predictions: Array,
+    baselines: Mapping[str, Array],
+    *,
+    taste: Taste | None = None,
+    rows: Rows | None = None,
+    seed: int = 0,
+) -> str:
+    """Return a sentence on whether a baseline is better than the model and, if so, what to do.
+
+    The arguments are those of `better_baseline`.
+    """
+    found = better_baseline(scores, predictions, baselines, taste=taste, rows=rows, seed=seed)
     if found is None:
         return f"no simple method is clearly better than the model on these {len(scores)} images"
     name, interval = found
+    by = "Spearman" if taste is None else "share of pairs in which it picks as you do"
     ends = f"{interval.low:+.4f} ... {interval.high:+.4f}"
     return (
-        f"{name} is better than the model: Spearman {interval.value:+.4f} ({ends}) on these {len(scores)} images; "
+        f"{name} is better than the model: {by} {interval.value:+.4f} ({ends}) on these {len(scores)} images; "
         "the search has not found a good head yet: run more --trials, allow more --max_train_epochs, and check "
         "--metric_for_scoring"
     )

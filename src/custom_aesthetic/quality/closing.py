@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.machine import threads_for
+from custom_aesthetic.quality.answers import Taste
 from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
 from custom_aesthetic.quality.confidence import Interval, ab_interval, interval_line, spearman_interval
+from custom_aesthetic.quality.diagnostics import coverage
 from custom_aesthetic.quality.learning_curve import LearningCurve, learning_curve
-from custom_aesthetic.quality.noise_ceiling import Ceiling, ceiling_of_comparisons, noise_ceiling, rating_sigmas
-from custom_aesthetic.quality.sigma_coverage import coverage
+from custom_aesthetic.quality.noise_ceiling import Ceiling, ceiling_of_draws, noise_ceiling, rating_sigmas
 from custom_aesthetic.quality.simple_fits import SimpleFits, kept_fits
 from custom_aesthetic.quality.statistics_line import statistics_line
-from custom_aesthetic.scores.choice_log import PAIR_KINDS, Comparison
-from custom_aesthetic.scores.evidence import Consistency, consistency, evidence
-from custom_aesthetic.scores.score_files import ScoreTable
+from custom_aesthetic.scores.choice_log import Comparison
+from custom_aesthetic.scores.evidence import Consistency, consistency
+from custom_aesthetic.scores.score_files import SIGMA, ScoreTable
 
 Rows = NDArray[np.int64]
 
@@ -55,7 +56,7 @@ class Judged:
     folded: bool = False
     """Whether the model was trained by cross-validation, and so has learnt from the eval images too."""
     comparisons: Sequence[Comparison] = ()
-    """The answers that the scores come from, if known."""
+    """The answers in the log beside the scores."""
     out_of_fold: Array | None = None
     """(n_images,): predictions by heads that did not learn from the image; nan where there is none."""
     folds: Sequence[tuple[Rows, Rows]] = ()
@@ -64,6 +65,8 @@ class Judged:
     """(n_images,): as `out_of_fold`, of the sigmas."""
     eval_chose: bool = True
     """Whether, without folds, the eval set chose the best epoch and the best trial."""
+    taste: Taste | None = None
+    """What the answers tell of the true scores; None unless the scores come from them."""
 
     @property
     def scores(self) -> Array:
@@ -86,6 +89,13 @@ class Judged:
             return self._of("Test", test)
         unseen = self._out_of_fold() if self.folded else self._of("Eval", self.rows("eval"))
         return self._of("Test", test) if unseen is None else unseen
+
+    @property
+    def unseen(self) -> Array:
+        """Predictions by a model, or heads, that did not learn from the image, (n_images,); nan where there is none."""
+        found = self.predictions.astype(np.float64)
+        found[self.learnt] = np.nan if self.out_of_fold is None else self.out_of_fold[self.learnt]
+        return found
 
     def _of(self, name: str, rows: Rows) -> Believed | None:
         """Return what the model file says of these images; None of fewer than two."""
@@ -128,8 +138,20 @@ class Findings:
 
     @property
     def share(self) -> Interval | None:
-        """Expected share of pairs in the right order on new images: `ab` minus `flattery`."""
+        """Expected share of pairs on new images in which the model picks what the user picks.
+
+        It is that of the answers where the scores come from them, else `ab` minus `flattery`.
+        """
+        if self.believed is not None and self.judged.taste is not None:
+            return self.judged.taste.share(self.believed.rows, self.believed.predictions)
         return None if self.ab is None else Interval(*(end - self.flattery for end in self.ab))
+
+    @property
+    def perfect(self) -> Interval | None:
+        """The share that a perfect model would reach, with its interval; None if it is unknown."""
+        if self.believed is not None and self.judged.taste is not None:
+            return self.judged.taste.perfect(self.believed.rows)
+        return None if self.ceiling is None else self.ceiling.ab
 
 
 def find_out(judged: Judged, *, flattery: float = 0.0, kept: MutableMapping[str, str] | None = None) -> Findings:
@@ -145,7 +167,7 @@ def find_out(judged: Judged, *, flattery: float = 0.0, kept: MutableMapping[str,
 
 def _find_out(judged: Judged, believed: Believed | None, flattery: float, kept: MutableMapping[str, str]) -> Findings:
     ab = spearman = None
-    if believed is None or believed.name == "Test":
+    if believed is None or believed.name == "Test" or judged.taste is not None:
         flattery = 0.0
     if believed is not None:
         scores = judged.scores[believed.rows]
@@ -158,7 +180,7 @@ def _find_out(judged: Judged, believed: Believed | None, flattery: float, kept: 
         ab,
         spearman,
         flattery,
-        find_ceiling(judged.table, judged.comparisons),
+        find_ceiling(judged.table, judged.taste),
         consistency(judged.comparisons),
         simple.curve,
         simple.baselines,
@@ -221,8 +243,17 @@ def closing_lines(found: Findings) -> Iterator[str]:
     yield from baseline_lines(found)
     if found.ceiling is not None:
         yield ceiling_line(found.ceiling)
+    if judged.taste is not None:
+        yield BY_ANSWERS
     if found.consistency is not None:
         yield consistency_line(found.consistency)
+
+
+BY_ANSWERS = (
+    "these figures compare with the written scores, which few answers leave uncertain; the verdict is judged by the "
+    "answers themselves"
+)
+"""What is said of figures on scores that come from answers."""
 
 
 def flattery_line(flattery: float, *, eval_chose: bool = False) -> str:
@@ -250,7 +281,7 @@ def baseline_lines(found: Findings) -> Iterator[str]:
     for method, predictions in found.baselines.items():
         yield statistics_line(f"{believed.name}, {method}", scores, predictions)
     if found.baselines:
-        yield advice(scores, believed.predictions, found.baselines)
+        yield advice(scores, believed.predictions, found.baselines, taste=judged.taste, rows=believed.rows)
 
 
 def ceiling_line(ceiling: Ceiling) -> str:
@@ -272,33 +303,24 @@ def consistency_line(found: Consistency) -> str:
     return f"{line}, so a perfect model would agree with about {100 * found.ceiling:.0f} % of such answers"
 
 
-def find_ceiling(table: ScoreTable, comparisons: Sequence[Comparison] = ()) -> Ceiling | None:
+def find_ceiling(table: ScoreTable, taste: Taste | None = None) -> Ceiling | None:
     """Return the figures that a perfect model would reach on these scores; None if their uncertainty is unknown.
 
-    The uncertainty comes from the columns `score_sd` and `comparisons` (the number of ratings), from the choices, or
+    The uncertainty comes from the columns `score_sd` and `comparisons` (the number of ratings), from the answers, or
     from the column `score_sigma`, in this order. The number of comparisons alone does not reveal it, because it does
     not show how consistent the judge is.
     """
     scores = np.asarray(table.scores, dtype=np.float64)
     columns = {
         name: np.asarray([_number(value) for value in table.columns[name]])
-        for name in ("score_sigma", "score_sd", "comparisons")
+        for name in (SIGMA, "score_sd", "comparisons")
         if name in table.columns
     }
     if {"score_sd", "comparisons"} <= columns.keys():
         return noise_ceiling(scores, rating_sigmas(columns["score_sd"], columns["comparisons"]), posterior=False)
-    found = _ceiling_of_answers(table, comparisons)
-    if found is not None or any(row.kind in PAIR_KINDS for row in comparisons):
-        return found
-    return noise_ceiling(scores, columns["score_sigma"], posterior=True) if "score_sigma" in columns else None
-
-
-def _ceiling_of_answers(table: ScoreTable, comparisons: Sequence[Comparison]) -> Ceiling | None:
-    row_of = {path: row for row, path in enumerate(table.paths)}
-    winners, losers, weights, *_ = evidence(comparisons, row_of)
-    if len(winners) == 0:
-        return None
-    return ceiling_of_comparisons(np.asarray(table.scores, dtype=np.float64), winners, losers, weights)
+    if taste is not None:
+        return ceiling_of_draws(scores[taste.rows], taste.draws)
+    return noise_ceiling(scores, columns[SIGMA], posterior=True) if SIGMA in columns else None
 
 
 def _number(value: object) -> float:

@@ -218,23 +218,6 @@ CHOSE = (
 """What is said of a figure on the pictures by which epochs and trials were chosen."""
 
 
-def how_often(
-    scores: Array, model_scores: Array, *, flattery: float = 0.0, chose: bool = False, out_of_fold: bool = False
-) -> str:
-    """Return a sentence on how often the model orders two pictures as the user does; both arrays are (n_images,).
-
-    The model must not have learnt from the pictures, unless `model_scores` are out of fold. `flattery` (0...1), by
-    which choosing the best trials raises the share of right pairs, is subtracted. `chose` says that the pictures also
-    chose the best epoch, which raises it further by an unknown amount. `out_of_fold` is that of `ab_interval`.
-    """
-    if len(scores) == 0:
-        return "It is unknown how good the model is: it has learnt from every picture that has a score."
-    share = Interval(*(end - flattery for end in ab_interval(scores, model_scores, out_of_fold=out_of_fold)))
-    if not math.isfinite(share.value):
-        return f"Too few different scores to say how good the model is: it is judged by {_counted(len(scores))}."
-    return f"{share_in_words(share)}, judged on {_counted(len(scores))}{CHOSE * chose}."
-
-
 def interval_line(name: str, spearman: Interval, ab: Interval) -> str:
     """Return a line on the intervals of the figures of a set."""
     if not (math.isfinite(spearman.low) and math.isfinite(ab.low)):
@@ -252,7 +235,3 @@ def share_in_words(share: Interval) -> str:
         f"Of two new pictures, the model picks the one you would {100 * share.value:.0f} times in 100 ({between}"
         "guessing gets 50)"
     )
-
-
-def _counted(n_images: int) -> str:
-    return f"{n_images:,} picture{'' if n_images == 1 else 's'}"

@@ -12,10 +12,6 @@ from numpy.typing import NDArray
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.confidence import Interval
-from custom_aesthetic.scores.bradley_terry import flat_prior
-from custom_aesthetic.scores.posterior import draw_true_scores
-
-Rows = NDArray[np.int64]
 
 FEWEST_IMAGES = 10
 MOST_IMAGES = 2000
@@ -102,23 +98,15 @@ def _ceiling(given: Array, draws: NDArray[np.float64], reliability: float) -> Ce
     )
 
 
-def ceiling_of_comparisons(
-    scores: Array, winners: Rows, losers: Rows, weights: Array | None = None, *, seed: int = 0
-) -> Ceiling | None:
-    """Return the ceiling for scores (n_images,) from a comparison log; winners and losers are rows of images.
+def ceiling_of_draws(scores: Array, draws: Array) -> Ceiling | None:
+    """Return the ceiling for scores (n_images,) whose true scores are drawn, (n_draws, n_images).
 
-    `weights` (n_comparisons,) says how much each comparison counts; 1 without them. The consistency of the judge is
-    estimated from the comparisons, of which those of pairs shown again say most, while standard errors in a score file
-    assume a typical one. Only compared images count; None if they are fewer than 10 or their scores are equal.
+    None for fewer than 10 images or equal scores.
     """
-    compared, rows = np.unique(np.concatenate([winners, losers]), return_inverse=True)
-    given = np.asarray(scores, dtype=np.float64)[compared]
-    if len(compared) < FEWEST_IMAGES or np.ptp(given) == 0:
+    if len(scores) < FEWEST_IMAGES or np.ptp(scores) == 0:
         return None
-    sides = rows[: len(winners)], rows[len(winners) :]
-    draws = draw_true_scores(*sides, flat_prior(len(compared)), weights=weights, seed=seed).scores
-    correlations = [metrics.pearson(given, truth).statistic for truth in draws]
-    return _ceiling(given, draws, float(np.mean(np.square(correlations))))
+    correlations = [metrics.pearson(scores, truth).statistic for truth in draws]
+    return _ceiling(scores, draws, float(np.mean(np.square(correlations))))
 
 
 def _summary(values: list[float]) -> Interval:

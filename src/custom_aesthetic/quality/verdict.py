@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.answers import Taste, judged_by
 from custom_aesthetic.quality.closing import Findings
 from custom_aesthetic.quality.confidence import CHOSE, Interval, share_in_words, spearman_difference
 
@@ -16,6 +17,9 @@ CLEARLY = 0.02
 WORTH_SCORING = 0.005
 """Scoring more pictures is not recommended if it raises the share of right pairs by less than this."""
 
+ENOUGH_ANSWERS = 200
+"""From this number of answers on, more of them raise a model of 200 pictures only slowly (`make bench-circle`)."""
+
 
 class Simple(NamedTuple):
     """A simple method on the same features, to compare the model with."""
@@ -24,7 +28,7 @@ class Simple(NamedTuple):
     share: float
     """Share of pairs in the right order, 0...1."""
     difference: Interval
-    """Spearman of the model minus that of the method."""
+    """Spearman of the model minus that of the method; where scores come from answers, the difference of the shares."""
 
 
 def verdict(found: Findings, *, richer: str) -> str:
@@ -32,28 +36,39 @@ def verdict(found: Findings, *, richer: str) -> str:
 
     `richer` is the advice, in words, on how to get richer features, given if more scores would not help.
     """
-    if found.believed is None or found.share is None or not math.isfinite(found.share.value):
+    share = found.share
+    if found.believed is None or share is None or not math.isfinite(share.value):
         return (
             "There are not enough pictures with different scores to say how good the model is. Score more pictures: a "
             "model needs about 60 to learn from."
         )
     simple = best_baseline(found)
-    share = f"{share_in_words(found.share)}{CHOSE * found.eval_chose}."
-    parts = (share, _compared(found, simple), next_step(found, simple, richer))
+    taste = found.judged.taste
+    by = "" if taste is None else judged_by(taste, found.believed.rows)
+    said = f"{share_in_words(share)}{by}{CHOSE * found.eval_chose}."
+    parts = (said, _compared(found, share, simple), next_step(found, share, simple, richer))
     return " ".join(part for part in parts if part)
 
 
-def _compared(found: Findings, simple: Simple | None) -> str:
+def _compared(found: Findings, share: Interval, simple: Simple | None) -> str:
     parts = []
-    if found.ceiling is not None:
-        parts.append(f"with scores as noisy as yours, a perfect model would reach {100 * found.ceiling.ab.value:.0f}")
+    perfect = found.perfect
+    if perfect is not None and found.judged.taste is not None:
+        value, low, high = (f"{100 * end:.0f}" for end in perfect)
+        parts.append(
+            f"what counts is your answer if you were asked once, so even a perfect model would reach {value} ({low} to "
+            f"{high})"
+        )
+    elif perfect is not None:
+        parts.append(f"with scores as noisy as yours, a perfect model would reach {100 * perfect.value:.0f}")
     if simple is not None:
-        name, share, difference = simple
-        assert found.share is not None
-        ahead = found.share.value - share
+        name, simple_share, difference = simple
+        ahead = share.value - simple_share
         is_clear = (difference.low > 0 or difference.high < 0) and abs(ahead) >= CLEARLY
         words = "close to" if not is_clear else "clearly behind" if ahead > 0 else "clearly better than"
-        parts.append(f"a simple method on the same features ({name}) reaches {100 * share:.0f}, {words} the model")
+        parts.append(
+            f"a simple method on the same features ({name}) reaches {100 * simple_share:.0f}, {words} the model"
+        )
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "." if text else ""
 
@@ -63,19 +78,27 @@ def best_baseline(found: Findings) -> Simple | None:
     believed = found.believed
     if believed is None or not found.baselines:
         return None
-    scores = found.judged.scores[believed.rows]
-    shares = {name: metrics.ab(scores, predictions) for name, predictions in found.baselines.items()}
+    scores, taste = found.judged.scores[believed.rows], found.judged.taste
+    shares = {
+        name: metrics.ab(scores, predictions) if taste is None else taste.share(believed.rows, predictions).value
+        for name, predictions in found.baselines.items()
+    }
     name = max(shares, key=lambda name: shares[name])
-    difference = spearman_difference(scores, believed.predictions, found.baselines[name])
+    if taste is None:
+        difference = spearman_difference(scores, believed.predictions, found.baselines[name])
+    else:
+        difference = taste.ahead(believed.rows, believed.predictions, found.baselines[name])
     return Simple(name, shares[name], difference) if math.isfinite(shares[name]) else None
 
 
-def next_step(found: Findings, simple: Simple | None, richer: str) -> str:
+def next_step(found: Findings, share: Interval, simple: Simple | None, richer: str) -> str:
     """Return a sentence with the most useful thing to do next."""
-    assert found.share is not None and found.spearman is not None
+    assert found.spearman is not None
     if simple is not None and simple.difference.high < 0:
         return "Next, give the search more --trials: it has not found a good model yet."
-    if found.ceiling is not None and found.share.high >= found.ceiling.ab.value - NEAR_THE_CEILING:
+    if found.judged.taste is not None:
+        return _next_answers(found.judged.taste, richer)
+    if found.ceiling is not None and share.high >= found.ceiling.ab.value - NEAR_THE_CEILING:
         return "Next, compare the same pictures more often: the uncertainty of your scores is now the limit."
     if not found.curve.sizes:
         n_images = len(found.judged.rows("train", "eval"))
@@ -88,6 +111,13 @@ def next_step(found: Findings, simple: Simple | None, richer: str) -> str:
             f"times more often in 100 ({100 * gain.low:.1f} to {100 * gain.high:.1f})."
         )
     return f"Next, {richer}: scoring more pictures of this kind would help little."
+
+
+def _next_answers(taste: Taste, richer: str) -> str:
+    said = "the A/B page says what more of them would bring"
+    if taste.n_answers < ENOUGH_ANSWERS:
+        return f"Next, answer more on the A/B page: {taste.n_answers} answers are few, and {said}."
+    return f"Next, {richer}, or answer more: {said}."
 
 
 def _extra(found: Findings) -> int:

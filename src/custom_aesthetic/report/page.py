@@ -16,11 +16,11 @@ from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.text import json_bytes
 from custom_aesthetic.quality import metrics
+from custom_aesthetic.quality.answers import Taste, how_often
 from custom_aesthetic.quality.confidence import (
     OUT_OF_FOLD_SPREAD,
     Interval,
     ab_interval,
-    how_often,
     spearman_interval,
 )
 from custom_aesthetic.report.charts import chart_sections
@@ -62,6 +62,8 @@ class ReportData:
     """How much choosing among trials adds to the share of right pairs, 0...1; taken off in the headline."""
     eval_chose: bool = False
     """Whether the pictures judged also chose the best epoch, which adds more."""
+    taste: Taste | None = None
+    """What the answers tell of the true scores, by which the headline judges; None unless the scores come from them."""
 
     @property
     def is_judged(self) -> NDArray[np.bool_]:
@@ -123,6 +125,8 @@ def _headline(data: ReportData) -> str:
         how_often(
             data.scores[judged],
             data.model_scores[judged],
+            taste=data.taste,
+            rows=np.flatnonzero(judged),
             flattery=data.flattery,
             chose=data.eval_chose,
             out_of_fold=data.any_by_folds(judged),
@@ -142,6 +146,11 @@ def _standing(data: ReportData) -> Iterator[str]:
         parts.append(f"{by_folds:,} training pictures, scored by heads that were not trained on them (out of fold)")
     if parts:
         yield f"The figures count {' and '.join(parts)}."
+    if data.taste is not None:
+        yield (
+            "The table compares with the written scores, which few answers leave uncertain; the figure above is judged "
+            "by the answers themselves."
+        )
     if counts["learnt_from"]:
         counted = "The table counts them, as was asked" if data.include_learnt else "No figure counts them"
         yield (

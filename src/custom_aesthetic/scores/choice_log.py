@@ -267,6 +267,14 @@ def read_log(file: Path) -> list[Comparison]:
     return log.rows + last
 
 
+def read_answers(file: Path) -> list[Comparison]:
+    """Return the answers in a log; none, with a warning, if the file is not a log, and none if there is no file."""
+    with contextlib.suppress(UserError):
+        return ComparisonLog(file).answers()
+    logger.warning("%s is not a log of comparisons, so it is not used", file)
+    return []
+
+
 def merge_log(target: ComparisonLog, other: Path) -> int:
     """Append the rows of another log that the target does not have; return their number."""
     if not other.is_file():

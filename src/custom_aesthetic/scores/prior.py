@@ -21,6 +21,15 @@ def feature_prior(features: np.ndarray) -> Prior:
     return Prior(np.zeros(len(features)), variance, feature_basis(features, PRIOR_VARIANCE * FEATURE_SHARE))
 
 
+def extended(prior: Prior, number: int, variance: float) -> Prior:
+    """Return the prior with that many more rows, with mean 0 and this variance."""
+    basis = prior.basis
+    if basis is not None:
+        basis = np.concatenate([basis, np.zeros((number, basis.shape[1]))])
+    mean = np.concatenate([prior.mean, np.zeros(number)])
+    return Prior(mean, np.concatenate([prior.variance, np.full(number, variance)]), basis)
+
+
 def standardised(values: np.ndarray) -> np.ndarray:
     """Return values scaled to mean 0 and standard deviation 1; nan stays nan, and equal values all become nan."""
     known = values[np.isfinite(values)]

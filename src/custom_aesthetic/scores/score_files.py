@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 RECORDS = "ImageRecords"
 """The entry of the AB scorer's JSON form with a record for each image."""
 
+SIGMA = "score_sigma"
+"""The column of standard errors, by which a score file made from answers is known."""
+
 SCORE_FILES = ("scores.json", "score.json", "scores.csv")
 MOST_NAMED = 5
 
