@@ -46,7 +46,7 @@ TURNS = "turns"
 """Name of the lock file by which the processes take turns, in the folder that they share."""
 
 START_SECONDS = 3.0
-"""What starting a worker takes: about as long as its imports, on a core of its own."""
+"""Processor time that the start of a worker takes, nearly all of it for its imports."""
 
 CHECK_SECONDS = 0.05
 """How often messages of the workers are handled while this process trains."""
@@ -178,13 +178,13 @@ class Workers:
         self.n_started = self.n_deaths = self.n_ended = 0
         trials = patiently(study.get_trials, deepcopy=False)
         self.n_trials_before, self.n_lacking = len(trials), plan.n_trials - sum(map(counts, trials))
-        self.begun = self.last_check = time.monotonic()
+        self.begun, self.last_check = time.process_time(), time.monotonic()
         self.shared: SharedProblem | None = None
 
     def run(self, n_processes: int, on_end: Callable[[Ended], None], problem: Problem) -> None:
         """Run the trials in up to `n_processes` processes, this one included.
 
-        Workers start once the rest of the search is expected to last longer than their start would. One that dies is
+        Workers start once the rest of the search is expected to take much longer than their start. One that dies is
         replaced, and its trial is queued again. Raises UserError if too many workers die in a row.
         """
         study = self.place.load(storage_of(self.study), self._next_seed())
@@ -220,11 +220,12 @@ class Workers:
                 self._start()
 
     def pays(self) -> bool:
-        """Return whether the rest of the search would last twice as long in this process alone as a worker's start.
+        """Return whether the rest of the search would take this process twice as long as a worker takes to start.
 
-        Trials are expected to last as long as those so far, and the first one at least as long as it has lasted.
+        Trials are expected to take as long as those so far, and the first one at least as long as it has taken. Both
+        are processor time, which does not depend on what else the machine does.
         """
-        seconds_a_trial = (time.monotonic() - self.begun) / max(self.n_ended, 1)
+        seconds_a_trial = (time.process_time() - self.begun) / max(self.n_ended, 1)
         return seconds_a_trial * (self.n_lacking - self.n_ended) > 2 * START_SECONDS
 
     def _check_all(self, on_end: Callable[[Ended], None]) -> None:
