@@ -1,8 +1,10 @@
 """How many choices a taste needs: from a real rater's answers on the A/B page to a model of pictures never shown.
 
-    python -m benchmarks.bench_circle              # 12 raters, 2 draws: 8 minutes of processor time
-    python -m benchmarks.bench_circle --quick      # 4 raters, 1 draw, up to 100 choices: 30 seconds of it
+    python -m benchmarks.bench_circle              # 12 raters, 2 draws
+    python -m benchmarks.bench_circle --quick      # 4 raters, 1 draw, up to 100 choices
     python -m benchmarks.bench_circle --program 100    # the shortest call in place of linear models, after 100 choices
+
+A rater and draw take about 15 seconds of processor time up to 250 choices.
 
 A judge with a rater's ratings (1 to 10, noise and ties as they are) answers pairs of 200 pictures through the A/B
 page's own session, without a browser: it draws the pair, writes the log, and fits the scores again after every tenth
