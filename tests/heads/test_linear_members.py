@@ -101,6 +101,28 @@ def test_members_that_hardly_differ_share_the_weight_however_many_images_there_a
     assert sum(blend.weights.values()) == pytest.approx(1, abs=1e-2)
 
 
+def test_heads_count_for_more_the_more_is_known_of_the_scores() -> None:
+    truth, noise = RANDOM.normal(size=(2, 100))
+
+    def share_of_heads(said: np.ndarray, scores: np.ndarray) -> float:
+        blend = fit_blend({HEADS: said, "ridge": said.copy()}, scores)
+        assert blend is not None
+        return blend.weights[HEADS] / sum(blend.weights.values())
+
+    smooth, noisy = share_of_heads(truth, truth + 0.3 * noise), share_of_heads(truth, truth + 2 * noise)
+    few = share_of_heads(truth[:20], truth[:20] + 0.3 * noise[:20])
+    assert smooth > few > 0.5
+    assert smooth > noisy > 0.5
+    assert share_of_heads(noise, truth) < 0.5
+
+
+def test_sixty_smooth_scores_overcome_the_prior_weights() -> None:
+    truth, error, noise = RANDOM.normal(size=(3, 60))
+    blend = fit_blend({HEADS: truth + error, "ridge": truth}, truth + 0.1 * noise)
+    assert blend is not None
+    assert blend.weights["ridge"] > 3 * blend.weights[HEADS]  # beforehand, the heads have more than 0.9
+
+
 def test_equal_predictions_have_no_blend() -> None:
     assert fit_blend({HEADS: np.ones(5), "a": np.ones(5)}, np.arange(5.0)) is None
 

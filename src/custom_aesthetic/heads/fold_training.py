@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_aesthetic.heads.predictor import Predictor, average
-from custom_aesthetic.heads.trained_head import TrainedHead
-from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train_jobs
+from custom_aesthetic.heads.trained_head import TrainedHead, weighted_mean
+from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
 
 Rows = NDArray[np.int64]
@@ -100,6 +100,41 @@ def train_fold_jobs(
             yield job, ended
         else:
             queued.append(replace(part, seed=job.seed + len(heads), data=len(heads)))
+
+
+def train_on_all(
+    data: TrainingData, folds: Sequence[Fold], parameters: HeadParameters, goal: Goal, *, seed: int
+) -> TrainedHead:
+    """Return a head trained on all images of the folds, by about as many steps as the head of each fold.
+
+    It is taken after its last epoch, like the folds' heads. `seed` is that of the folds' heads, whose seeds follow it.
+    Raises DivergedError if the outputs are not finite.
+    """
+    learnt = sum(len(fold.data.train_rows) for fold in folds) / len(folds)
+    n_epochs = max(1, round(parameters.train_epochs * learnt / len(data.train_rows)))
+    head = train(
+        data,
+        replace(parameters, train_epochs=n_epochs),
+        loss_model=goal.loss_model,
+        seed=seed + len(folds),
+        evaluate=lambda _: float("nan"),
+        higher_is_better=goal.higher_is_better,
+    )
+    if not torch.isfinite(head.outputs).all():
+        raise DivergedError("the outputs are not finite")
+    return head
+
+
+def with_heads_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
+    """Return (1 - share) x the mean of the folds' heads + share x the mean of heads from `train_on_all`.
+
+    Images that a fold leaves out keep their outputs out of fold.
+    """
+    joined = weighted_mean([folded, on_all], [1 - share, share])
+    left_out = np.concatenate([fold.left_out for fold in folds])
+    outputs = joined.outputs.clone()
+    outputs[left_out] = folded.outputs[left_out]
+    return replace(joined, outputs=outputs)
 
 
 def _take(

@@ -38,9 +38,9 @@ MEAN_VARIANCE = 100.0
 PENALTIES = np.logspace(-3, 3, 25)
 """Added to the diagonal of a kernel, which is about 1 besides MEAN_VARIANCE: shares of the scores' variance."""
 
-SHRINKAGE = 100.0
-"""How many images the prior weights count for. Chosen with HALF_HEADS on the ratings of single people and on mean
-ratings, where the figures hardly depend on either; see docs/log.md."""
+WEIGHT_DEVIATION = 0.5
+"""How far the members' weights lie from their prior weights before any score is seen, as a standard deviation. Chosen
+with HALF_HEADS on the ratings of single people and on mean ratings; see docs/log.md."""
 
 PRIOR = "prior"
 """The name of the model that learns the difference from a prior model, among the members."""
@@ -48,9 +48,12 @@ PRIOR = "prior"
 PRIOR_SHARE = 0.6
 """Prior weight of that model. Chosen on single raters with good, shuffled and opposite priors; see docs/log.md."""
 
-HALF_HEADS = 50.0
-"""Number of images at which the prior weight of the heads is one half; it grows with the images. The linear models
-share the rest equally."""
+HALF_HEADS = 10.0
+"""Number of images x signal-to-noise ratio of their scores at which the prior weight of the heads is one half. Heads
+have more freedom than linear models, so they need more information. The linear models share the rest equally."""
+
+LEAST_EXPLAINED = 0.02
+"""The least share of the scores' variance that is taken as explained, and the least as noise."""
 
 LEAST_SHARE = 0.2
 """The least weight of heads and linear models, as a share of their prior weights: where few scores seem to speak
@@ -120,21 +123,22 @@ def out_of_fold(features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows
 def fit_blend(members: Mapping[str, Array], scores: Array) -> Blend | None:
     """Return the weights of members, the heads among them, that fit the scores best; all arrays are (n_images,).
 
-    Non-negative least squares of out-of-fold predictions, as in stacking (Breiman, 1996), shrunk to prior weights
-    (SHRINKAGE, HALF_HEADS) and at least LEAST_SHARE of them. None where no weights can be computed, for instance from
-    equal predictions.
+    Non-negative least squares of out-of-fold predictions, as in stacking (Breiman, 1996), as the most likely weights
+    given normal errors and a normal prior (WEIGHT_DEVIATION around the prior weights, HALF_HEADS), and at least
+    LEAST_SHARE of those. So the noisier the scores are, the more images it takes to move the weights. None where no
+    weights can be computed, for instance from equal predictions.
     """
     names = list(members)
     values = np.stack([members[name] for name in names], axis=1)
     means, middle = values.mean(0), float(scores.mean())
-    deviations = values.std(0)
-    if not np.isfinite(values).all() or not deviations.max() > 0:
+    if not np.isfinite(values).all() or not values.std(0).max() > 0:
         return None
-    prior = _prior_weights(names, len(scores))
+    prior = _prior_weights(names, len(scores) * _signal_to_noise(members, scores))
     least = np.array([0.0 if name == PRIOR else LEAST_SHARE for name in names]) * prior
-    strength = np.sqrt(SHRINKAGE) * deviations
-    products = (values - means).T @ (values - means) + np.diag(strength**2)
-    targets = (values - means).T @ (scores - middle) + strength**2 * prior
+    centred, wanted = values - means, scores - middle
+    strength = float(np.square(wanted - centred @ prior).mean()) / WEIGHT_DEVIATION**2
+    products = centred.T @ centred + strength * np.eye(len(names))
+    targets = centred.T @ wanted + strength * prior
     slight = TINY * float(np.trace(products)) * np.eye(len(names))
     root = np.linalg.cholesky(products + slight)
     above, _ = nnls(root.T, np.linalg.solve(root, targets - products @ least))
@@ -183,6 +187,18 @@ def add_linear(heads: Predictor, blend: Blend, models: Mapping[str, LinearModel]
     )
 
 
+def share_explained(predictions: Array, scores: Array) -> float:
+    """Return the share of the scores' variance that predictions out of fold explain, LEAST_EXPLAINED to 1 less it.
+
+    Both are (n_images,). It is the squared correlation, less what chance adds to it; 0 for one below 0.
+    """
+    spread = predictions.std() * scores.std()
+    products = (predictions - predictions.mean()) @ (scores - scores.mean()) / len(scores)
+    fit = max(float(products / spread), 0.0) if spread > 0 else 0.0
+    explained = (fit**2 * len(scores) - 1) / max(len(scores) - 1, 1)
+    return min(max(explained, LEAST_EXPLAINED), 1 - LEAST_EXPLAINED)
+
+
 def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
     """Return the mean squared leave-one-out error of kernel ridge regression, (n_penalties,).
 
@@ -196,9 +212,9 @@ def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:
     return np.square(solved / (np.square(vectors) @ inverses)).mean(0)
 
 
-def _prior_weights(names: Sequence[str], n_images: int) -> Array:
-    """Return the weights (n_members,) that are expected before any score is looked at; their sum is 1."""
-    heads = n_images / (n_images + HALF_HEADS)
+def _prior_weights(names: Sequence[str], information: float) -> Array:
+    """Return the weights (n_members,) that are expected of this many images x signal-to-noise ratio; their sum is 1."""
+    heads = information / (information + HALF_HEADS)
     n_linear = len(names) - (HEADS in names) - (PRIOR in names)
     each = (1 - heads) / max(n_linear, 1)
     found = np.array([PRIOR_SHARE if name == PRIOR else heads if name == HEADS else each for name in names])
@@ -206,6 +222,12 @@ def _prior_weights(names: Sequence[str], n_images: int) -> Array:
     if PRIOR in names:
         found[others] *= (1 - PRIOR_SHARE) / max(found[others].sum(), TINY)
     return found
+
+
+def _signal_to_noise(members: Mapping[str, Array], scores: Array) -> float:
+    """Return the variance that the mean of heads and linear models explains over that which it does not."""
+    explained = share_explained(np.mean([values for name, values in members.items() if name != PRIOR], axis=0), scores)
+    return explained / (1 - explained)
 
 
 def _ridge(features: Array, scores: Array) -> Array:

@@ -143,21 +143,22 @@ def fold_mixtures(predictor: Predictor, mixtures: Sequence[WeightedSum]) -> Pred
     return from_layers([(torch.cat(joined, dim=1), bias + shift), *rest])
 
 
-def average(predictors: Sequence[Predictor]) -> Predictor:
-    """Return one predictor whose outputs are the means of the outputs of the given ones.
+def average(predictors: Sequence[Predictor], weights: Sequence[float] | None = None) -> Predictor:
+    """Return one predictor whose outputs are the sum of weight x output of the given ones; their mean without weights.
 
     The first layers are stacked, the second ones form a block-diagonal matrix, and the last ones lie side by side,
-    divided by the number of predictors N. N predictors with hidden sizes (a, b) become one with (N a, N b); its second
-    layer has N squared times as many weights as before, and all but 1 / N of them are zero.
+    times the weights. N predictors with hidden sizes (a, b) become one with (N a, N b); its second layer has N squared
+    times as many weights as before, and all but 1 / N of them are zero.
     """
+    shares = [1 / len(predictors)] * len(predictors) if weights is None else weights
     first, second, last = zip(*(to_layers(predictor) for predictor in predictors), strict=True)
     return from_layers(
         [
             (torch.cat([weight for weight, _ in first]), torch.cat([bias for _, bias in first])),
             (torch.block_diag(*(weight for weight, _ in second)), torch.cat([bias for _, bias in second])),
             (
-                torch.cat([weight for weight, _ in last], dim=1) / len(predictors),
-                torch.stack([bias for _, bias in last]).mean(0),
+                torch.cat([share * weight for share, (weight, _) in zip(shares, last, strict=True)], dim=1),
+                torch.stack([share * bias for share, (_, bias) in zip(shares, last, strict=True)]).sum(0),
             ),
         ]
     )

@@ -13,6 +13,7 @@ from custom_aesthetic.heads.head_stack import HeadParts, mix
 from custom_aesthetic.heads.predictor import (
     ROWS_AT_ONCE,
     Predictor,
+    average,
     fold_axes,
     fold_features,
     fold_mixtures,
@@ -85,6 +86,25 @@ class TrainedHead:
     def predictor(self) -> Predictor:
         """The folded head: it takes features as given to `standardise` and returns scores in their original units."""
         return self.make_predictor()
+
+
+def weighted_mean(heads: Sequence[TrainedHead], weights: Sequence[float] | None = None) -> TrainedHead:
+    """Return the sum of weight x head, by default the mean; all else is that of the first head.
+
+    A head without `seen_outputs` counts there with its outputs, unless none has any.
+    """
+    shares = [1 / len(heads)] * len(heads) if weights is None else weights
+
+    def total(parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
+
+    seen = [head.outputs if head.seen_outputs is None else head.seen_outputs for head in heads]
+    return replace(
+        heads[0],
+        outputs=total([head.outputs for head in heads]),
+        make_predictor=lambda: average([head.predictor for head in heads], shares),
+        seen_outputs=total(seen) if any(head.seen_outputs is not None for head in heads) else None,
+    )
 
 
 def in_score_units(outputs: Tensor, mean: float, scale: float) -> Tensor:

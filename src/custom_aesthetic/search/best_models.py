@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -20,10 +21,12 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.linear_members import HEADS
+from custom_aesthetic.heads.fold_training import with_heads_of_all
+from custom_aesthetic.heads.linear_members import HEADS, share_explained
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
-from custom_aesthetic.heads.predictor import Predictor, average
-from custom_aesthetic.heads.trained_head import TrainedHead
+from custom_aesthetic.heads.predictor import Predictor
+from custom_aesthetic.heads.trained_head import TrainedHead, weighted_mean
+from custom_aesthetic.heads.training import DivergedError
 from custom_aesthetic.priors.joining import join_members
 from custom_aesthetic.quality.optimism import Blended, Choice, Optimism, optimism, unpack_outputs
 from custom_aesthetic.scores.folds import fold_levels
@@ -31,7 +34,7 @@ from custom_aesthetic.scores.out_of_fold import out_of_fold_file, read_out_of_fo
 from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, complete_trials
-from custom_aesthetic.search.trials import OUTPUTS, Ended, Problem, recorded_parameters, retrain
+from custom_aesthetic.search.trials import OUTPUTS, Ended, Problem, recorded_parameters, retrain, retrain_on_all
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ class BestModels:
         self._heads[ended.number] = ended.head
         self._heads = {trial.number: self._heads[trial.number] for trial in best if trial.number in self._heads}
         if best and best[0].number == ended.number:
-            self._write(self.make_files(self._combine(best[:1])))
+            self._write(self.make_files(self._combine([self._head(best[0])], best[:1])))
 
     def _write(self, files: ModelFiles) -> None:
         """Write both files, the model last. If only the first is written, the fingerprints reveal the mismatch."""
@@ -160,7 +163,7 @@ class BestModels:
                 self._write(published)
             return tuple(trials)
         if not self._is_current(trials):
-            model = self._combine(trials)
+            model = self._combine(self._heads_of(trials), trials)
             files = self.make_files(replace(model, origin={**model.origin, **self._flattery()}))
             self._write(_publish(self.study, trials, files) if self.shared else files)
         elif self.shared:
@@ -181,21 +184,35 @@ class BestModels:
             and (files.out_of_fold is None or (beside.exists() and beside.read_bytes() == files.out_of_fold))
         )
 
-    def _combine(self, trials: list[FrozenTrial]) -> BestModel:
-        heads = [self._head(trial) for trial in trials]
+    def _heads_of(self, trials: list[FrozenTrial]) -> list[TrainedHead]:
+        """Return the heads that the final model averages: those of the trials, each joined by one of all images.
+
+        A head of all images has learnt more, and the folds' heads differ more, which their mean gains from. So the
+        share of the former is that of the scores' variance that the trials explain; see docs/log.md.
+        """
+        folded, problem = [self._head(trial) for trial in trials], self.problem
+        if not problem.folds:
+            return folded
+        said = _without_levels(problem, weighted_mean(folded)).outputs[:, 0].double().numpy()
+        known = np.concatenate([fold.left_out for fold in problem.folds])
+        share = share_explained(said[known], problem.judge.scores[known])
+        return [self._with_head_of_all(trial, head, share) for trial, head in zip(trials, folded, strict=True)]
+
+    def _with_head_of_all(self, trial: FrozenTrial, head: TrainedHead, share: float) -> TrainedHead:
+        try:
+            on_all = retrain_on_all(self.problem, recorded_parameters(trial), _seed_of(trial))
+        except DivergedError:
+            return head
+        return with_heads_of_all(head, on_all, self.problem.folds, share)
+
+    def _combine(self, heads: list[TrainedHead], trials: list[FrozenTrial]) -> BestModel:
+        """Return the model that averages these heads, which are those of the trials."""
         origin = _origin(self.study, trials)
-        first = heads[0]
+        first, mean = heads[0], weighted_mean(heads) if len(heads) > 1 else heads[0]
         if len(heads) == 1 and self.problem.prior is None:
             alone = _without_levels(self.problem, first)
             metrics = self.problem.measure_all(alone) if self.problem.folds else {}
             return BestModel(first.predictor, alone.outputs, first.state_weights, tuple(trials), metrics, origin)
-        seen = [head.seen_outputs for head in heads if head.seen_outputs is not None]
-        mean = replace(
-            first,
-            outputs=torch.stack([head.outputs for head in heads]).mean(0),
-            make_predictor=lambda: average([head.predictor for head in heads]),
-            seen_outputs=torch.stack(seen).mean(0) if seen else None,
-        )
         joined, weights = join_linear(self.problem, mean)
         self._blended, self._optimism = self._what_blends(mean, joined, weights), None
         return BestModel(
@@ -218,8 +235,7 @@ class BestModels:
     def _head(self, trial: FrozenTrial) -> TrainedHead:
         if trial.number not in self._heads:
             log.info("training the head of trial %d again, which another process or run trained", trial.number)
-            seed = int(trial.user_attrs["seed"])
-            self._heads[trial.number] = retrain(self.problem, recorded_parameters(trial), seed)
+            self._heads[trial.number] = retrain(self.problem, recorded_parameters(trial), _seed_of(trial))
         return self._heads[trial.number]
 
     def _is_current(self, trials: list[FrozenTrial]) -> bool:
@@ -257,6 +273,10 @@ def _without_levels(problem: Problem, head: TrainedHead) -> TrainedHead:
     outputs = head.outputs.clone()
     outputs[:, 0] -= torch.from_numpy(fold_levels(problem.judge.scores, [fold.rows for fold in problem.folds]))
     return replace(head, outputs=outputs)
+
+
+def _seed_of(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs["seed"])
 
 
 def _failures(study: optuna.Study) -> str:

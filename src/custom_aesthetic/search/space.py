@@ -14,7 +14,7 @@ from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, Search
 FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in fields(SearchSpace)})
 """A sensible configuration for a few hundred images; clipped to the bounds, it is the first trial of a study."""
 
-GENTLE_TRIAL = replace(FIRST_TRIAL, train_epochs=25, log_lr=-3.2, input_dropout=0.5, dropout=0.3)
+GENTLE_TRIAL = replace(FIRST_TRIAL, first_layer_size=48, train_epochs=25, log_lr=-3.2, input_dropout=0.5, dropout=0.3)
 """The second trial: it learns less from each score, which is better where scores are noisy."""
 
 LOG_SCALED = ("first_layer_size", "second_layer_size", "batch_size")

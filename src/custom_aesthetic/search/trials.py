@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
-from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds
+from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds, train_on_all
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
@@ -156,6 +156,11 @@ def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedH
         evaluate=goal.evaluate,
         higher_is_better=goal.higher_is_better,
     )
+
+
+def retrain_on_all(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedHead:
+    """Train the head of a trial on the images of all folds, from its recorded parameters and seed."""
+    return train_on_all(problem.data, problem.folds, parameters, problem.goal, seed=seed)
 
 
 def run_trials(

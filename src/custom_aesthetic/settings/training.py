@@ -263,8 +263,8 @@ class PerHeadParameter(Generic[Whole, Real]):
     This is the only list of them: range, first trial, meaning and bounds stand here.
     """
 
-    first_layer_size: Whole = setting(Range(10, 1000), "size of the first hidden layer", first=48, low=1)
-    second_layer_size: Whole = setting(Range(10, 1000), "size of the second hidden layer", first=16, low=1)
+    first_layer_size: Whole = setting(Range(10, 1000), "size of the first hidden layer", first=64, low=1)
+    second_layer_size: Whole = setting(Range(10, 1000), "size of the second hidden layer", first=24, low=1)
     train_epochs: Whole = setting(Range(5, 50), "passes over the training images", first=40, low=1)
     warmup_ratio: Real = setting(
         Range(0.0, 0.2), "share of the steps of linear warm-up, then cosine to zero", first=0.1, low=0, high=1
