@@ -16,6 +16,7 @@ from custom_aesthetic.heads.linear_members import (
     fit_blend,
     fit_linear_models,
     out_of_fold,
+    share_explained,
 )
 from custom_aesthetic.heads.predictor import Predictor, predict
 from custom_aesthetic.heads.training_data import DEGREE
@@ -121,6 +122,16 @@ def test_sixty_smooth_scores_overcome_the_prior_weights() -> None:
     blend = fit_blend({HEADS: truth + error, "ridge": truth}, truth + 0.1 * noise)
     assert blend is not None
     assert blend.weights["ridge"] > 3 * blend.weights[HEADS]  # beforehand, the heads have more than 0.9
+
+
+def test_the_share_explained_lacks_what_chance_adds() -> None:
+    truth, noise = RANDOM.normal(size=(2, 20_000))
+    assert share_explained(truth, truth + noise) == pytest.approx(0.5, abs=0.02)
+    by_chance = [share_explained(*RANDOM.normal(size=(2, 10))) for _ in range(2000)]
+    raw = [max(0.0, np.corrcoef(*RANDOM.normal(size=(2, 10)))[0, 1]) ** 2 for _ in range(2000)]
+    assert np.mean(by_chance) < 0.95 * np.mean(raw)
+    assert share_explained(-truth, truth) == share_explained(np.ones(5), np.arange(5.0)) == 0.02
+    assert share_explained(truth, truth) == 0.98
 
 
 def test_equal_predictions_have_no_blend() -> None:

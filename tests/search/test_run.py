@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.heads.fold_training import Fold, train_folds
-from custom_aesthetic.heads.linear_members import fit_linear_models
+from custom_aesthetic.heads.linear_members import fit_linear_models, share_explained
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
@@ -41,7 +41,7 @@ from custom_aesthetic.search.space import FIRST_TRIAL, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
 from custom_aesthetic.search.study import IDENTITY, Claims, kept_texts
 from custom_aesthetic.search.succession import Wanted, open_study
-from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain
+from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain, retrain_on_all
 from custom_aesthetic.search.workers import Workers
 from custom_aesthetic.settings.training import Range, SearchSpace
 from tests.problems import RAW, SCORES, SPACE, find, run_search, small_problem
@@ -426,10 +426,16 @@ def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Pat
     assert first.blend.keys() == {"heads", "ridge"}
     assert sum(first.blend.values()) > 0.5
     model = load_model(tmp_path / "model.safetensors")
-    heads = [retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in first.trials]
+    known = [(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in first.trials]
+    heads, on_all = [retrain(*trial) for trial in known], [retrain_on_all(*trial) for trial in known]
+    out_of_fold = torch.stack([head.outputs[:, 0] for head in heads]).mean(0).double().numpy()
+    folds = [fold.rows for fold in problem.folds]
+    share = share_explained(out_of_fold - fold_levels(problem.judge.scores, folds), problem.judge.scores)
+    assert 0.2 < share < 0.98
     linear = fit_linear_models(RAW.numpy(), problem.judge.scores, np.arange(40))
     weights = first.blend
-    expected = weights["heads"] * predict(average([head.predictor for head in heads]), RAW)[:, 0].double()
+    both = [predict(average([head.predictor for head in part]), RAW)[:, 0].double() for part in (heads, on_all)]
+    expected = weights["heads"] * ((1 - share) * both[0] + share * both[1])
     for name, line in linear.items():
         expected += weights[name] * torch.from_numpy(line.predict(RAW.numpy()))
     said = predict(model.predictor, RAW)[:, 0].double()
