@@ -3,7 +3,7 @@
 import socket
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -197,6 +197,21 @@ def test_where_the_trained_model_does_not_say_what_is_unsure_the_model_beside_th
     sigmas = [item["sigma"] for item in unsure["items"]]
     assert unsure["source"] == "model" and sigmas == sorted(sigmas, reverse=True)
     assert post(client, "gallery", {"order": "best", "start": 0, "count": 1}).json()["source"] == "trained"
+
+
+def test_stars_and_marks_teach_the_model_beside_the_page(parts):
+    session, learner = parts.gallery.session, parts.learner
+    paths = list(session.plan.paths[:24])
+    warmth = np.array([[float(path[-6:-4])] for path in paths])
+    in_order = [paths[place] for place in np.argsort(warmth[:, 0])]
+    for path in (*in_order[:2], *in_order[-2:]):
+        session.mark(path, keep=path in in_order[-2:], time=None)
+    learner._learn_from(learner._prior_of(paths, (warmth - warmth.mean()) / warmth.std()))
+    deadline = monotonic() + 60
+    while learner.learnt is None and monotonic() < deadline:
+        sleep(0.05)
+    assert learner.learnt is not None and len(learner.learnt.scores) == len(session.plan.paths)
+    assert np.corrcoef(learner.learnt.scores[:24], warmth[:, 0])[0, 1] > 0.9
 
 
 def test_pairs_are_drawn_by_the_model_when_there_is_one(parts):

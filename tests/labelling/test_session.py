@@ -291,7 +291,7 @@ def test_no_figures_are_shown_before_twenty_choices_or_without_an_update(colour_
     early = session.summary()
     assert early["choices_to_go"] == 1
     assert early["order_right"] is early["predicted"] is None
-    assert "make 1 more choice to see" in describe(session)
+    assert "give 1 more answer to see" in describe(session)
     choose_redder(session, 1)
     found = session.summary()
     assert found["choices_to_go"] == 0

@@ -25,9 +25,9 @@ from custom_aesthetic.gallery.model_work import ANSWERS_FILE, PRIOR_FILE, RESULT
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior
 from custom_aesthetic.scores.choice_log import Comparison
-from custom_aesthetic.scores.evidence import evidence
+from custom_aesthetic.scores.evidence import LINES, evidence
 from custom_aesthetic.scores.pairing import Standing
-from custom_aesthetic.scores.prior import FEATURE_SHARE
+from custom_aesthetic.scores.prior import FEATURE_SHARE, extended
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,10 @@ class Learner:
         log.warning("the model on the page cannot learn: %s", reason)
 
     def _prior_of(self, paths: list[str], basis: np.ndarray) -> Prior:
-        """Return the prior of the session with these features; pictures without features keep their own."""
+        """Return the prior of the session with these features, then lines for stars and marks.
+
+        Pictures without features keep their own prior.
+        """
         prior = self.session.plan.prior
         row_of = self.session.scores.row_of
         aligned = np.zeros((len(prior.mean), basis.shape[1]))
@@ -177,7 +180,7 @@ class Learner:
         aligned[rows] = basis[places] * np.sqrt(prior.variance[rows] / PRIOR_VARIANCE)[:, None]
         variance = prior.variance.copy()
         variance[rows] *= 1 - FEATURE_SHARE
-        return Prior(prior.mean, variance, aligned)
+        return extended(Prior(prior.mean, variance, aligned), len(LINES), PRIOR_VARIANCE)
 
     # --- the model -----------------------------------------------------------------------------------------------
 
@@ -222,7 +225,7 @@ class Learner:
             self._fail("its process has ended; the terminal says why")
 
     def _send(self, rows: list[Comparison], job: ChildJob) -> None:
-        found = evidence(rows, self.session.scores.row_of)
+        found = evidence(rows, self.session.scores.row_of_all)
         with (self.folder / ANSWERS_FILE).open("wb") as stream:
             np.savez(stream, **found._asdict())
         job.send(json.dumps({"number": self._n_answers}))
@@ -232,7 +235,8 @@ class Learner:
             message = json.loads(line)
             if "fitted" in message:
                 with np.load(self.folder / RESULT_FILE) as found:
-                    self.learnt = Learnt(*(found[name] for name in Learnt._fields))
+                    n_pictures = len(self.session.scores.row_of)  # lines between stars follow them
+                    self.learnt = Learnt(*(found[name][:n_pictures] for name in Learnt._fields))
                 self.version += 1
             elif "judged" in message:
                 self.worth, self.n_judged = message["worth"], message["judged"]

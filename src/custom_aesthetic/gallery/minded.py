@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 NICENESS = 10
 
@@ -27,10 +28,17 @@ def main() -> int:
 
 
 def stay_behind() -> None:
-    """Give this process a lower priority, where the system lets it."""
+    """Give this process a lower priority, where the system lets it.
+
+    Where Linux groups processes by session (autogroup), niceness counts within a session only, and the session of
+    background work has one of its own.
+    """
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
+    if hasattr(os, "getsid") and os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _end_with_page(stream) -> None:  # type: ignore[no-untyped-def]

@@ -35,6 +35,8 @@ class Scorekeeper:
         self.plan = plan
         self.lock = threading.RLock()
         self.row_of = {path: row for row, path in enumerate(plan.paths)}
+        self.row_of_all = {**self.row_of, **{line: len(self.row_of) + place for place, line in enumerate(LINES)}}
+        """Also the rows of the lines that stars and marks are compared with, behind those of the pictures."""
         self.random_pairs: RandomPairs | None = None
         self._files = files
         self._log = comparisons
@@ -99,8 +101,7 @@ class Scorekeeper:
         """Return what the answers say, and the prior of pictures and, if there are stars or marks, lines."""
         if not any(row.kind in PICTURE_KINDS for row in answers):
             return evidence(answers, self.row_of), self.plan.prior
-        lines = {line: len(self.row_of) + number for number, line in enumerate(LINES)}
-        return evidence(answers, {**self.row_of, **lines}), extended(self.plan.prior, len(LINES), PRIOR_VARIANCE)
+        return evidence(answers, self.row_of_all), extended(self.plan.prior, len(LINES), PRIOR_VARIANCE)
 
     def _fit(self, answers: Sequence[Comparison], start: np.ndarray | None) -> Standing:
         (winners, losers, weights, *_), prior = self._evidence(answers)
