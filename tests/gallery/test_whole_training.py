@@ -28,6 +28,7 @@ SHORT = ("--feature_extractor_model=efficientnet-lite2", "--views=centre", "--na
 @pytest.fixture
 def scored(colour_pictures, monkeypatch):
     """The arguments of the page of 24 colours with 60 answers for red, whose training is short; and its session."""
+    monkeypatch.chdir(colour_pictures.parent)
     monkeypatch.setattr(page_gallery, "RECOMMENDED", (*SHORT, "--savefile=model_scores.csv"))
     options = ["-d", str(colour_pictures), "--no_browser", "--port=0"]
     arguments, _ = parse_arguments(ABArguments, options, description="")
@@ -117,7 +118,7 @@ def test_ctrl_c_stops_a_training_that_goes_on_after_the_page_is_closed(scored, o
         script.output += line
         if "the training goes on" in line:
             break
-    assert script.end(signal.SIGINT) == 130
+    assert script.end(signal.SIGINT) == 130, script.output
     assert "the training was stopped; the next one goes on from the trials that it has finished" in script.output
 
     def is_trained() -> bool:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Script:
-    """The script, running on a folder."""
+    """The script, running on a folder, in the folder above it, where a training begins its database."""
 
     def __init__(self, directory: Path, *options: str, port: int = 0) -> None:
         command = [sys.executable, "-u", str(ROOT / "aesthetic_ab_scorer.py"), "-d", str(directory), "--no_browser"]
@@ -26,7 +26,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=ROOT,
+            cwd=directory.parent,
         )
         self.output = ""
         assert self.process.stdout is not None

@@ -486,7 +486,7 @@ def test_a_picture_larger_than_it_is_shown_is_never_decoded_as_a_whole(
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", recording)
     content, _ = PictureCache(tmp_path).get("a.jpg", 320)
-    assert set(decoded) == {(500, 250)}
+    assert max(decoded) == (500, 250)
     monkeypatch.undo()
     assert Image.open(io.BytesIO(content)).size == (320, 160)
 

@@ -293,7 +293,7 @@ def alike(monkeypatch):
     def tens(directory: Path, paths, features) -> list[str]:
         return [f"group {Path(path).stem[0]}" for path in paths]
 
-    monkeypatch.setattr("custom_aesthetic.features.picture_groups.picture_groups", tens)
+    monkeypatch.setattr("custom_aesthetic.commands.score_folder.picture_groups", tens)
 
 
 def test_of_each_group_the_best_are_moved_and_taken_back(score, alike, colour_pictures, tmp_path):
