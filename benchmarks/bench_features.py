@@ -39,6 +39,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.feature_engines import Compute, Way, best_ways, engines_for, model_rate
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device, n_cores
+from custom_aesthetic.engines.lanes import single_threads
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
 from custom_aesthetic.features.extraction import decode
 from custom_aesthetic.features.table import load_features
@@ -254,7 +255,8 @@ def loader_loop(job: Job, compute: Compute) -> None:
 
 
 def decoding(job: Job) -> None:
-    with ThreadPoolExecutor(n_cores()) as pool:
+    """Decode and transform all pictures on all cores, as the program does; later measurements get their threads back."""
+    with single_threads(), ThreadPoolExecutor(n_cores()) as pool:
         for _ in pool.map(lambda path: decode(job.directory, 0, path, job.extractor, job.views).row, job.paths):
             pass
 
