@@ -255,7 +255,7 @@ def loader_loop(job: Job, compute: Compute) -> None:
 
 
 def decoding(job: Job) -> None:
-    """Decode and transform all pictures on all cores, as the program does; later measurements get their threads back."""
+    """Decode and transform all pictures on all cores, as the program does, and give torch its threads back."""
     with single_threads(), ThreadPoolExecutor(n_cores()) as pool:
         for _ in pool.map(lambda path: decode(job.directory, 0, path, job.extractor, job.views).row, job.paths):
             pass
