@@ -85,6 +85,8 @@ def error_axes(prior: Prior, found: Evidence) -> np.ndarray:
     that are unlike all others, which tell little of the rest.
     """
     basis, is_line = _with_lines(prior, found)
+    if basis.shape[1] == 0:
+        return basis  # older versions of scipy refuse to solve for nothing
     lengths = np.linalg.norm(basis, axis=1)
     wanted = np.sqrt(prior.variance * FEATURE_SHARE / (1 - FEATURE_SHARE))
     scales = np.divide(wanted, lengths, out=np.ones_like(lengths), where=(lengths > 0) & ~is_line)
