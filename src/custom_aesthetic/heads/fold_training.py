@@ -13,7 +13,7 @@ from torch import Tensor
 
 from custom_aesthetic.heads.predictor import Predictor, average
 from custom_aesthetic.heads.trained_head import TrainedHead, weighted_mean
-from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
+from custom_aesthetic.heads.training import Goal, HeadParameters, Job, finite, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
 
 Rows = NDArray[np.int64]
@@ -120,13 +120,12 @@ def train_on_all(
         evaluate=lambda _: float("nan"),
         higher_is_better=goal.higher_is_better,
     )
-    if not torch.isfinite(head.outputs).all():
-        raise DivergedError("the outputs are not finite")
+    finite(head.outputs)
     return head
 
 
-def with_heads_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
-    """Return (1 - share) x the mean of the folds' heads + share x the mean of heads from `train_on_all`.
+def with_head_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
+    """Return (1 - share) x the mean of the folds' heads + share x a head from `train_on_all`.
 
     Images that a fold leaves out keep their outputs out of fold.
     """
@@ -152,9 +151,7 @@ def _take(
 
 def _mean(folds: Sequence[Fold], heads: list[TrainedHead], parameters: HeadParameters, goal: Goal) -> TrainedHead:
     """Return the mean of the folds' heads; DivergedError if the outputs are not finite."""
-    every = torch.stack([head.outputs for head in heads])
-    if not torch.isfinite(every).all():
-        raise DivergedError("the outputs are not finite")
+    every = finite(torch.stack([head.outputs for head in heads]))
     left_out = torch.zeros(len(folds), every.shape[1], dtype=torch.bool)
     for index, fold in enumerate(folds):
         left_out[index, torch.from_numpy(fold.left_out)] = True

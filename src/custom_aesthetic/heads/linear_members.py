@@ -188,9 +188,10 @@ def add_linear(heads: Predictor, blend: Blend, models: Mapping[str, LinearModel]
 
 
 def share_explained(predictions: Array, scores: Array) -> float:
-    """Return the share of the scores' variance that predictions out of fold explain, LEAST_EXPLAINED to 1 less it.
+    """Return the share of the scores' variance that predictions out of fold explain; both are (n_images,).
 
-    Both are (n_images,). It is the squared correlation, less what chance adds to it; 0 for one below 0.
+    It is the squared correlation less what chance adds to it, and none for a negative one; at least LEAST_EXPLAINED and
+    at most 1 - LEAST_EXPLAINED.
     """
     spread = predictions.std() * scores.std()
     products = (predictions - predictions.mean()) @ (scores - scores.mean()) / len(scores)

@@ -31,6 +31,13 @@ class DivergedError(Exception):
     """The outputs of a head in training are not finite."""
 
 
+def finite(outputs: Tensor) -> Tensor:
+    """Return the outputs; DivergedError if they are not all finite."""
+    if not torch.isfinite(outputs).all():
+        raise DivergedError("the outputs are not finite")
+    return outputs
+
+
 @dataclass(frozen=True)
 class HeadParameters(PerHeadParameter[int, float]):
     """The training parameters of one head; TypeError if one is missing."""
@@ -346,10 +353,7 @@ class _Training:
         mean, scale = head.output_scale()
 
         def outputs_of(rows: Tensor) -> Tensor:
-            outputs = in_score_units(head.raw_outputs(rows), mean, scale)
-            if not torch.isfinite(outputs).all():
-                raise DivergedError("the outputs are not finite")
-            return outputs
+            return finite(in_score_units(head.raw_outputs(rows), mean, scale))
 
         return self.goal.evaluate(outputs_of)
 

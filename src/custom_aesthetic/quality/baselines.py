@@ -91,26 +91,31 @@ def better_baseline(
     *,
     taste: Taste | None = None,
     rows: Rows | None = None,
-    seed: int = 0,
 ) -> tuple[str, Interval] | None:
     """Return the name of the baseline that is most clearly better than the model by Spearman, and the difference.
 
-    None if no baseline is significantly better, by the paired bootstrap's 95 % interval. All arrays are (n_images,) for
-    the same images, which should not have been used for any choice. With the taste that the scores come from, the share
-    of pairs in which each picks what the user picks is compared instead; `rows` are the images in it.
+    None if no baseline is significantly better, by the 95 % interval of `ahead`, which says what is compared. All
+    arrays are (n_images,) for the same images, which should not have been used for any choice.
     """
-
-    def ahead(found: Array) -> Interval:
-        if taste is None or rows is None:
-            return spearman_difference(scores, found, predictions, seed=seed)
-        return taste.ahead(rows, found, predictions)
-
-    differences = {name: ahead(found) for name, found in baselines.items()}
+    differences = {name: ahead(scores, found, predictions, taste=taste, rows=rows) for name, found in baselines.items()}
     above = {name: interval for name, interval in differences.items() if interval.low > 0}
     if not above:
         return None
     name = max(above, key=lambda name: above[name].value)
     return name, above[name]
+
+
+def ahead(
+    scores: Array, first: Array, second: Array, *, taste: Taste | None = None, rows: Rows | None = None
+) -> Interval:
+    """Return how much better the first predictions are than the second, with the 95 % interval; all are (n_images,).
+
+    It is the difference of their Spearman, by the paired bootstrap, or, with the taste that the scores come from, that
+    of the shares of pairs in which each picks what the user picks; `rows` are the images in it.
+    """
+    if taste is None or rows is None:
+        return spearman_difference(scores, first, second)
+    return taste.ahead(rows, first, second)
 
 
 def advice(
@@ -120,13 +125,12 @@ def advice(
     *,
     taste: Taste | None = None,
     rows: Rows | None = None,
-    seed: int = 0,
 ) -> str:
     """Return a sentence on whether a baseline is better than the model and, if so, what to do.
 
     The arguments are those of `better_baseline`.
     """
-    found = better_baseline(scores, predictions, baselines, taste=taste, rows=rows, seed=seed)
+    found = better_baseline(scores, predictions, baselines, taste=taste, rows=rows)
     if found is None:
         return f"no simple method is clearly better than the model on these {len(scores)} images"
     name, interval = found

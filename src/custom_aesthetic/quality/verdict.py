@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.quality.answers import Taste, judged_by
+from custom_aesthetic.quality.baselines import ahead
 from custom_aesthetic.quality.closing import Findings
-from custom_aesthetic.quality.confidence import CHOSE, Interval, share_in_words, spearman_difference
+from custom_aesthetic.quality.confidence import CHOSE, Interval, share_in_words
 
 NEAR_THE_CEILING = 0.01
 """If a model's interval comes this close to the noise ceiling, more pictures can hardly improve it."""
@@ -84,10 +85,7 @@ def best_baseline(found: Findings) -> Simple | None:
         for name, predictions in found.baselines.items()
     }
     name = max(shares, key=lambda name: shares[name])
-    if taste is None:
-        difference = spearman_difference(scores, believed.predictions, found.baselines[name])
-    else:
-        difference = taste.ahead(believed.rows, believed.predictions, found.baselines[name])
+    difference = ahead(scores, believed.predictions, found.baselines[name], taste=taste, rows=believed.rows)
     return Simple(name, shares[name], difference) if math.isfinite(shares[name]) else None
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.fold_training import with_heads_of_all
+from custom_aesthetic.heads.fold_training import with_head_of_all
 from custom_aesthetic.heads.linear_members import HEADS, share_explained
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor
@@ -196,14 +196,14 @@ class BestModels:
         said = _without_levels(problem, weighted_mean(folded)).outputs[:, 0].double().numpy()
         known = np.concatenate([fold.left_out for fold in problem.folds])
         share = share_explained(said[known], problem.judge.scores[known])
-        return [self._with_head_of_all(trial, head, share) for trial, head in zip(trials, folded, strict=True)]
+        return [self._join_head_of_all(trial, head, share) for trial, head in zip(trials, folded, strict=True)]
 
-    def _with_head_of_all(self, trial: FrozenTrial, head: TrainedHead, share: float) -> TrainedHead:
+    def _join_head_of_all(self, trial: FrozenTrial, head: TrainedHead, share: float) -> TrainedHead:
         try:
             on_all = retrain_on_all(self.problem, recorded_parameters(trial), _seed_of(trial))
         except DivergedError:
             return head
-        return with_heads_of_all(head, on_all, self.problem.folds, share)
+        return with_head_of_all(head, on_all, self.problem.folds, share)
 
     def _combine(self, heads: list[TrainedHead], trials: list[FrozenTrial]) -> BestModel:
         """Return the model that averages these heads, which are those of the trials."""
