@@ -29,6 +29,7 @@ from custom_aesthetic.commands.spotlight import (
 )
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
+from custom_aesthetic.scores.score_files import ScoreTable
 from custom_aesthetic.settings.training import (
     DeviceSettings,
     FeatureSettings,
@@ -44,10 +45,11 @@ COLUMNS += ["features"]
 
 
 def three_pictures(folder: Path) -> JudgedPictures:
-    scores, model_scores = np.array([1.0, math.nan, 3.0]), np.array([0.5, 2.0, 2.0])
+    given = ScoreTable(("a.png", "b.png", "c.png"), {"score": [1.0, math.nan, 3.0]})
+    model_scores = np.array([0.5, 2.0, 2.0])
     learnt, unknown = np.array([True, False, False]), np.full(3, math.nan)
     splits = ("train", "eval", "eval")
-    return JudgedPictures(folder, ("a.png", "b.png", "c.png"), scores, model_scores, splits, learnt, unknown)
+    return JudgedPictures(folder, given, model_scores, splits, learnt, unknown)
 
 
 def feature_table(paths: tuple[str, ...], values: np.ndarray) -> FeatureTable:
@@ -125,7 +127,8 @@ def test_suspects_are_issues_of_spotlight_that_name_the_strongest(tmp_path: Path
     paths = tuple(f"{i:03}.png" for i in range(100))
     scores = np.append(scores, math.nan)
     nothing = np.zeros(101, bool), np.full(101, math.nan)
-    pictures = JudgedPictures(tmp_path, (*paths, "new.png"), scores, scores * 0 + 1, ("eval",) * 101, *nothing)
+    given = ScoreTable((*paths, "new.png"), {"score": scores.tolist()})
+    pictures = JudgedPictures(tmp_path, given, scores * 0 + 1, ("eval",) * 101, *nothing)
     frame = make_frame(pictures, feature_table(pictures.paths, np.vstack([features, np.zeros((1, 8), np.float32)])))
     issues = add_expected_scores(frame)
     assert {row for issue in issues for row in issue.rows} >= {0, 1, 2, 3}
@@ -174,7 +177,8 @@ def some_frame(folder: Path, n_images: int) -> pd.DataFrame:
     errors = np.arange(n_images) * np.where(np.arange(n_images) % 2, -1.0, 1.0)
     errors[-1] = math.nan
     nothing = np.zeros(n_images, bool), np.full(n_images, math.nan)
-    pictures = JudgedPictures(folder, paths, errors + 5, np.full(n_images, 5.0), ("eval",) * n_images, *nothing)
+    given = ScoreTable(paths, {"score": (errors + 5).tolist()})
+    pictures = JudgedPictures(folder, given, np.full(n_images, 5.0), ("eval",) * n_images, *nothing)
     features = np.random.default_rng(0).normal(size=(n_images, 4)).astype(np.float32)
     return make_frame(pictures, feature_table(paths, features))
 

@@ -17,7 +17,7 @@ from custom_aesthetic.quality.confidence import ab_interval
 from custom_aesthetic.quality.verdict import verdict
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
 from custom_aesthetic.scores.choice_log import Comparison, make_choice, make_stars
-from custom_aesthetic.scores.score_files import ScoreTable
+from custom_aesthetic.scores.score_files import SIGMA, ScoreTable
 
 SPREAD = 1.5
 
@@ -52,9 +52,13 @@ class Person:
         winners, losers = np.array([(row_of[row.winner], row_of[row.loser]) for row in answers]).T
         return fit_scores(winners, losers, flat_prior(len(self.paths)))
 
+    def table(self, scores: Array, *, is_made: bool) -> ScoreTable:
+        columns = {"score": scores.tolist()} | ({SIGMA: np.ones(len(scores)).tolist()} if is_made else {})
+        return ScoreTable(self.paths, columns)
+
     def taste(self, answers: Sequence[Comparison], predictions: Array | None = None) -> Taste:
         says = self.known if predictions is None else predictions
-        found = find_taste(answers, self.paths, np.zeros(len(self.paths)), self.features, says, is_made=True)
+        found = find_taste(answers, self.table(np.zeros(len(self.paths)), is_made=True), self.features, says)
         assert found is not None
         return found
 
@@ -126,7 +130,8 @@ def test_only_scores_that_come_from_the_answers_are_judged_by_them() -> None:
     ratings = np.random.default_rng(3).permutation(written)
 
     def found(answers: Sequence[Comparison], scores: Array, *, is_made: bool = False) -> bool:
-        return find_taste(answers, person.paths, scores, person.features, person.known, is_made=is_made) is not None
+        table = person.table(scores, is_made=is_made)
+        return find_taste(answers, table, person.features, person.known) is not None
 
     assert found(answers, 5 + 2 * written)
     assert not found(answers, ratings), "scores of another origin"

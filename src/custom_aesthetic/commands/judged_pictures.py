@@ -26,7 +26,6 @@ from custom_aesthetic.scores.choice_log import Comparison, log_of_scores, read_a
 from custom_aesthetic.scores.image_splits import split_column
 from custom_aesthetic.scores.out_of_fold import COLUMN, SIGMA_COLUMN, out_of_fold_file, read_out_of_fold
 from custom_aesthetic.scores.score_files import (
-    SIGMA,
     ScoreTable,
     find_score_file,
     name_some,
@@ -60,8 +59,7 @@ class JudgedPictures:
     """
 
     directory: Path
-    paths: tuple[str, ...]
-    scores: Array
+    table: ScoreTable
     """The scores given; nan for pictures without a score."""
     model_scores: Array
     """Scores by the model file."""
@@ -85,15 +83,20 @@ class JudgedPictures:
     """Whether the best epoch was chosen by these pictures too, which adds more."""
     answers: Sequence[Comparison] = ()
     """The answers in the log beside the scores."""
-    scores_are_made: bool = False
-    """Whether the score file says that its scores are made from answers."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return self.table.paths
+
+    @cached_property
+    def scores(self) -> Array:
+        return np.asarray(self.table.scores, dtype=np.float64)
 
     @cached_property
     def taste(self) -> Taste | None:
         """What the answers tell of the true scores; None unless the scores come from them. It takes seconds."""
         features = None if self.features is None else self.features.values.float().numpy()
-        unseen = np.where(self.is_judged, self.judged_scores, np.nan)
-        return find_taste(self.answers, self.paths, self.scores, features, unseen, is_made=self.scores_are_made)
+        return find_taste(self.answers, self.table, features, np.where(self.is_judged, self.judged_scores, np.nan))
 
     @property
     def is_chosen(self) -> bool:
@@ -159,10 +162,9 @@ def load_judged_pictures(
         found = _run_model(directory, table, images.split, source.model, features, device, given)
     else:
         found = _read_judged(directory, table, images, source)
-    if file is None or table is None:
+    if file is None:
         return found
-    answers = read_answers(log_of_scores(directory, str(file)))
-    return replace(found, answers=answers, scores_are_made=SIGMA in table.columns)
+    return replace(found, answers=read_answers(log_of_scores(directory, str(file))))
 
 
 def standing_lines(found: JudgedPictures) -> Iterator[str]:
@@ -204,7 +206,6 @@ def _read_judged(
             f"none of the {len(wanted)} pictures has a model score in {origin}; check --model_scores and -d"
         )
     recorded = _recorded_splits(directory / images.split, table)
-    scores, splits = _scores_and_splits(recorded, table, paths)
     rows = [said[path] for path in paths]
     out_of_fold = np.array([row.out_of_fold for row in rows])
     folded = any(math.isfinite(row.out_of_fold) for row in said.values())
@@ -213,10 +214,9 @@ def _read_judged(
     learnt = np.where(told, [bool(row.learnt) for row in rows], by_split) | np.isfinite(out_of_fold)
     return JudgedPictures(
         directory,
-        tuple(paths),
-        scores,
+        _given(table, paths),
         np.array([row.model_score for row in rows]),
-        splits,
+        _splits(recorded, paths),
         learnt,
         out_of_fold,
         facts={"Model scores": str(origin)},
@@ -281,16 +281,14 @@ def _run_model(
         table=given,
     )
     recorded = _recorded_splits(directory / split, table)
-    scores, splits = _scores_and_splits(recorded, table, found.paths)
     by_folds = read_out_of_fold(file) if model.folded else {}
     learnt = _learnt_of(model, found, learnt_by_split(recorded, found.paths, folded=model.folded), by_folds)
     out_of_fold = np.array([by_folds.get(path, math.nan) for path in found.paths])
     judged = JudgedPictures(
         directory,
-        found.paths,
-        scores,
+        _given(table, found.paths),
         short_floats(found.scores),
-        splits,
+        _splits(recorded, found.paths),
         learnt,
         np.where(learnt, out_of_fold, math.nan),
         judged_sigmas(found.sigmas, file, found.paths, learnt),
@@ -421,16 +419,17 @@ def _recorded_splits(split_file: Path, table: ScoreTable | None) -> dict[str, st
     return recorded if table is None else recorded | split_column(table)
 
 
-def _scores_and_splits(
-    recorded: Mapping[str, str], table: ScoreTable | None, paths: Sequence[str]
-) -> tuple[Array, tuple[str, ...]]:
-    """Return the score given to each picture, nan if it has none, and its split."""
-    given = {} if table is None else dict(zip(table.paths, table.scores, strict=True))
+def _given(table: ScoreTable | None, paths: Sequence[str]) -> ScoreTable:
+    """Return the rows of these pictures, with nan for the scores if there is no table."""
+    return ScoreTable(tuple(paths), {"score": [math.nan] * len(paths)}) if table is None else table.select(paths)
+
+
+def _splits(recorded: Mapping[str, str], paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the split of each picture."""
     unknown = [path for path in paths if path not in recorded]
     if unknown:
         log.info("%d of %d pictures have no split: they count as evaluation pictures", len(unknown), len(paths))
-    scores = np.array([given.get(path, math.nan) for path in paths], dtype=np.float64)
-    return scores, tuple(recorded.get(path, "eval") for path in paths)
+    return tuple(recorded.get(path, "eval") for path in paths)
 
 
 def _report_missing(paths: set[str], words: str) -> None:

@@ -30,7 +30,6 @@ from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.pictures.images import find_images
 from custom_aesthetic.priors.given import GivenPrior, check_features, prior_scores
-from custom_aesthetic.quality.answers import Taste, find_taste
 from custom_aesthetic.quality.judge import Judge, check_scores
 from custom_aesthetic.scores.choice_log import Comparison, log_of_scores, read_answers
 from custom_aesthetic.scores.folds import make_folds
@@ -42,7 +41,7 @@ from custom_aesthetic.scores.image_splits import (
     settle_split,
     with_split,
 )
-from custom_aesthetic.scores.score_files import SIGMA, ScoreTable, name_some
+from custom_aesthetic.scores.score_files import ScoreTable, name_some
 from custom_aesthetic.scores.splits import NAMES
 from custom_aesthetic.search.succession import check_newest
 from custom_aesthetic.search.trials import Problem
@@ -78,15 +77,6 @@ class ScoredImages:
     def answers(self) -> list[Comparison]:
         """The answers in the log."""
         return read_answers(self.log)
-
-    def taste(self, features: FeatureTable, predictions: Array) -> Taste | None:
-        """Return what the answers tell of the true scores; None unless the scores come from them.
-
-        `predictions` (n_images,) are nan for images that the model has learnt from.
-        """
-        table = self.table
-        given, scores = features.values.float().numpy(), np.asarray(table.scores, dtype=np.float64)
-        return find_taste(self.answers, table.paths, scores, given, predictions, is_made=SIGMA in table.columns)
 
     def record_split(self) -> None:
         """Write new assignments to the split file; call this only after all checks."""

@@ -16,6 +16,7 @@ from custom_aesthetic.heads.model_file import FLATTERY, input_metadata, model_by
 from custom_aesthetic.heads.predictor import fold_mixtures
 from custom_aesthetic.hub.figures import KEY as JUDGED
 from custom_aesthetic.hub.figures import TEST, Figures, figures_to_text
+from custom_aesthetic.quality.answers import find_taste
 from custom_aesthetic.quality.closing import Judged
 from custom_aesthetic.quality.confidence import ab_interval, spearman_interval
 from custom_aesthetic.scores.out_of_fold import FINGERPRINT, LEVELS, TAKEN_OFF, fingerprint, out_of_fold_bytes
@@ -75,7 +76,7 @@ def judged_metadata(scored: ScoredImages, features: FeatureTable, model: BestMod
         return {}
     scores, judged_on = judged.scores[believed.rows], believed.name.lower()
     spearman = spearman_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
-    known = scored.taste(features, judged.unseen)
+    known = find_taste(scored.answers, scored.table, features.values.float().numpy(), judged.unseen)
     if known is None:
         pairs = ab_interval(scores, believed.predictions, out_of_fold=believed.is_out_of_fold)
     else:

@@ -17,6 +17,7 @@ from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import model_input, predict_features
+from custom_aesthetic.quality.answers import find_taste
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out, statistics_lines
 from custom_aesthetic.quality.verdict import verdict
 from custom_aesthetic.report.trial_description import describe_trial
@@ -86,7 +87,9 @@ def judge_model(
         unseen,
         rows,
     )
-    return replace(judged, taste=scored.taste(features, judged.unseen))
+    return replace(
+        judged, taste=find_taste(scored.answers, scored.table, features.values.float().numpy(), judged.unseen)
+    )
 
 
 def _by_path(values: Mapping[str, float], scored: ScoredImages) -> Array | None:

@@ -21,7 +21,6 @@ from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.prediction import model_input, predict_features
 from custom_aesthetic.report.page import write_report
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
-from custom_aesthetic.scores.score_files import SIGMA
 
 if TYPE_CHECKING:
     from custom_aesthetic.search.study import Study
@@ -42,8 +41,7 @@ def write_run_report(
     out_of_fold = np.where(learnt, [by_folds.get(path, math.nan) for path in paths], math.nan)
     pictures = JudgedPictures(
         scored.directory,
-        paths,
-        np.asarray(scored.table.scores, dtype=np.float64),
+        scored.table,
         found.scores,
         splits,
         learnt,
@@ -55,7 +53,6 @@ def write_run_report(
         model.ab_flattery,
         model.eval_chose,
         scored.answers,
-        SIGMA in scored.table.columns,
     )
     write_report(file, report_data(pictures, {}), study=study)
     log.info("report written to %s", file)

@@ -19,9 +19,6 @@ log = logging.getLogger(__name__)
 
 _CRITERION = re.compile(r"[\w-]{1,40}")
 
-OURS = SIGMA
-"""The column that identifies a score file written by this program."""
-
 
 @dataclass(frozen=True)
 class ScoreFiles:
@@ -43,7 +40,7 @@ def open_score_files(directory: Path, name: str | None, criterion: str | None = 
     file = _score_file(directory, name, criterion)
     files = [file.with_suffix(".json"), file.with_suffix(".csv")]
     for one in sorted({file, *files}, key=lambda each: each != file, reverse=True):
-        if one.exists() and not _is_ours(one):
+        if one.exists() and not read_scores(one).is_made:
             _back_up(one)
     starts = sorted(
         file.parent.glob(f"{_escaped(file.stem)}.start*"), key=lambda each: (each.stat().st_mtime_ns, each.name)
@@ -81,10 +78,6 @@ def _score_file(directory: Path, name: str | None, criterion: str | None) -> Pat
     )
 
 
-def _is_ours(file: Path) -> bool:
-    return OURS in read_scores(file).columns
-
-
 def _back_up(file: Path) -> None:
     """Copy a score file to an unused name."""
     number = 1
@@ -112,12 +105,12 @@ def score_table(
     rows = [row for row, path in enumerate(paths) if n_comparisons[row] > 0 or path in earlier]
     kept = [paths[row] for row in rows]
     before = [_earlier_comparisons(start, earlier.get(path)) for path in kept]
-    scores, sigmas = numbers["score"][rows], numbers[OURS][rows]
+    scores, sigmas = numbers["score"][rows], numbers[SIGMA][rows]
     weights = 1 / (sigmas**2 + max(float(np.var(scores)) / 2, 1e-9)) if len(rows) else sigmas
     columns: dict[str, Sequence[Any]] = {
         "score": [round(float(score), 4) for score in scores],
         "comparisons": [int(n_comparisons[row]) + count for row, count in zip(rows, before, strict=True)],
-        OURS: [round(float(sigma), 4) for sigma in sigmas],
+        SIGMA: [round(float(sigma), 4) for sigma in sigmas],
         "weight": [round(float(weight), 4) for weight in weights / weights.mean()] if len(rows) else [],
     }
     if start is not None:

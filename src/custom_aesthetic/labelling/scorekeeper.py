@@ -10,12 +10,13 @@ import numpy as np
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.labelling.figures import FEWEST_CHOICES, RandomPairs, random_pairs
 from custom_aesthetic.labelling.plan import PairPlan
-from custom_aesthetic.labelling.score_files import OURS, ScoreFiles, score_table, write_score_files
+from custom_aesthetic.labelling.score_files import ScoreFiles, score_table, write_score_files
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, fit_scores, standard_errors
 from custom_aesthetic.scores.choice_log import PICTURE_KINDS, Comparison, ComparisonLog
 from custom_aesthetic.scores.evidence import LINES, Evidence, evidence, times_shown
 from custom_aesthetic.scores.pairing import Standing, after_comparisons
 from custom_aesthetic.scores.prior import extended
+from custom_aesthetic.scores.score_files import SIGMA
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Scorekeeper:
     def _write(self, standing: Standing) -> None:
         numbers = {
             "score": standing.scores * self.plan.scale + self.plan.shift,
-            OURS: standing.sigmas * self.plan.scale,
+            SIGMA: standing.sigmas * self.plan.scale,
         }
         write_score_files(self._files, score_table(self.plan.paths, numbers, standing.shown, self._files.start))
 

@@ -30,6 +30,7 @@ from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.evidence import LINES, Evidence, evidence
 from custom_aesthetic.scores.posterior import SPREAD_DEVIATION, Posterior, posterior
 from custom_aesthetic.scores.prior import FEATURE_SHARE, extended, feature_prior
+from custom_aesthetic.scores.score_files import ScoreTable
 
 Rows = NDArray[np.int64]
 
@@ -170,30 +171,25 @@ def _counted(number: int, name: str) -> str:
 
 
 def find_taste(
-    answers: Sequence[Comparison],
-    paths: Sequence[str],
-    scores: Array,
-    features: Array | None,
-    predictions: Array,
-    *,
-    is_made: bool,
+    answers: Sequence[Comparison], table: ScoreTable, features: Array | None, predictions: Array
 ) -> Taste | None:
     """Return the taste of the person who gave these answers; None unless the scores come from the answers.
 
-    `scores` and `predictions` are (n_images,): nan for an image without a score, or that the model has learnt from.
-    `features` are (n_images, n_features), or None where they are not known. Scores come from the answers if at least
-    SHARE_ANSWERED of the images with a score are in an answer and, unless `is_made` says that a program has made them
-    so, if they are like those that the answers give.
+    The table has a row for each image, whose score may be nan. `predictions` (n_images,) are nan for an image that the
+    model has learnt from. `features` are (n_images, n_features), or None where they are not known. Scores come from the
+    answers if at least SHARE_ANSWERED of the images with a score are in an answer and, unless the table says that they
+    are made so, if they are like those that the answers give.
     """
+    scores = np.asarray(table.scores, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(scores))
-    row_of = {paths[row]: number for number, row in enumerate(known.tolist())}
+    row_of = {table.paths[row]: number for number, row in enumerate(known.tolist())}
     lines = {line: len(known) + number for number, line in enumerate(LINES)}
     found = evidence(answers, {**row_of, **lines})
     seen = np.unique(np.concatenate([found.winners, found.losers]))
     pictures = seen[seen < len(known)]
     if len(pictures) < max(FEWEST_PICTURES, SHARE_ANSWERED * len(known)):
         return None
-    if not is_made:
+    if not table.is_made:
         fitted = fit_scores(found.winners, found.losers, flat_prior(len(known) + len(lines)), weights=found.weights)
         if not metrics.pearson(scores[known[pictures]], fitted[pictures]).statistic >= LEAST_LIKENESS:
             return None

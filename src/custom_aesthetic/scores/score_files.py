@@ -24,7 +24,7 @@ RECORDS = "ImageRecords"
 """The entry of the AB scorer's JSON form with a record for each image."""
 
 SIGMA = "score_sigma"
-"""The column of standard errors, by which a score file made from answers is known."""
+"""The column of standard errors, which a score file made from answers has."""
 
 SCORE_FILES = ("scores.json", "score.json", "scores.csv")
 MOST_NAMED = 5
@@ -44,6 +44,11 @@ class ScoreTable:
     @property
     def scores(self) -> Sequence[float]:
         return self.columns["score"]
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the scores are made from answers: their standard errors stand beside them."""
+        return SIGMA in self.columns
 
     def __len__(self) -> int:
         return len(self.paths)
