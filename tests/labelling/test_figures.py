@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from custom_aesthetic.labelling.figures import Figure, random_pairs
+from custom_aesthetic.labelling.figures import random_pairs
+from custom_aesthetic.quality.confidence import Interval
 from custom_aesthetic.scores.bradley_terry import Prior, fit_scores, flat_prior, standard_errors
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.pairing import Standing, after_choice, draw_group
@@ -57,7 +58,7 @@ def judged(
     return World(truth, fit_scores(winners, losers, prior), answers, prior)
 
 
-def holds(figure: Figure, truth: float) -> bool:
+def holds(figure: Interval, truth: float) -> bool:
     return figure.low <= truth <= figure.high
 
 

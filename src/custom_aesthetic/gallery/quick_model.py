@@ -16,7 +16,8 @@ import numpy as np
 import scipy.linalg
 from scipy.special import expit
 
-from custom_aesthetic.quality.answers import FEWEST_PICTURES, in_short, taste_under
+from custom_aesthetic.quality.answers import FEWEST_PICTURES, taste_under
+from custom_aesthetic.quality.confidence import Interval, interval_of
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.prior import FEATURE_SHARE
@@ -44,22 +45,14 @@ HALVES = np.geomspace(0.02, 20, 24)
 NEWTON_STEPS = 15
 
 
-class Share(NamedTuple):
-    """A share of pairs right, 0...1, and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Worth(NamedTuple):
     """How good the quick model is on pairs of pictures about which it knows no answer."""
 
-    right: Share
-    """Share of random pairs in which it would pick what the user picks."""
+    right: Interval
+    """Share of random pairs in which it would pick what the user picks, 0...1."""
     more: int
     """Number of further answers that the forecast is for."""
-    forecast: Share | None
+    forecast: Interval | None
     """The share expected then; None if it cannot be said yet."""
 
 
@@ -118,12 +111,12 @@ def worth(prior: Prior, found: Evidence, *, seed: int = 0) -> Worth | None:
 
     whole = right(found)
     if n_answers < FEWEST_FOR_A_FORECAST:
-        return Worth(_share(whole), n_answers, None)
+        return Worth(interval_of(whole), n_answers, None)
     curve = [np.mean([right(_some(found, share, generator)) for _ in range(N_REPEATS)], axis=0) for share in SHARES]
-    return Worth(_share(whole), n_answers, _forecast(np.stack([*curve, whole], axis=1)))
+    return Worth(interval_of(whole), n_answers, _forecast(np.stack([*curve, whole], axis=1)))
 
 
-def _forecast(curves: np.ndarray) -> Share | None:
+def _forecast(curves: np.ndarray) -> Interval | None:
     """Return the share right with twice the answers, from (n_draws, n_sizes) shares right; None if they hardly rise."""
     if np.mean(curves[:, -1] > curves[:, 0]) < SURE or curves[:, -1].mean() <= curves[:, :-1].mean(axis=0).max():
         return None
@@ -136,7 +129,7 @@ def _forecast(curves: np.ndarray) -> Share | None:
     draws = np.arange(len(curves))
     half, height = HALVES[best], heights[draws, best]
     gain = height * (np.sqrt(2 / (2 + half)) - np.sqrt(1 / (1 + half)))
-    return _share(np.minimum(curves[:, -1] + gain, 1.0))
+    return interval_of(np.minimum(curves[:, -1] + gain, 1.0))
 
 
 def _with_lines(prior: Prior, found: Evidence) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +184,3 @@ def _some(found: Evidence, share: float, generator: np.random.Generator) -> Evid
     answers = np.unique(found.answers)
     chosen = generator.choice(answers, max(1, round(share * len(answers))), replace=False)
     return _part(found, np.isin(found.answers, chosen))
-
-
-def _share(draws: np.ndarray) -> Share:
-    return Share(*in_short(draws))

@@ -1,11 +1,11 @@
 """Estimate how good the scores are, each figure with its 95 % interval."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
+from custom_aesthetic.quality.confidence import Interval, interval_of
 from custom_aesthetic.scores.bradley_terry import Prior
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.posterior import draw_true_scores
@@ -17,20 +17,12 @@ MOST_PAIRS = 20_000
 """With more pairs than this, a random sample of the pairs is used."""
 
 
-class Figure(NamedTuple):
-    """A share, 0...1, and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class RandomPairs(NamedTuple):
     """The quality of the scores on random pairs, which are easier to order than the pairs that the user compares."""
 
-    right: Figure
+    right: Interval
     """Share of pairs that the scores put in the true order, 0...1, higher is better; equal scores count one half."""
-    predicted: Figure
+    predicted: Interval
     """Share of the user's answers that the scores predict; lower than `right`, because people are inconsistent."""
 
 
@@ -48,7 +40,7 @@ def random_pairs(scores: np.ndarray, answers: Evidence, prior: Prior, n_here: in
         lead = says * (truth[first] - truth[second])
         right[place] = 0.5 + 0.5 * np.mean(np.sign(lead))
         predicted[place] = lapses[place] / 2 + (1 - lapses[place]) * np.mean(expit(lead))
-    return RandomPairs(_figure(right), _figure(predicted))
+    return RandomPairs(interval_of(right), interval_of(predicted))
 
 
 def _pairs(n_pictures: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -57,8 +49,3 @@ def _pairs(n_pictures: int, generator: np.random.Generator) -> tuple[np.ndarray,
         return first, second
     first = generator.integers(n_pictures, size=MOST_PAIRS)
     return first, (first + generator.integers(1, n_pictures, size=MOST_PAIRS)) % n_pictures
-
-
-def _figure(draws: np.ndarray | Sequence[float]) -> Figure:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Figure(float(np.mean(draws)), float(low), float(high))

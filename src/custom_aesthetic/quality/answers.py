@@ -24,7 +24,7 @@ from scipy.special import expit, logsumexp
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.confidence import CHOSE, Interval, ab_interval, draw_counts, share_in_words
+from custom_aesthetic.quality.confidence import CHOSE, Interval, ab_interval, draw_counts, interval_of, share_in_words
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, fit_scores, flat_prior
 from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.evidence import LINES, Evidence, evidence
@@ -87,16 +87,16 @@ class Taste:
 
     def share(self, rows: Rows, predictions: Array) -> Interval:
         """Return the mean and the 95 % interval of `right`."""
-        return in_short(self.right(rows, predictions))
+        return interval_of(self.right(rows, predictions))
 
     def ahead(self, rows: Rows, first: Array, second: Array) -> Interval:
         """Return how much larger the share of the first predictions is than that of the second, and its interval."""
-        return in_short(self.right(rows, first) - self.right(rows, second))
+        return interval_of(self.right(rows, first) - self.right(rows, second))
 
     def perfect(self, rows: Rows) -> Interval:
         """Return the share of predictions that are the true scores: below 1, as nobody always answers the same."""
         places = np.flatnonzero(np.isin(self.rows, rows))
-        return in_short(self._mean(places, _pairs(len(places)), lambda chances: np.abs(chances - 0.5)))
+        return interval_of(self._mean(places, _pairs(len(places)), lambda chances: np.abs(chances - 0.5)))
 
     def n_known(self, rows: Rows) -> int:
         """Return how many of these images the taste knows."""
@@ -124,11 +124,6 @@ def _pairs(n_pictures: int) -> tuple[Rows, Rows]:
     first, second = np.triu_indices(n_pictures, 1)
     kept = np.random.default_rng(0).permutation(len(first))[:MOST_PAIRS]
     return first[kept], second[kept]
-
-
-def in_short(draws: Array) -> Interval:
-    """Return the mean of draws and their central 95 % interval; nan where they are."""
-    return Interval(float(np.mean(draws)), *(float(end) for end in np.quantile(draws, (0.025, 0.975))))
 
 
 def how_often(

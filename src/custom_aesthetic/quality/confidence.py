@@ -42,6 +42,11 @@ class Interval(NamedTuple):
         return f"{self.value:.4f} ({self.low:.4f} ... {self.high:.4f})"
 
 
+def interval_of(draws: Array) -> Interval:
+    """Return the mean of draws, (n_draws,), and their central 95 % interval; all nan if one of the draws is."""
+    return Interval(float(np.mean(draws)), *(float(end) for end in np.quantile(draws, (0.025, 0.975))))
+
+
 def spearman_interval(
     scores: Array,
     predictions: Array,
