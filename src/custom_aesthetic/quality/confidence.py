@@ -19,6 +19,12 @@ from custom_aesthetic.quality import metrics
 Counts = NDArray[np.float32]
 """(n_resamples, n_images): how often each resample drew each image; rows sum to n_images."""
 
+ENDS = (0.025, 0.975)
+"""Shares below the ends of an interval."""
+
+HALF_WIDTH = float(ndtri(ENDS[1]))
+"""Half the width of an interval, in standard errors."""
+
 FEWEST_IMAGES = 5
 BOOTSTRAP_UP_TO = 2000
 """With more images, the spread is estimated from disjoint blocks of images instead, in O(n log n)."""
@@ -42,70 +48,71 @@ class Interval(NamedTuple):
         return f"{self.value:.4f} ({self.low:.4f} ... {self.high:.4f})"
 
 
+class _Figure(NamedTuple):
+    """A figure in -1...1 of scores and predictions."""
+
+    of_all: Callable[[Array, Array], float]
+    resampled: Callable[[Array, Array, Counts], Array]
+    """Returns it within each resample, (n_resamples,)."""
+
+
 def interval_of(draws: Array) -> Interval:
     """Return the mean of draws, (n_draws,), and their central 95 % interval; all nan if one of the draws is."""
-    return Interval(float(np.mean(draws)), *(float(end) for end in np.quantile(draws, (0.025, 0.975))))
+    return Interval(float(np.mean(draws)), *(float(end) for end in np.quantile(draws, ENDS)))
 
 
 def spearman_interval(
-    scores: Array,
-    predictions: Array,
-    *,
-    out_of_fold: bool = False,
-    level: float = 0.95,
-    seed: int = 0,
-    n_resamples: int = 1000,
+    scores: Array, predictions: Array, *, out_of_fold: bool = False, seed: int = 0, n_resamples: int = 1000
 ) -> Interval:
     """Return Spearman's correlation of two arrays (n_images,) and its interval.
 
     `out_of_fold` tells that the predictions of different images come from different models, of one cross-validation.
     """
-    value = metrics.spearman(scores, predictions).statistic
-    if len(scores) > BOOTSTRAP_UP_TO:
-        spread = _spread_of_blocks([scores, predictions], _spearman_z, seed)
-    else:
-        spread = _spread(_fisher(resampled_spearman(scores, predictions, _counts(len(scores), n_resamples, seed))))
-    return _fisher_interval(value, _widened(spread, out_of_fold), level)
+    figure = _Figure(_spearman, resampled_spearman)
+    return _interval(figure, scores, predictions, out_of_fold=out_of_fold, seed=seed, n_resamples=n_resamples)
 
 
 def ab_interval(
-    scores: Array,
-    predictions: Array,
-    *,
-    out_of_fold: bool = False,
-    level: float = 0.95,
-    seed: int = 0,
-    n_resamples: int = 1000,
+    scores: Array, predictions: Array, *, out_of_fold: bool = False, seed: int = 0, n_resamples: int = 1000
 ) -> Interval:
     """Return the share of pairs in the right order, 0...1, of two arrays (n_images,) and its interval.
 
-    `out_of_fold` tells that the predictions of different images come from different models, of one cross-validation.
+    `out_of_fold` is that of `spearman_interval`.
     """
-    surplus = 2 * metrics.ab(scores, predictions) - 1
-    if len(scores) > BOOTSTRAP_UP_TO:
-        spread = _spread_of_blocks([scores, predictions], _ab_z, seed)
-    else:
-        resampled = resampled_ab(scores, predictions, _counts(len(scores), n_resamples, seed))
-        spread = _spread(_fisher(2 * resampled - 1))
-    found = _fisher_interval(surplus, _widened(spread, out_of_fold), level)
+    figure = _Figure(_ab_surplus, lambda *resampled: 2 * resampled_ab(*resampled) - 1)
+    found = _interval(figure, scores, predictions, out_of_fold=out_of_fold, seed=seed, n_resamples=n_resamples)
     return Interval(*((value + 1) / 2 for value in found))
 
 
+def _interval(
+    figure: _Figure, scores: Array, predictions: Array, *, out_of_fold: bool, seed: int, n_resamples: int
+) -> Interval:
+    """Return the figure and its interval, symmetric on the scale of Fisher's z."""
+    value = figure.of_all(scores, predictions)
+    if len(scores) > BOOTSTRAP_UP_TO:
+        spread = _spread_of_blocks([scores, predictions], lambda *block: _z(figure.of_all(*block)), seed)
+    else:
+        counts = _counts(len(scores), n_resamples, seed)
+        spread = _spread(_fisher(figure.resampled(scores, predictions, counts)))
+    centre, half = _z(value), HALF_WIDTH * spread * (OUT_OF_FOLD_SPREAD if out_of_fold else 1)
+    return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
+
+
 def spearman_difference(
-    scores: Array, first: Array, second: Array, *, level: float = 0.95, seed: int = 0, n_resamples: int = 1000
+    scores: Array, first: Array, second: Array, *, seed: int = 0, n_resamples: int = 1000
 ) -> Interval:
     """Return the Spearman of `first` minus that of `second` on the same images, with its interval.
 
     Both are evaluated on the same resamples (a paired bootstrap), so that differences between images do not widen the
     interval. All arrays are (n_images,).
     """
-    value = metrics.spearman(scores, first).statistic - metrics.spearman(scores, second).statistic
+    value = _spearman_difference(scores, first, second)
     if len(scores) > BOOTSTRAP_UP_TO:
         spread = _spread_of_blocks([scores, first, second], _spearman_difference, seed)
     else:
         counts = _counts(len(scores), n_resamples, seed)
         spread = _spread(resampled_spearman(scores, first, counts) - resampled_spearman(scores, second, counts))
-    half = _half_width(spread, level)
+    half = HALF_WIDTH * spread
     return Interval(value, value - half, value + half)
 
 
@@ -182,38 +189,29 @@ def _spread_of_blocks(arrays: list[Array], figure: Callable[..., float], seed: i
     return _spread(np.array(found)) / math.sqrt(len(found))
 
 
-def _spearman_z(scores: Array, predictions: Array) -> float:
-    return float(_fisher(np.array(metrics.spearman(scores, predictions).statistic)))
+def _spearman(scores: Array, predictions: Array) -> float:
+    return metrics.spearman(scores, predictions).statistic
 
 
-def _ab_z(scores: Array, predictions: Array) -> float:
-    return float(_fisher(np.array(2 * metrics.ab(scores, predictions) - 1)))
+def _ab_surplus(scores: Array, predictions: Array) -> float:
+    return 2 * metrics.ab(scores, predictions) - 1
 
 
 def _spearman_difference(scores: Array, first: Array, second: Array) -> float:
-    return metrics.spearman(scores, first).statistic - metrics.spearman(scores, second).statistic
+    return _spearman(scores, first) - _spearman(scores, second)
 
 
 def _fisher(values: Array) -> Array:
     return np.arctanh(np.clip(values, -1 + 1e-9, 1 - 1e-9))
 
 
+def _z(value: float) -> float:
+    return float(_fisher(np.array(value)))
+
+
 def _spread(values: Array) -> float:
     defined = values[np.isfinite(values)]
     return float(np.std(defined, ddof=1)) if len(defined) >= 2 else math.nan
-
-
-def _widened(spread: float, out_of_fold: bool) -> float:
-    return spread * OUT_OF_FOLD_SPREAD if out_of_fold else spread
-
-
-def _half_width(spread: float, level: float) -> float:
-    return float(ndtri(0.5 + level / 2)) * spread
-
-
-def _fisher_interval(value: float, spread: float, level: float) -> Interval:
-    centre, half = float(_fisher(np.array(value))), _half_width(spread, level)
-    return Interval(value, math.tanh(centre - half), math.tanh(centre + half))
 
 
 CHOSE = (
