@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order, connected_components
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import metrics
@@ -28,7 +27,7 @@ from custom_aesthetic.quality.confidence import CHOSE, Interval, ab_interval, dr
 from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, fit_scores, flat_prior
 from custom_aesthetic.scores.choice_log import Comparison
 from custom_aesthetic.scores.evidence import LINES, Evidence, evidence
-from custom_aesthetic.scores.posterior import SPREAD_DEVIATION, Posterior, posterior
+from custom_aesthetic.scores.posterior import SPREAD_DEVIATION, Posterior, posterior, probabilities
 from custom_aesthetic.scores.prior import FEATURE_SHARE, extended, feature_prior
 from custom_aesthetic.scores.score_files import ScoreTable
 
@@ -250,14 +249,12 @@ def _draw(priors: Mapping[float, Prior], found: Evidence, rows: Rows, generator:
     ]
     weighed = [_given(found, close, prior) for prior, _ in assumed]
     evidences = [one.log_evidence + before for one, (_, before) in zip(weighed, assumed, strict=True)]
-    chances = np.exp(np.array(evidences) - logsumexp(evidences))
-    chances[chances < LEAST_CHANCE] = 0
-    counts = np.bincount(generator.choice(len(assumed), N_DRAWS, p=chances / chances.sum()), minlength=len(assumed))
+    chances = probabilities(evidences, least=LEAST_CHANCE)
+    counts = np.bincount(generator.choice(len(assumed), N_DRAWS, p=chances), minlength=len(assumed))
     drawn = []
     for number in np.flatnonzero(counts):
         one = weighed[number] if close is rows else _given(found, rows, assumed[number][0])
-        noise = generator.normal(size=(len(rows), counts[number]))
-        drawn.append(one.mean + scipy.linalg.solve_triangular(np.linalg.cholesky(one.precision).T, noise).T)
+        drawn.append(one.draws(generator.normal(size=(len(rows), counts[number])).T))
     return np.concatenate(drawn)
 
 
@@ -271,11 +268,9 @@ def _assuming(prior: Prior, share: float, spread: float) -> Prior:
 
 def _given(found: Evidence, rows: Rows, prior: Prior) -> Posterior:
     """Return the posterior of these rows given the answers among them."""
-    assert prior.basis is not None
     inside = _among(found, rows)
     places = np.searchsorted(rows, inside.winners), np.searchsorted(rows, inside.losers)
-    here = Prior(prior.mean[rows], prior.variance[rows], prior.basis[rows])
-    return posterior(*places, here, weights=inside.weights)
+    return posterior(*places, prior.of_rows(rows), weights=inside.weights)
 
 
 def _among(found: Evidence, rows: Rows) -> Evidence:

@@ -36,6 +36,10 @@ class Prior:
     variance: np.ndarray
     basis: np.ndarray | None = None
 
+    def of_rows(self, rows: np.ndarray) -> "Prior":
+        """Return the prior of some pictures."""
+        return Prior(self.mean[rows], self.variance[rows], None if self.basis is None else self.basis[rows])
+
 
 def flat_prior(n_pictures: int, variance: float = PRIOR_VARIANCE) -> Prior:
     """Return a prior that is the same for all pictures."""

@@ -67,6 +67,11 @@ class Posterior(NamedTuple):
     log_evidence: float
     """Log probability of the comparisons under the prior."""
 
+    def draws(self, normal: np.ndarray) -> np.ndarray:
+        """Return draws of the true scores from standard normal numbers, both (n_draws, n_pictures)."""
+        root = np.linalg.cholesky(self.precision)
+        return self.mean + scipy.linalg.solve_triangular(root, normal.T, lower=True, trans="T").T
+
 
 class _Comparisons(NamedTuple):
     """Rows of winners and losers, and how much each comparison counts, (n_comparisons,) each."""
@@ -157,16 +162,19 @@ def _shares(comparisons: _Comparisons, candidates: Sequence[_Candidate]) -> np.n
     place = np.zeros(n_pictures, dtype=int)
     place[rows] = np.arange(len(rows))
     kept = place[winners[inside]], place[losers[inside]]
-    evidence = np.array(
-        [
-            one.log_probability
-            + posterior(*kept, _of_rows(one.prior, rows), weights=weights[inside], lapse=one.lapse).log_evidence
-            for one in candidates
-        ]
-    )
-    shares = np.exp(evidence - logsumexp(evidence))
-    shares[shares < LEAST_WEIGHT] = 0
-    return shares / shares.sum()
+    evidence = [
+        one.log_probability
+        + posterior(*kept, one.prior.of_rows(rows), weights=weights[inside], lapse=one.lapse).log_evidence
+        for one in candidates
+    ]
+    return probabilities(evidence, least=LEAST_WEIGHT)
+
+
+def probabilities(logs: Sequence[float], *, least: float) -> np.ndarray:
+    """Return probabilities that add up to 1 from their logarithms but for a constant; those below `least` are 0."""
+    found = np.exp(np.array(logs) - logsumexp(logs))
+    found[found < least] = 0
+    return found / found.sum()
 
 
 def _neighbours(winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> tuple[np.ndarray, np.ndarray]:
@@ -181,10 +189,6 @@ def _neighbours(winners: np.ndarray, losers: np.ndarray, n_pictures: int) -> tup
         first = seen[np.argmax(np.bincount(part)[part[seen]])]
         seen = np.sort(breadth_first_order(links.tocsr(), first, directed=False)[0][:EVIDENCE_PICTURES])
     return seen, np.isin(winners, seen) & np.isin(losers, seen)
-
-
-def _of_rows(prior: Prior, rows: np.ndarray) -> Prior:
-    return Prior(prior.mean[rows], prior.variance[rows], None if prior.basis is None else prior.basis[rows])
 
 
 def posterior(
@@ -279,5 +283,4 @@ def _draw(comparisons: _Comparisons, candidate: _Candidate, n_draws: int, genera
     if len(prior.mean) > JOINT_PICTURES:
         scores = fit_scores(winners, losers, prior, weights=weights)
         return scores + normal * standard_errors(scores, winners, losers, prior, weights=weights)
-    mean, precision, _ = posterior(winners, losers, prior, weights=weights, lapse=candidate.lapse)
-    return mean + scipy.linalg.solve_triangular(np.linalg.cholesky(precision), normal.T, lower=True, trans="T").T
+    return posterior(winners, losers, prior, weights=weights, lapse=candidate.lapse).draws(normal)
