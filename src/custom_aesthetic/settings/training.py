@@ -230,9 +230,9 @@ class SplitSettings:
     folds: int | Literal["auto"] = setting(
         "auto",
         "K = a trial is judged by K-fold cross-validation over train and eval together, and the model averages the "
-        "folds' heads; 1 = by the eval set, which the model never learns from. auto = 4 where nothing is said of a "
-        "split (no split column, no --split, --fraction_for_eval or --set_for_scoring) and up to 5,000 images are "
-        "scored, else 1",
+        "folds' heads and a head of all images; 1 = by the eval set, which the model never learns from. auto = 4 "
+        "where nothing is said of a split (no split column, no --split, --fraction_for_eval or --set_for_scoring) "
+        "and up to 5,000 images are scored, else 1",
         low=1,
         yields_to=(("split", "fraction_for_eval", "set_for_scoring"), 1),
     )
