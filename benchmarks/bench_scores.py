@@ -3,8 +3,8 @@
     python -m benchmarks.bench_scores                 # a million rows; some minutes
     python -m benchmarks.bench_scores --rows=100000   # quicker
 
-Printed for each form of a score file: its size, the memory that reading it takes at its peak (of a
-process that reads it, less that of one that only imports the same), as a multiple of the size, and the time. Then the
+It prints for each form of a score file: its size, the peak memory of reading it (that of a process which reads it,
+minus that of a process which only imports the same modules) as a multiple of the size, and the time. Then it prints the
 time of a new split and of four folds at a tenth of the rows and at all of them, and of the search for near-duplicates
 at 10,000, 20,000 and 40,000 pictures: twice the pictures should take little more than twice the time.
 """

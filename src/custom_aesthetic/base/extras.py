@@ -42,7 +42,7 @@ def require(module: str, extra: str, why: str) -> None:
 def missing_package(error: ModuleNotFoundError, extra: str | None) -> UserError | None:
     """Return the line for a package that is not installed; None for a module that no installation would bring.
 
-    Several extras bring scipy, for instance: `extra` is the one that the script needs, and is named where it helps.
+    A package such as scipy comes with several extras: `extra`, which the script needs, is named if it is one of them.
     """
     module = (error.name or "").partition(".")[0]
     if module in CORE:

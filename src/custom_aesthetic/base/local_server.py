@@ -116,7 +116,7 @@ def too_long(most_bytes: int) -> str:
 
 
 async def read_json(request: Request, most_bytes: int, most_seconds: float | None = None) -> dict[str, Any]:
-    """Return the JSON object that is the body; HTTPException where it is none, or too long."""
+    """Return the JSON object that is the body; HTTPException if the body is not one, or too long."""
     if not request.headers.get("content-type", "").startswith("application/json"):
         raise HTTPException(415, "JSON expected")
     content = b"".join([part async for part in bounded(request, most_bytes, most_seconds)])

@@ -24,7 +24,7 @@ class Item:
 
     kind: str
     names: tuple[str, ...]
-    """Paths below the input: of the pictures, or of the one tar or parquet file. The lines of what says something."""
+    """Paths below the input: of the pictures, or of the one tar or parquet file. Of a message, its lines."""
     digest: str = ""
     """Spells everything that makes this item what it is: names, sizes and times of change."""
     row_groups: tuple[int, int] = (0, 0)

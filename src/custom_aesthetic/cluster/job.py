@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 EXTRA = "cluster"
 
 RUN_FILE = "_run.json"
-"""Says of what the parts in a folder are; readers of parquet folders skip names that begin so."""
+"""Describes the run that the parts in a folder belong to; readers of parquet folders skip names with this beginning."""
 
 
 def score_on_cluster(arguments: FolderArguments) -> None:
@@ -119,7 +119,7 @@ def describe_run(work: "ClusterWork", model_digest: str) -> dict[str, str]:
 
 
 def claim(target: "FilePlace", run: dict[str, str], shown: str) -> None:
-    """Write down what the parts in a folder are of; UserError if it holds those of something else."""
+    """Write the description of the run to its folder; UserError if the folder holds parts of another run."""
     from custom_aesthetic.cluster.places import file_info, read_all, write_once
 
     file = target.below(RUN_FILE)

@@ -29,7 +29,7 @@ WHOLE_OR_NOTHING = ("s3", "gs", "gcs", "abfs", "abfss", "az", "memory")
 CHUNK_BYTES = 2**23
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What the system says of a path of this machine where there is nothing, or a link to nothing."""
+"""Error numbers of a path on this machine that does not exist, or is a link to nothing."""
 
 Value = TypeVar("Value")
 

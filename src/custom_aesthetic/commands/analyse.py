@@ -110,7 +110,7 @@ def figure_lines(pictures: JudgedPictures, rows: Sequence[int], groups: Mapping[
 
 
 def compare_baselines(pictures: JudgedPictures) -> Iterator[str]:
-    """Yield a line for each baseline, on the pictures that the model is judged by, and one that compares them.
+    """Yield a line for each baseline, on the pictures that the model is judged by, and a line that compares them.
 
     The baselines are fitted to the pictures that the model has learnt from, and predict those out of fold, as the model
     does. UserError if there are no features or no training pictures.

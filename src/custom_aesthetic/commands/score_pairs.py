@@ -103,7 +103,7 @@ def open_session(arguments: ABArguments) -> Session:
 
 
 def _question(images: ComparisonSettings) -> str:
-    """Return the question as given, else the one that suits the mode and the criterion."""
+    """Return the question in the settings, else the question of the mode, with the name of the criterion."""
     if images.question is not None:
         return images.question
     question = QUESTIONS[images.mode]

@@ -73,7 +73,7 @@ class NpzPart:
     """The rows of an npz file with the arrays `paths` and `features`; `score`, `split` and `weight` may be there."""
 
     def __init__(self, file: Path) -> None:
-        """UserError for a file that is none, lacks an array, or holds other than plain texts and numbers."""
+        """UserError for a file that is no npz file, lacks an array, or holds other than plain texts and numbers."""
         with _reading(file), zipfile.ZipFile(file) as archive:
             self._names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         self._file = file
@@ -152,7 +152,7 @@ def find_array(file: Path, member: str | None = None) -> NpyArray:
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether the order is Fortran's, and type; ValueError for a header that is none or too long."""
+    """Return shape, whether the order is Fortran's, and type; ValueError for a bad or too long header."""
     version = npy.read_magic(io.BytesIO(stream.read(npy.MAGIC_LEN)))
     if version not in _READERS:
         raise ValueError(f"an array of numpy's format {version} is not known")

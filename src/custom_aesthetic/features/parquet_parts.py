@@ -32,7 +32,7 @@ class ParquetPart:
     """The rows of a parquet file with the columns `relative_path` and `features` (or `embedding`), a list each."""
 
     def __init__(self, file: Path) -> None:
-        """UserError for a file that is none, lacks a column, or has a column of another type."""
+        """UserError for a file that is not parquet, lacks a column, or has a column of another type."""
         self._file = file
         with _opened(file) as opened:
             schema = opened.schema_arrow

@@ -172,7 +172,7 @@ class PrecomputedTable:
             first += part.n_rows
 
     def _refuse(self, bad: Sequence[int] | NDArray[np.int64]) -> None:
-        """Raise UserError where these rows, whose features are no finite numbers, are any."""
+        """Raise UserError if there are any of these rows, whose features are not finite numbers."""
         if len(bad):
             named = name_some([self.paths[row] for row in bad])
             raise UserError(

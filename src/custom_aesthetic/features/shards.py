@@ -186,7 +186,7 @@ _DTYPES = {"F32": "float32", "F16": "float16"}
 
 
 def _check_layout(file: Any, metadata: dict[str, str], set_key: str) -> tuple[int, int]:
-    """Return the shape of the features; DamagedShard if their type or shape is not the one that was written.
+    """Return the shape of the features; DamagedShard if their type or shape has changed since it was written.
 
     The type must also be the set's precision. The type, the number of pictures and the number of bytes determine the
     shape, so shards of earlier versions, which lack this checksum, cannot be misread either.

@@ -102,7 +102,7 @@ class StoredFeatures:
     def tables(self, most_rows: int = 8192) -> Iterator[FeatureTable]:
         """Yield the features of all pictures in order, some at a time.
 
-        A picture whose features are lost meanwhile is computed again, or left out if that fails.
+        Features that have been removed from the cache since are computed again; if that fails, the picture is left out.
         """
         rows, at_once = self.rows, min(most_rows, max(1, BLOCK_BYTES // self.row_bytes))
         for start in range(0, len(rows), at_once):

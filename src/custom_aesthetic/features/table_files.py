@@ -1,4 +1,4 @@
-"""Where a table of precomputed features lies and what a model file calls it; nothing heavy is imported to tell."""
+"""Find a table of precomputed features, and its name in a model file, without heavy imports."""
 
 import logging
 import posixpath

@@ -38,7 +38,7 @@ REST = 1.5
 DEFAULT_EXTRACTOR = "efficientnet-lite2"
 """The packaged extractor, which needs no download."""
 
-# What the page is told of the features.
+# States of the model, as the page knows them.
 CHECKING, ASKING, EXTRACTING, LEARNING, FAILED, OFF = "checking", "asking", "extracting", "learning", "failed", "off"
 
 
@@ -75,7 +75,7 @@ class Learner:
         self._idle = threading.Event()
         self._feature_job: ChildJob | None = None
         self._feature_run = 0
-        """Number of the last feature job; what an earlier one still says, which was stopped, counts no more."""
+        """Number of the last feature job; later messages of earlier jobs, which were stopped, are ignored."""
         self._model_job: ChildJob | None = None
         self.folder = Path(tempfile.mkdtemp(prefix=folder_prefix()))
 
@@ -204,7 +204,7 @@ class Learner:
         self._wake.set()
 
     def _learn(self, job: ChildJob) -> None:
-        """Send the answers to the model whenever there are others than before, with rests, until its process ends."""
+        """Send the answers to the model whenever they have changed, with rests, until its process ends."""
         before: tuple[int, str] | None = None
         while not self._stopping.is_set() and job.is_running():
             rows = self.session.answers()
@@ -242,7 +242,7 @@ class Learner:
                 self.worth, self.n_judged = message["worth"], message["judged"]
                 self._idle.set()
 
-    # --- what is told of it --------------------------------------------------------------------------------------
+    # --- its figures ---------------------------------------------------------------------------------------------
 
     def standing(self, shown: np.ndarray) -> Standing | None:
         """Return what the model says of all rows, to draw pairs by; None if it has not learnt yet."""

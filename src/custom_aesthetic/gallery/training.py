@@ -60,7 +60,7 @@ class Training:
         self._lock = threading.Lock()
         self._is_stopped = False
         self._report_before: int | None = None
-        """When the report was written that was there before the training: it is not the training's."""
+        """Time of the report from before the training, which is not the training's; None if there was none."""
 
     def start(self) -> None:
         """Start the training; BadRequest if it is running or cannot be started."""

@@ -93,7 +93,7 @@ class Gallery:
         return KnownScores(standing.scores[:n_here], standing.sigmas[:n_here], "answers", self._version_of(standing))
 
     def _version_of(self, standing: Standing) -> int:
-        """Return a number that grows whenever the scores of the answers are others."""
+        """Return a number that grows whenever the scores of the answers change."""
         with self._lock:
             if standing is not self._standing:
                 self._standing = standing

@@ -117,7 +117,7 @@ def _what_it_learnt_from(metadata: Mapping[str, str], extractors: list[str]) -> 
     table = ["| | |", "|---|---|", *(f"| {title} | {_cell(value)} |" for title, value in facts if value)]
     note = "No picture, path or score of the author is in the model file."
     if metadata.get("domain"):
-        note += " It tells pictures that are unlike all that it was trained on: their domain distance is above 1."
+        note += " It recognises pictures that are unlike all that it was trained on: their domain distance is above 1."
     return ["## What it was trained on", "\n".join(table), note]
 
 

@@ -32,7 +32,7 @@ def list_models() -> list[str]:
 
 
 def model_folders() -> list[Path]:
-    """Return the folders that are searched for models, the first to be found in first."""
+    """Return the folders that are searched for models, in the order of the search."""
     return [Path(folder) for folder in _folder_paths().get_folder_paths(FOLDER)]
 
 

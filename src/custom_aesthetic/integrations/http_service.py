@@ -95,7 +95,7 @@ class ScoringService:
             token=self._token or "",
             token_below=() if self._token is None else ("/score", "/card"),
             hosts=HOSTS if self._token is None else (),
-            advice="send the one that the service printed, as the header Authorization: Bearer TOKEN",
+            advice="send the token that the service printed, as the header Authorization: Bearer TOKEN",
         )
         handlers: dict[Any, Any] = {HTTPException: _refuse, Exception: _fail}
         return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
@@ -289,7 +289,7 @@ def chosen_token() -> str:
 
 
 def exposure(directory: Path | None, token: str) -> str:
-    """Return what the user lets out by `--host`, and the token if it is new."""
+    """Return a line on what `--host` lets other machines do, with the token if it is new."""
     paths = "" if directory is None else f", score the pictures below {directory.resolve()} by their paths"
     how = f"the environment variable {TOKEN_VARIABLE}" if TOKEN_VARIABLE in os.environ else token
     return (

@@ -37,7 +37,7 @@ class ImmichClient:
     """Sends requests to one Immich server with one key."""
 
     def __init__(self, address: str, key: str, *, wait: Callable[[float], None] = time.sleep) -> None:
-        """`address` is as in a browser, `http://photos.local:2283`. Raises UserError for one that cannot be meant."""
+        """`address` is as in a browser, `http://photos.local:2283`. Raises UserError for an invalid one."""
         self.address = check_address(address)
         self._headers = {"x-api-key": check_key(key), "Accept": "application/json", "Content-Type": "application/json"}
         self._opener = urllib.request.build_opener(_NoRedirects)

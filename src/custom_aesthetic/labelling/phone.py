@@ -59,7 +59,7 @@ def qr_code(address: str) -> str:
 
 
 class KeyNeeded:
-    """Lets in only who has the key: in the address at first (`/?key=...`), which is exchanged for a cookie."""
+    """Lets in only those who have the key: in the address at first (`/?key=...`), which is exchanged for a cookie."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
@@ -84,7 +84,7 @@ class KeyNeeded:
 
 
 def _refusal(path: str) -> Response:
-    """Return the answer to a request without the key; an open page is told that the key is what it lacks."""
+    """Return the answer to a request without the key; an open page gets JSON that says what it needs."""
     reason = "open the address that the script printed, or its QR code: it contains the key to this page"
     if path.startswith("/api/"):
         return AsciiJSON({"error": reason, "needs": "key"}, status_code=403, headers=HEADERS)

@@ -39,7 +39,7 @@ KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Ending of a file of the page -> its media type."""
 
 SECONDS_BETWEEN_LOOKS = 0.25
-"""How often it is seen whether all windows have gone."""
+"""Time between two checks whether all windows have closed."""
 
 
 PAGE_HEADERS = {
@@ -56,7 +56,7 @@ class MoreOfThePage:
     scripts: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
     waited_for: Callable[[], str | None] = lambda: None
-    """Returns, in words, the work whose end the script waits for when the last window has gone; None for none."""
+    """Returns, in words, the work that the script waits for when the last window has closed; None if there is none."""
 
     def tags(self) -> str:
         """Return the HTML that loads scripts and styles."""

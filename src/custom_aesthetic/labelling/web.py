@@ -35,8 +35,8 @@ MOST_LETTERS = 4096
 """Maximum length of a text in a request, such as a path."""
 
 FORGOTTEN_AFTER_SECONDS = 180.0
-"""A window that was not heard from for so long has gone; a visible one tells that it is there three times a minute, one
-in the background at least once a minute."""
+"""A window that has sent nothing for so long counts as closed. A visible window sends something three times a minute, a
+window in the background at least once a minute."""
 
 HIDDEN_FORGOTTEN_AFTER_SECONDS = 3600.0
 """The same for a window that is hidden, as on a phone that is locked, where nothing runs."""
@@ -145,7 +145,7 @@ def text(asked: Asked, name: str) -> str:
 
 
 def texts(asked: Asked, name: str, most: int = 100) -> list[str]:
-    """Return a list of texts of the request; BadRequest if it is none, or has more than `most`."""
+    """Return a list of texts of the request; BadRequest if it is not a list of texts, or has more than `most`."""
     values = asked.get(name)
     if not isinstance(values, list) or len(values) > most or not all(isinstance(value, str) for value in values):
         raise BadRequest(f"{name} must be a list of at most {most} texts")

@@ -34,7 +34,7 @@ of the pixels and four channels, and the result three times.
 """
 
 START_BYTES = 64
-"""So much of a file is enough to know HEIC."""
+"""Bytes at the start of a file that show whether it is HEIC."""
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _TURNS = {3: 3, 5: 8, 6: 6}

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 KINDS = ("copy", "link", "move")
 
 FEWEST_DIGITS = 3
-"""Of a rank before the name of a file, so that folders are in the right order."""
+"""Fewest digits of a rank before the name of a file; leading zeros keep folders in the right order."""
 
 
 @dataclass(frozen=True)

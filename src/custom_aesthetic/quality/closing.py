@@ -253,7 +253,7 @@ BY_ANSWERS = (
     "these figures compare with the written scores, which few answers leave uncertain; the verdict is judged by the "
     "answers themselves"
 )
-"""What is said of figures on scores that come from answers."""
+"""The line on figures of scores that come from answers."""
 
 
 def flattery_line(flattery: float, *, eval_chose: bool = False) -> str:

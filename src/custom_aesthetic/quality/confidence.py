@@ -218,7 +218,7 @@ CHOSE = (
     "; the same pictures also chose the model, so the true figure is lower, and --folds=4 or --fraction_for_test=0.2 "
     "measures it"
 )
-"""What is said of a figure on the pictures by which epochs and trials were chosen."""
+"""The end of a sentence with a figure on the pictures by which epochs and trials were chosen."""
 
 
 def interval_line(name: str, spearman: Interval, ab: Interval) -> str:

@@ -53,7 +53,7 @@ def find_suspects(features: Array, scores: Array, *, seed: int = 0) -> Suspects 
 
 
 def _regression(n_images: int) -> BaseEstimator:
-    """Return support-vector regression, or ridge regression for many pictures, for which the former takes minutes."""
+    """Return support-vector regression; for many pictures, where that would take minutes, ridge regression."""
     return SVR() if n_images <= MOST_IMAGES_FOR_SVR else RidgeCV(np.logspace(0, 5, 6))
 
 

@@ -32,7 +32,7 @@ PICK_WEIGHT = 0.5
 """Weight of a grid's comparisons together, for each of its pictures."""
 
 FEWEST_REPEATS = 5
-"""Number of repeated pairs from which on a ceiling is told."""
+"""Number of repeated pairs needed before a ceiling is estimated."""
 
 STAR_WEIGHT = 0.5
 """Weight of the comparison of a picture with one of the lines between stars."""

@@ -91,7 +91,7 @@ class BestModels:
         self.file, self.make_files, self.shared = file, make_files, shared
         self._heads: dict[int, TrainedHead] = {}
         self._optimism: tuple[list[int], Optimism | None] | None = None
-        """The trials that it was found of, and what was found."""
+        """The numbers of the trials, and their optimism."""
         self._blended: Blended | None = None
         """How the heads' mean and other members add up, for the images that trials are chosen by."""
 
@@ -131,8 +131,9 @@ class BestModels:
         if len(outputs) < len(trials):
             if len(trials) > 1:
                 log.warning(
-                    "how much the choice among %d trials flatters them is not known, as not all of them have kept "
-                    "what they say of the %d images that choose; --fraction_for_test measures a model without that",
+                    "how much choosing among %d trials flatters the best ones is not known, because some of them were "
+                    "saved without their outputs for the %d images that choose; --fraction_for_test measures a model "
+                    "on images that do not",
                     *(len(trials), len(rows)),
                 )
             return None
@@ -185,10 +186,10 @@ class BestModels:
         )
 
     def _heads_of(self, trials: list[FrozenTrial]) -> list[TrainedHead]:
-        """Return the heads that the final model averages: those of the trials, each joined by one of all images.
+        """Return the heads that the final model averages: those of the trials, each joined by a head of all images.
 
-        A head of all images has learnt more, and the folds' heads differ more, which their mean gains from. So the
-        share of the former is that of the scores' variance that the trials explain; see docs/log.md.
+        The head of all images has learnt more, but the folds' heads differ, so their mean is less noisy. The weight of
+        the head of all images is the share of the scores' variance that the trials explain; see docs/log.md.
         """
         folded, problem = [self._head(trial) for trial in trials], self.problem
         if not problem.folds:

@@ -36,7 +36,7 @@ HEADS_ON_ACCELERATOR = 16
 """Heads that `--workers=auto` trains side by side on an accelerator, as stacked matrices."""
 
 LINKED, NOTE, SHOWN_NOTE = "trials in the model file", "note", "note as shown"
-"""Texts kept with a study: the trials whose notes name the model file, the note on the study, and it with a verdict."""
+"""Texts kept with a study: the trials whose notes name the model file, its note, and its note with a verdict."""
 
 
 @dataclass(frozen=True)

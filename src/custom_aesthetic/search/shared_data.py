@@ -65,7 +65,7 @@ def share(problem: Problem, folder: Path) -> SharedProblem:
 
 
 def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
-    """Return the problem with these features, and without what only linear models take, which no worker fits."""
+    """Return the problem with these features, without the inputs of linear models, which workers do not fit."""
     first, *others = features
     folds = zip(problem.folds, others, strict=True)
     return replace(

@@ -249,6 +249,6 @@ def kept_texts(study: optuna.Study) -> Iterator[dict[str, str]]:
 
 
 def _joined(attributes: Mapping[str, Any], name: str) -> str:
-    """Return a text from its parts; one that was cut short by a kill is no longer what its reader expects."""
+    """Return a text from its parts, which is incomplete if its writer was killed; readers must check it."""
     parts = range(int(attributes.get(f"{KEPT} {name} parts", 0)))
     return "".join(str(attributes.get(f"{KEPT} {name} {index}", "")) for index in parts)

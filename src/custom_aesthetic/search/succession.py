@@ -80,8 +80,8 @@ def open_study(storage: BaseStorage, wanted: Wanted, database: str) -> optuna.St
 def check_newest(database: str, name: str, settings: Mapping[str, str]) -> None:
     """Raise UserError where all studies of that name and its successors were made with other settings than these.
 
-    `settings` is the part of the identity that is known before there are features; of the features themselves all but
-    the number of columns. It spares the time of computing features that the search would then refuse.
+    `settings` is the part of the identity that is known before the features are computed; it lacks their number of
+    columns. This check saves the time of computing features for a search that would then be refused.
     """
     if not database or not is_there(database):
         return
