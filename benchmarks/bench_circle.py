@@ -35,7 +35,6 @@ From choices to a taste:
 """
 
 import argparse
-import csv
 import logging
 import os
 import tempfile
@@ -51,7 +50,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr, t
 
-from benchmarks.bench_raters import RATERS, Task, shortest_call
+from benchmarks.bench_raters import Task, shortest_call
 from benchmarks.choice_methods import (
     Answers,
     Ask,
@@ -63,9 +62,9 @@ from benchmarks.choice_methods import (
     linear_from_choices,
     linear_from_scores,
 )
+from benchmarks.rater_data import RATERS, prior_of_others, read_ratings
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.gallery.model_work import fit, standing_of
-from custom_aesthetic.heads.linear_members import fit_linear_models
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.labelling.plan import PairPlan
@@ -250,20 +249,15 @@ def _asker(person: Person) -> Ask:
 
 def make_people(folder: Path, *, n_raters: int, n_draws: int, checkpoints: Sequence[int]) -> list[Person]:
     """Return the raters and draws; the mean rating of the others teaches the prior, on pictures of neither set."""
-    features, ratings = read_ratings(folder)
+    _, features, ratings = read_ratings(folder)
     features = features.astype(np.float64)
-    standard = (ratings - np.nanmean(ratings, axis=0)) / np.nanstd(ratings, axis=0)
     people = []
     for rater in range(n_raters):
         rated = np.flatnonzero(np.isfinite(ratings[:, rater]))
-        others = np.delete(standard, rater, axis=1)
-        n_others = np.isfinite(others).sum(axis=1)
-        mean = np.where(n_others > 0, np.nansum(others, axis=1) / np.maximum(n_others, 1), np.nan)
+        prior = prior_of_others(features, ratings, rater)
         for draw in range(n_draws):
             rows = np.random.default_rng([rater, draw]).permutation(rated)
             shown, new = rows[:N_SHOWN], rows[N_SHOWN:]
-            taught = np.setdiff1d(np.flatnonzero(n_others > 0), rows)
-            prior = fit_linear_models(features, mean, taught)["ridge"]
             people.append(
                 Person(
                     f"rater {rater}",
@@ -273,20 +267,6 @@ def make_people(folder: Path, *, n_raters: int, n_draws: int, checkpoints: Seque
                 )
             )
     return people
-
-
-def read_ratings(folder: Path) -> tuple[Array, Array]:
-    """Return features (n_pictures, n_features) and ratings (n_pictures, n_raters), nan where a rater gave none."""
-    with np.load(folder / "features.npz") as opened:
-        row_of = {str(path): row for row, path in enumerate(opened["paths"])}
-        features = opened["features"]
-    with (folder / "ratings.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    raters = [name for name in rows[0] if name != "relative_path"]
-    ratings = np.full((len(row_of), len(raters)), np.nan)
-    for row in rows:
-        ratings[row_of[row["relative_path"]]] = [float(row[rater] or "nan") for rater in raters]
-    return features, ratings
 
 
 def lines_of(scores: Sequence[Score], checkpoints: Sequence[int], base: str = "scores") -> list[str]:

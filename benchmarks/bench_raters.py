@@ -1,6 +1,6 @@
 """How well the shortest call and simple methods predict one person's ratings, from 25 to 400 of them.
 
-    python -m benchmarks.bench_raters [--quick] [--raters FOLDER] [--photos FOLDER] [--processes N]
+    python -m benchmarks.bench_raters [--quick] [--priors] [--raters FOLDER] [--photos FOLDER] [--processes N]
                                      [--results FILE]
 
 For each rater, draw and size, every method learns from the same ratings and predicts all other pictures that the person
@@ -8,11 +8,12 @@ has rated; nothing sees those ratings. The same on the mean ratings of photograp
 Spearman, the difference of the shortest call to each method with its 95 % interval (Student's t over the raters, or
 over the draws of the photographs, which overlap), and how often the share of right pairs that a model file states has
 the true one within its interval. The shortest call is the training script's path, with --features, 20 trials, one
-process, a seed and no database. `--results` keeps the figures of each task, and a later call goes on from them.
+process, a seed and no database. `--priors` adds the same call with --prior_model: the mean taste of the other raters,
+the same with shuffled means, which knows nothing, and its opposite; learnt from pictures that the person has not rated.
+`--results` keeps the figures of each task, and a later call goes on from them.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import logging
@@ -20,7 +21,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.bench_quality import CPU, PHOTOS
+from benchmarks.rater_data import RATERS, prior_of_others, read_ratings
 from benchmarks.rater_tables import Result, coverage_lines, table_of
 from benchmarks.simple_methods import predict_simply
 from custom_aesthetic.base.arrays import Array
@@ -38,16 +40,17 @@ from custom_aesthetic.commands.records import BLEND
 from custom_aesthetic.commands.train import train_model
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.table import load_features
-from custom_aesthetic.heads.model_file import Model, load_model
+from custom_aesthetic.heads.linear_members import LinearModel
+from custom_aesthetic.heads.model_file import Model, load_model, save_model
 from custom_aesthetic.heads.predictor import Predictor, from_layers, predict, to_layers
 from custom_aesthetic.hub.figures import KEY as JUDGED
 from custom_aesthetic.hub.figures import figures_from_text
+from custom_aesthetic.priors.given import as_predictor
 from custom_aesthetic.quality import metrics
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.training import TrainingArguments
 
-RATERS = PHOTOS.parent / "raters"
 EXTRACTOR = "efficientnet-lite2"
 RATER_SIZES, PHOTO_SIZES = (25, 50, 100, 200, 400), (25, 50, 100, 180)
 PROGRAM, HEADS, LINEAR = "shortest call", "its heads alone", "its linear models alone"
@@ -69,6 +72,8 @@ class Task(NamedTuple):
     """The images that may be learnt from."""
     apart: NDArray[np.int64]
     """The images that judge."""
+    priors: Mapping[str, LinearModel] = {}
+    """Prior models to start from, by the names of the methods that do."""
 
     @property
     def name(self) -> tuple[str, str, int, int]:
@@ -94,10 +99,14 @@ def run_task(task: Task) -> list[Result]:
     share = None if stated is None else stated.right_pairs
     results.append(own._replace(seconds=seconds, stated=share, bounds=bounds, n_bytes=n_bytes))
     results += [_result(task, name, _said(model, task, part=name)) for name in (HEADS, LINEAR)]
+    for name, prior in task.priors.items():
+        with tempfile.TemporaryDirectory() as folder:
+            model = load_model(shortest_call(task, Path(folder), prior))
+        results.append(_result(task, name, _said(model, task)))
     return results
 
 
-def shortest_call(task: Task, folder: Path) -> Path:
+def shortest_call(task: Task, folder: Path, prior: LinearModel | None = None) -> Path:
     """Train on a table of the rated pictures alone, as the script does, and return the model file."""
     paths = [f"{row:05d}.jpg" for row in task.rows]
     np.savez(folder / "table.npz", paths=np.array(paths), features=task.features[task.rows])
@@ -107,6 +116,9 @@ def shortest_call(task: Task, folder: Path) -> Path:
         *("-d", str(folder), f"--features={folder / 'table.npz'}", f"--trials={N_TRIALS}"),
         *("--database=", "--workers=1", f"--model_seed={task.draw}"),
     ]
+    if prior is not None:
+        save_model(folder / "prior.safetensors", as_predictor(prior), {})
+        argv.append("--prior_model=prior.safetensors")
     arguments, _ = parse_arguments(TrainingArguments, argv, description="")
     train_model(arguments)
     return folder / arguments.output.model
@@ -139,18 +151,25 @@ def _result(task: Task, method: str, predictions: Array) -> Result:
     )
 
 
-def rater_tasks(folder: Path, sizes: Sequence[int], draws: range) -> Iterator[Task]:
+def rater_tasks(folder: Path, sizes: Sequence[int], draws: range, *, with_priors: bool = False) -> Iterator[Task]:
     """Yield the tasks of single raters, draw by draw."""
-    with np.load(folder / "features.npz") as file:
-        features, row_of = file["features"], {path: row for row, path in enumerate(file["paths"])}
-    with (folder / "ratings.csv").open(newline="") as opened:
-        ratings = list(csv.DictReader(opened))
-    people = [name for name in ratings[0] if name != "relative_path"]
-    for draw, person in itertools.product(draws, people):
-        rated = [(row_of[rating["relative_path"]], float(rating[person])) for rating in ratings if rating[person]]
-        rows, scores = np.array([row for row, _ in rated]), np.array([score for _, score in rated])
-        given = features[rows].astype(np.float32)
-        yield from _drawn("raters", person, given, scores, sizes, draw)
+    people, features, ratings = read_ratings(folder)
+    given, exact = features.astype(np.float32), features.astype(np.float64)
+    priors = [priors_of(exact, ratings, rater) if with_priors else {} for rater in range(len(people))]
+    for draw, (rater, person) in itertools.product(draws, enumerate(people)):
+        rows = np.flatnonzero(np.isfinite(ratings[:, rater]))
+        tasks = _drawn("raters", person, given[rows], ratings[rows, rater], sizes, draw)
+        yield from (task._replace(priors=priors[rater]) for task in tasks)
+
+
+def priors_of(features: Array, ratings: Array, rater: int) -> dict[str, LinearModel]:
+    """Return the prior models of a rater, by the names of the methods that start from them."""
+    others = prior_of_others(features, ratings, rater)
+    return {
+        "prior: others": others,
+        "prior: shuffled": prior_of_others(features, ratings, rater, shuffled=True),
+        "prior: opposite": LinearModel(-others.weight, -others.bias),
+    }
 
 
 def photo_tasks(folder: Path, sizes: Sequence[int], draws: range) -> Iterator[Task]:
@@ -183,7 +202,7 @@ def _tasks(options: argparse.Namespace) -> dict[str, Iterator[Task]]:
     draws = range(options.first_draw, options.first_draw + (1 if options.quick else options.draws))
     usual = ((25, 100), (50,)) if options.quick else (RATER_SIZES, PHOTO_SIZES)
     rater_sizes, photo_sizes = ([size for size in sizes if size in (options.sizes or sizes)] for sizes in usual)
-    raters = rater_tasks(options.raters, rater_sizes, draws)
+    raters = rater_tasks(options.raters, rater_sizes, draws, with_priors=options.priors)
     more = range(draws.start, draws.start + 2 * len(draws))
     return {"raters": raters, "photographs": photo_tasks(options.photos, photo_sizes, more)}
 
@@ -205,6 +224,7 @@ def _run(pool: Executor, tasks: Sequence[Task], file: Path | None) -> list[Resul
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one draw and fewer sizes, in about five minutes")
+    parser.add_argument("--priors", action="store_true", help="also start from prior models, in four times the time")
     parser.add_argument("--raters", type=Path, default=RATERS, help="folder of features.npz and ratings.csv")
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="photographs with scores.csv and arousal.json")
     parser.add_argument("--draws", type=int, default=3, help="of each rater; of the photographs twice as many")
