@@ -33,7 +33,7 @@ from custom_aesthetic.features.cache import FeatureSet, open_feature_set
 from custom_aesthetic.features.cache_folders import cache_folders
 from custom_aesthetic.features.picture_keys import Pictures
 from custom_aesthetic.features.table import load_features
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 
 FOLDER_SIZE = 1000
 

@@ -40,7 +40,7 @@ from custom_aesthetic.cluster.parts import Outcome, PartScorer
 from custom_aesthetic.cluster.places import open_place
 from custom_aesthetic.heads.model_file import Model, load_model, save_model
 from custom_aesthetic.heads.predictor import Predictor
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", ROOT.parent / "shared" / "data")) / "photos"

@@ -43,7 +43,8 @@ from custom_aesthetic.engines.lanes import single_threads
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
 from custom_aesthetic.features.extraction import decode
 from custom_aesthetic.features.table import load_features
-from custom_aesthetic.pictures.images import find_images, open_image
+from custom_aesthetic.pictures.folders import find_images
+from custom_aesthetic.pictures.images import open_image
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "images"
 VIT_SIZES = {

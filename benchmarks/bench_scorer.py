@@ -37,7 +37,7 @@ from custom_aesthetic.features.picture_keys import Pictures
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import Predictor
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.scores.score_files import read_scores
 
 WIDTHS = {0: 1280, 1: 320, 2: 320, 3: 192, 4: 192, 5: 112, 6: 64}

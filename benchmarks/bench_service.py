@@ -25,7 +25,8 @@ import httpx
 from custom_aesthetic import Scorer
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import Predictor
-from custom_aesthetic.pictures.images import find_images, open_image
+from custom_aesthetic.pictures.folders import find_images
+from custom_aesthetic.pictures.images import open_image
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("AESTHETIC_TEST_DATA", ROOT.parent / "shared" / "data")) / "photos"

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from custom_aesthetic.pictures.images import find_images, open_image
+from custom_aesthetic.pictures.folders import find_images
+from custom_aesthetic.pictures.images import open_image
 
 
 class MeanColour:

@@ -18,7 +18,7 @@ from custom_aesthetic.cluster.listing import (
     row_group_ranges,
 )
 from custom_aesthetic.cluster.places import FileInfo, open_place, scheme_of, shown_place
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from tests.cluster.red import files_of, png, tar_of, write_files, write_table
 
 

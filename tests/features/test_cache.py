@@ -29,7 +29,7 @@ from custom_aesthetic.features.shards import (
     set_key_text,
     write_shard,
 )
-from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME
+from custom_aesthetic.pictures.folders import CACHE_FOLDER_NAME
 from tests.mutations import mutations
 
 WIDTH = 3

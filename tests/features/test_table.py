@@ -22,7 +22,7 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.engines.lanes import BATCH_SIZE
 from custom_aesthetic.features.extraction import Extraction, Features, Lanes, arrangement
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable, load_features
-from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME, find_images
+from custom_aesthetic.pictures.folders import CACHE_FOLDER_NAME, find_images
 from tests.mean_colour import MeanColour, expected, make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -406,7 +406,7 @@ import torch
 torch.set_num_threads(1)
 from custom_aesthetic.features import extraction
 from custom_aesthetic.features.table import load_features
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from tests.mean_colour import MeanColour, expected
 directory, log_file, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 extraction.SECONDS_BETWEEN_REPORTS = extraction.LONGEST_BETWEEN_REPORTS = 0.1

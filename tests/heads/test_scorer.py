@@ -16,7 +16,7 @@ from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.prediction import score_pictures
 from custom_aesthetic.heads.predictor import Predictor, from_layers
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from tests.conftest import ROOT
 from tests.mean_colour import MeanColour
 from tests.tiny_checkpoints import make_picture, save_checkpoint

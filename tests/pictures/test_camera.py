@@ -15,9 +15,10 @@ from custom_aesthetic.labelling.pictures import PictureCache
 from custom_aesthetic.pictures import camera, images
 from custom_aesthetic.pictures.capture_times import read_shot
 from custom_aesthetic.pictures.decoding import BytesInFlight
-from custom_aesthetic.pictures.images import BadImage, count_pixels, find_images, open_image
-from custom_aesthetic.pictures.thumbnails import thumbnail_uri
+from custom_aesthetic.pictures.folders import find_images
+from custom_aesthetic.pictures.images import BadImage, count_pixels, open_image
 from custom_aesthetic.pictures.transfers import copy, link, move, plan_transfers, undo
+from custom_aesthetic.report.thumbnails import thumbnail_uri
 from tests.camera_files import dng_bytes, heic_bytes, jpeg_bytes
 from tests.mutations import mutations
 

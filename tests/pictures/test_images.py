@@ -1,4 +1,4 @@
-"""Finding and opening pictures."""
+"""Opening pictures."""
 
 import contextlib
 import io
@@ -16,16 +16,9 @@ import torch
 from PIL import Image
 from PIL import features as features_of_pillow
 
-from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.extractors import FeatureExtractor, build_extractor
-from custom_aesthetic.pictures.images import (
-    CACHE_FOLDER_NAME,
-    DRAFT_FACTOR,
-    BadImage,
-    count_pixels,
-    find_images,
-    open_image,
-)
+from custom_aesthetic.pictures.folders import find_images
+from custom_aesthetic.pictures.images import DRAFT_FACTOR, BadImage, count_pixels, open_image
 from tests.conftest import ROOT
 from tests.mutations import mutations
 
@@ -63,16 +56,6 @@ def reason(path: Path) -> str:
     return caught.value.reason
 
 
-def test_pictures_are_found_in_subdirectories_by_suffix_in_any_case_and_sorted(tmp_path: Path) -> None:
-    wanted = ["a.PNG", "b.Jpg", "c/d.jpeg", "c/e/f.webp", "c/e/g.BMP", "h.tiff", "with space/ü.png"]
-    for name in [*wanted, "notes.txt", "png", "c/model.safetensors", f"{CACHE_FOLDER_NAME}/x.png"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-
-    assert find_images(tmp_path) == sorted(wanted)
-
-
 def test_tif_gif_and_avif_are_pictures_and_of_a_gif_the_first_frame_counts(tmp_path: Path) -> None:
     quarters().save(tmp_path / "a.tif")
     red, blue = (Image.new("RGB", (40, 20), colour) for colour in (RED, BLUE))
@@ -85,54 +68,6 @@ def test_tif_gif_and_avif_are_pictures_and_of_a_gif_the_first_frame_counts(tmp_p
     assert found[:2] == ["a.tif", "b.gif"]
     assert all(open_image(tmp_path / name).size == (40, 20) for name in found)
     assert corners(open_image(tmp_path / "b.gif")) == [RED] * 4
-
-
-def test_other_files_are_counted_by_kind_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = ["a.mp4", "sub/b.MP4", "c.txt", "README", "odd.\udcff", ".hidden", "x.png", f"{CACHE_FOLDER_NAME}/y.txt"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-
-    with caplog.at_level("INFO"):
-        assert find_images(tmp_path) == ["x.png"]
-
-    (line,) = caplog.messages
-    assert line.endswith(": 2 .mp4, 2 other, 1 .txt")
-
-
-def test_links_to_directories_are_not_followed_and_named_in_one_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    inside, outside = tmp_path / "inside", tmp_path / "outside"
-    (inside / "a").mkdir(parents=True)
-    outside.mkdir()
-    (inside / "a" / "1.png").touch()
-    (outside / "2.png").touch()
-    (inside / "a" / "up").symlink_to(inside)
-    (inside / "b").symlink_to(inside / "a")
-    (inside / "parent").symlink_to(tmp_path)
-    (inside / "self").symlink_to(inside / "self")
-    (inside / "other").symlink_to(outside)
-    (inside / "linked.png").symlink_to(outside / "2.png")
-
-    with caplog.at_level("INFO"):
-        assert find_images(inside) == ["a/1.png", "linked.png"]
-
-    (line,) = [message for message in caplog.messages if "links to" in message]
-    assert "a/up, b, other and 1 more" in line
-
-
-def test_a_picture_directory_that_is_a_link_is_read(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "1.png").touch()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-
-    assert find_images(tmp_path / "link") == ["1.png"]
-
-
-def test_a_missing_directory_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere.*--directory"):
-        find_images(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -372,7 +307,7 @@ def settings():
     return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
 
 before = settings()
-from custom_aesthetic.pictures import arrays, images, thumbnails, xmp
+from custom_aesthetic.pictures import arrays, folders, images, xmp
 images.open_image(sys.argv[1])
 assert settings() == before, settings()
 """
@@ -464,22 +399,3 @@ def test_a_jpeg_thinner_than_it_is_to_be_shrunk_can_be_looked_at(
     image = open_image(tmp_path / "thin.jpg", shown_size=100)
     assert image.mode == "RGB" and max(image.size) >= 100
     assert (image.width > image.height) == (size[0] < size[1])
-
-
-def test_a_folder_that_cannot_be_read_is_left_out_and_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    scandir = os.scandir
-
-    def fail(folder: str) -> object:
-        if str(folder).endswith("closed"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(folder)
-
-    for path in ("a.png", "closed/b.png", "open/c.png"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).touch()
-    monkeypatch.setattr("os.scandir", fail)
-    assert find_images(tmp_path) == ["a.png", "open/c.png"]
-    (line,) = caplog.messages
-    assert line == f"the sub-directory {tmp_path / 'closed'} cannot be read (Permission denied) and is left out"

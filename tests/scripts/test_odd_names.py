@@ -14,7 +14,7 @@ import aesthetic_predictor_training
 import aesthetic_scorer
 from custom_aesthetic.commands import preparation
 from custom_aesthetic.heads import prediction
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.scores.score_files import ScoreTable, read_scores, write_csv
 from custom_aesthetic.scores.splits import read_split_file
 from tests.mean_colour import MeanColour

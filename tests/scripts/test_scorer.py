@@ -18,7 +18,7 @@ from custom_aesthetic.features.table import load_features
 from custom_aesthetic.heads.domain import find_domain, to_text
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import Predictor, from_layers
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.pictures.xmp import read_stars
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.console import run_script

@@ -26,7 +26,7 @@ from custom_aesthetic.cluster.places import (
     shown_place,
     walk,
 )
-from custom_aesthetic.pictures.images import Listing, empty_listing, remarks, sort_out, walk_folder
+from custom_aesthetic.pictures.folders import Listing, empty_listing, remarks, sort_out, walk_folder
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PARQUET_SUFFIX = ".parquet"

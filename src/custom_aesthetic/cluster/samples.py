@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.cluster.items import PARQUET, TAR, Item
 from custom_aesthetic.cluster.places import FilePlace, open_to_read, patiently, read_all
-from custom_aesthetic.pictures.images import is_image_name
+from custom_aesthetic.pictures.folders import is_image_name
 
 READERS, READERS_FAR = 2, 8
 """Pictures that are read at the same time for each core: from this machine, and from another, which answers later."""

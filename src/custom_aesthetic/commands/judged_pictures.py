@@ -20,7 +20,7 @@ from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.learnt_pictures import KEY, from_text, is_copy
 from custom_aesthetic.heads.model_file import Model, load_model
 from custom_aesthetic.heads.prediction import PictureScores, check_name, score_pictures
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.quality.answers import Taste, find_taste
 from custom_aesthetic.scores.choice_log import Comparison, log_of_scores, read_answers
 from custom_aesthetic.scores.image_splits import split_column

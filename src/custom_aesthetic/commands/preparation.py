@@ -28,7 +28,7 @@ from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.features.views import SEPARATOR, load_asked_features
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.priors.given import GivenPrior, check_features, prior_scores
 from custom_aesthetic.quality.judge import Judge, check_scores
 from custom_aesthetic.scores.choice_log import Comparison, log_of_scores, read_answers

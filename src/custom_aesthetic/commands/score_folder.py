@@ -19,7 +19,7 @@ from custom_aesthetic.features.table_files import PARQUET, find_table
 from custom_aesthetic.heads.model_file import Model
 from custom_aesthetic.heads.prediction import model_input, predict_stored, predict_table
 from custom_aesthetic.heads.scorer import Scorer
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.scores.score_files import name_some
 from custom_aesthetic.scores.selection import check_conditions, check_selected, select
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings

@@ -15,7 +15,7 @@ from custom_aesthetic.base.files import existing_file, in_folder_or_here
 from custom_aesthetic.labelling.plan import PairPlan, with_names
 from custom_aesthetic.labelling.score_files import ScoreFiles, find_log, open_score_files
 from custom_aesthetic.labelling.session import Session
-from custom_aesthetic.pictures.images import find_images
+from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.pictures.judgements import (
     LEAST_FOR_A_LABEL,
     PENDING,

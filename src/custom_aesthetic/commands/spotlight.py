@@ -24,9 +24,9 @@ from custom_aesthetic.base.text import csv_bytes
 from custom_aesthetic.commands.judged_pictures import JUDGED_BY, JudgedPictures
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.pictures.camera import NEEDED
-from custom_aesthetic.pictures.thumbnails import jpeg_of
 from custom_aesthetic.quality.suspects import find_suspects
 from custom_aesthetic.report.picture_map import place_pictures
+from custom_aesthetic.report.thumbnails import jpeg_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.pictures.images import CACHE_FOLDER_NAME
+from custom_aesthetic.pictures.folders import CACHE_FOLDER_NAME
 
 logger = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ def work(asked: dict[str, Any]) -> None:
     Other entries: `directory`, `extractor` (as in --feature_extractor_model), `device`, `offline`, `threads`.
     """
     from custom_aesthetic.features.cache_folders import CACHE_FOLDER_NAME
-    from custom_aesthetic.pictures.images import find_images
+    from custom_aesthetic.pictures.folders import find_images
 
     directory, output = Path(asked["directory"]), Path(asked["output"])
     if asked["only_if_cached"] and not (directory / CACHE_FOLDER_NAME).is_dir() and os.access(directory, os.W_OK):

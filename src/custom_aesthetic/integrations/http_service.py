@@ -40,7 +40,8 @@ from custom_aesthetic.base.text import may_name_a_file
 from custom_aesthetic.heads.scorer import Scorer
 from custom_aesthetic.integrations.batches import Batches, ImageRating
 from custom_aesthetic.integrations.http_description import Limits, as_html, describe
-from custom_aesthetic.pictures.images import MAX_PIXELS, BadImage, count_pixels, is_image_name
+from custom_aesthetic.pictures.folders import is_image_name
+from custom_aesthetic.pictures.images import MAX_PIXELS, BadImage, count_pixels
 from custom_aesthetic.settings.scorers import ActionSettings, FolderArguments, SelectionSettings
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from custom_aesthetic.pictures.camera import HEIC_SUFFIXES, RAW_SUFFIXES
-from custom_aesthetic.pictures.images import is_image_name, raws_in_pairs
+from custom_aesthetic.pictures.folders import is_image_name, raws_in_pairs
 
 _NO_SIDECAR = (".dng",)
 """Raw files that Lightroom writes metadata into, as it does for JPEG: it reads no sidecar of theirs."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.text import json_bytes
-from custom_aesthetic.pictures.thumbnails import thumbnail_uri
+from custom_aesthetic.report.thumbnails import thumbnail_uri
 
 SIZE = 224
 N_THREADS = 4

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.pictures.thumbnails import thumbnail_uri
 from custom_aesthetic.quality.diagnostics import extremes
 from custom_aesthetic.report.charts import LEGENDS
+from custom_aesthetic.report.thumbnails import thumbnail_uri
 
 PICTURES_A_STRIP = 12
 

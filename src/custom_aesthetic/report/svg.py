@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.pictures.thumbnails import png_uri
+from custom_aesthetic.report.thumbnails import png_uri
 
 WIDTH, HEIGHT = 440, 330
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 46
