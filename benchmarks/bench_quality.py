@@ -33,14 +33,9 @@ from custom_aesthetic.scores.splits import assign_splits
 from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Target, search
 from custom_aesthetic.search.space import FIRST_TRIAL
-from custom_aesthetic.settings.training import (
-    ObjectiveSettings,
-    Range,
-    SearchSettings,
-    SearchSpace,
-    SplitSettings,
-    StudySettings,
-)
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import SearchSpace
+from custom_aesthetic.settings.training import ObjectiveSettings, SearchSettings, SplitSettings, StudySettings
 
 CPU = torch.device("cpu")
 PHOTOS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "photos"

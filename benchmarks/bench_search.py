@@ -44,7 +44,8 @@ from custom_aesthetic.search.run import Target, search
 from custom_aesthetic.search.space import first_parameters
 from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.search.trials import Problem, retrain
-from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
+from custom_aesthetic.settings.head_parameters import SearchSpace
+from custom_aesthetic.settings.training import SearchSettings, StudySettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"

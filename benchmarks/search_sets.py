@@ -14,13 +14,8 @@ from custom_aesthetic.heads.training import HeadParameters
 from custom_aesthetic.search.sampling import make_sampler
 from custom_aesthetic.search.space import first_parameters, suggest
 from custom_aesthetic.search.trials import Problem
-from custom_aesthetic.settings.training import (
-    FeatureSettings,
-    ImageSettings,
-    ObjectiveSettings,
-    SearchSpace,
-    SplitSettings,
-)
+from custom_aesthetic.settings.head_parameters import SearchSpace
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ObjectiveSettings, SplitSettings
 
 N_SETS = 10
 """The median pruner leaves the first ten trials alone, so that all are trained to their end."""

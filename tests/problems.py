@@ -13,7 +13,9 @@ from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.search.best_models import BestModel, ModelFiles
 from custom_aesthetic.search.run import Found, Target, search
 from custom_aesthetic.search.trials import Problem
-from custom_aesthetic.settings.training import ObjectiveSettings, Range, SearchSettings, SearchSpace, StudySettings
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import SearchSpace
+from custom_aesthetic.settings.training import ObjectiveSettings, SearchSettings, StudySettings
 
 SPACE = SearchSpace(
     first_layer_size=Range(8, 16),

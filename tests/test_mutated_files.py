@@ -10,8 +10,9 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.scores.image_splits import split_column
 from custom_aesthetic.scores.score_files import read_scores, write_csv, write_json
 from custom_aesthetic.scores.splits import read_split_file, write_split_file
+from custom_aesthetic.settings.analysis import AnalysisArguments
 from custom_aesthetic.settings.arguments import as_lines, parse_arguments
-from custom_aesthetic.settings.training import AnalysisArguments, TrainingArguments
+from custom_aesthetic.settings.training import TrainingArguments
 
 AB_JSON = (
     b'{"ImageRecords": {"s/a.png": {"relative_filepath": "s/a.png", "score": 1.31, "comparisons": 3, "note": "x"}, '

@@ -23,7 +23,8 @@ from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.quality.statistics_line import statistics_line
 from custom_aesthetic.scores.out_of_fold import FINGERPRINT, out_of_fold_file, write_out_of_fold
 from custom_aesthetic.scores.score_files import read_scores
-from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
+from custom_aesthetic.settings.analysis import ModelScoreSettings
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings
 from tests.mean_colour import MeanColour
 from tests.scripts.test_analysis import redness_model
 

@@ -30,14 +30,8 @@ from custom_aesthetic.commands.spotlight import (
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
 from custom_aesthetic.scores.score_files import ScoreTable
-from custom_aesthetic.settings.training import (
-    DeviceSettings,
-    FeatureSettings,
-    ImageSettings,
-    ModelScoreSettings,
-    ViewerArguments,
-    ViewerSettings,
-)
+from custom_aesthetic.settings.analysis import ModelScoreSettings, ViewerArguments, ViewerSettings
+from custom_aesthetic.settings.training import DeviceSettings, FeatureSettings, ImageSettings
 from tests.mean_colour import MeanColour
 
 COLUMNS = ["image", "path", "split", "score", "model_score", "judged_by", "error", "rank", "model_rank", "rank_error"]

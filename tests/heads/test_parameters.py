@@ -8,7 +8,8 @@ import pytest
 
 from custom_aesthetic.heads.training import HeadParameters
 from custom_aesthetic.search.space import FIRST_TRIAL
-from custom_aesthetic.settings.training import INTEGER_PARAMETERS, PerHeadParameter, Range, SearchSpace
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import INTEGER_PARAMETERS, PerHeadParameter, SearchSpace
 from tests.conftest import ROOT
 
 NAMES = [field.name for field in fields(SearchSpace)]
@@ -34,7 +35,7 @@ def test_the_parameters_of_a_head_are_listed_in_one_place() -> None:
         for where, names in lists_of_names(ast.parse(file.read_text(encoding="utf-8")))
         if len(names & set(NAMES)) > len(NAMES) / 2
     ]
-    assert found == [("training.py", "PerHeadParameter")]
+    assert found == [("head_parameters.py", "PerHeadParameter")]
 
 
 def test_ranges_and_values_have_the_same_names_in_the_same_order() -> None:

@@ -16,9 +16,9 @@ from custom_aesthetic.commands import spotlight
 from custom_aesthetic.commands.score_pairs import first_guesses
 from custom_aesthetic.commands.view import view
 from custom_aesthetic.scores.score_files import read_scores
+from custom_aesthetic.settings.analysis import ViewerArguments
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
-from custom_aesthetic.settings.training import ViewerArguments
 from tests.tiny_checkpoints import make_picture, save_checkpoint
 
 SMALL = ["--max_first_layer_size=20", "--max_second_layer_size=12", "--min_batch_size=8", "--max_train_epochs=8"]

@@ -25,9 +25,9 @@ from custom_aesthetic.features.parquet_parts import write_features
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.heads.predictor import Predictor
 from custom_aesthetic.scores.score_files import read_scores
+from custom_aesthetic.settings.analysis import ViewerArguments
 from custom_aesthetic.settings.arguments import parse_arguments
 from custom_aesthetic.settings.scorers import ABArguments
-from custom_aesthetic.settings.training import ViewerArguments
 from tests.mean_colour import MeanColour
 
 N_ROWS, N_FEATURES = 40, 6

@@ -43,7 +43,8 @@ from custom_aesthetic.search.study import IDENTITY, Claims, kept_texts
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain, retrain_on_all
 from custom_aesthetic.search.workers import Workers
-from custom_aesthetic.settings.training import Range, SearchSpace
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import SearchSpace
 from tests.problems import RAW, SCORES, SPACE, find, run_search, small_problem
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.search.study import Claims
 from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan, run_trials
-from custom_aesthetic.settings.training import Range
+from custom_aesthetic.settings.declaration import Range
 from tests.problems import RAW, SCORES, SPACE, small_problem
 
 SIX_EPOCHS = replace(SPACE, train_epochs=Range(6, 6))

@@ -22,7 +22,7 @@ from custom_aesthetic.search import workers
 from custom_aesthetic.search.storage import close_storage, open_storage
 from custom_aesthetic.search.trials import TrialPlan, recorded_parameters, retrain
 from custom_aesthetic.search.workers import Place, Workers, _Worker
-from custom_aesthetic.settings.training import Range
+from custom_aesthetic.settings.declaration import Range
 from tests.conftest import ROOT
 from tests.problems import RAW, SPACE, run_search, small_problem
 from tests.search.test_run import states, trials_in

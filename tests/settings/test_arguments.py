@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.settings.arguments import as_lines, options_of, parse_arguments, setting_groups, shown_lines
+from custom_aesthetic.settings.declaration import Range
 from custom_aesthetic.settings.example_arguments import example_text
-from custom_aesthetic.settings.training import Range, TrainingArguments
+from custom_aesthetic.settings.training import TrainingArguments
 from tests.conftest import ROOT
 
 

@@ -29,7 +29,7 @@ from custom_aesthetic.scores.out_of_fold import COLUMN
 from custom_aesthetic.scores.score_files import ScoreTable, write_csv, write_json
 from custom_aesthetic.search.storage import opened_study
 from custom_aesthetic.search.succession import newest_name
-from custom_aesthetic.settings.training import AnalysisArguments, AnalysisSettings
+from custom_aesthetic.settings.analysis import AnalysisArguments, AnalysisSettings
 
 if TYPE_CHECKING:
     from custom_aesthetic.search.study import Study

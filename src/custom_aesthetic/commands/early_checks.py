@@ -5,7 +5,8 @@ from pathlib import Path
 from custom_aesthetic.base.files import existing_file
 from custom_aesthetic.features.table_files import find_table
 from custom_aesthetic.scores.score_files import check_directory, find_score_file
-from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
+from custom_aesthetic.settings.analysis import ModelScoreSettings
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings
 
 
 def check_scored_images(images: ImageSettings, features: FeatureSettings) -> None:

@@ -33,7 +33,8 @@ from custom_aesthetic.scores.score_files import (
     usual_score_file,
 )
 from custom_aesthetic.scores.splits import read_split_file
-from custom_aesthetic.settings.training import FeatureSettings, ImageSettings, ModelScoreSettings
+from custom_aesthetic.settings.analysis import ModelScoreSettings
+from custom_aesthetic.settings.training import FeatureSettings, ImageSettings
 
 log = logging.getLogger(__name__)
 Flags = NDArray[np.bool_]

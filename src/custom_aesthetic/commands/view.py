@@ -14,7 +14,8 @@ from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.features.views import load_asked_features
-from custom_aesthetic.settings.training import FeatureSettings, ViewerArguments
+from custom_aesthetic.settings.analysis import ViewerArguments
+from custom_aesthetic.settings.training import FeatureSettings
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from custom_aesthetic.heads.head_stack import HeadSizes, HeadStack, unpad
 from custom_aesthetic.heads.schedule import Schedule, ScheduleStack
 from custom_aesthetic.heads.trained_head import RawHead, TrainedHead, finish, in_score_units
 from custom_aesthetic.heads.training_data import TrainingData
-from custom_aesthetic.settings.training import PerHeadParameter, Range
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import PerHeadParameter
 
 DECAY = 0.01
 """AdamW's weight decay of the layers; hidden-state weights have none."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from custom_aesthetic.base.extras import require
 from custom_aesthetic.base.processes import imports
+from custom_aesthetic.settings.analysis import AnalysisArguments
 from custom_aesthetic.settings.arguments import parse_shared_arguments
 from custom_aesthetic.settings.console import run_script
-from custom_aesthetic.settings.training import AnalysisArguments
 
 
 def run(argv: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from custom_aesthetic.heads.training import Goal, Job, train, train_jobs
 from custom_aesthetic.search.space import FIRST_TRIAL
 from custom_aesthetic.search.trials import Problem
-from custom_aesthetic.settings.training import SearchSpace
+from custom_aesthetic.settings.head_parameters import SearchSpace
 
 log = logging.getLogger(__name__)
 

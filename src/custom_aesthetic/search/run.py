@@ -28,7 +28,8 @@ from custom_aesthetic.search.study import Claims, best_first, bury_silent, count
 from custom_aesthetic.search.succession import Wanted, open_study
 from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan
 from custom_aesthetic.search.workers import Place, Workers, work
-from custom_aesthetic.settings.training import SearchSettings, SearchSpace, StudySettings
+from custom_aesthetic.settings.head_parameters import SearchSpace
+from custom_aesthetic.settings.training import SearchSettings, StudySettings
 
 log = logging.getLogger(__name__)
 

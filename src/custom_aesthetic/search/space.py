@@ -9,7 +9,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial
 
 from custom_aesthetic.heads.training import HeadParameters
-from custom_aesthetic.settings.training import INTEGER_PARAMETERS, Range, SearchSpace
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import INTEGER_PARAMETERS, SearchSpace
 
 FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in fields(SearchSpace)})
 """A sensible configuration for a few hundred images; clipped to the bounds, it is the first trial of a study."""

@@ -22,7 +22,7 @@ from custom_aesthetic.search.storage import (
     refuse_journal_behind_proxy,
 )
 from custom_aesthetic.search.study import IDENTITY, complete_trials
-from custom_aesthetic.settings.training import INTEGER_PARAMETERS, SearchSpace
+from custom_aesthetic.settings.head_parameters import INTEGER_PARAMETERS, SearchSpace
 
 log = logging.getLogger(__name__)
 

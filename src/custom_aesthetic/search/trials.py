@@ -28,7 +28,8 @@ from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import suggest
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, heartbeats
-from custom_aesthetic.settings.training import ObjectiveSettings, SearchSpace
+from custom_aesthetic.settings.head_parameters import SearchSpace
+from custom_aesthetic.settings.training import ObjectiveSettings
 
 OUTPUTS = "aesthetic:outputs"
 """System attribute of a trial: its outputs for the images that trials are chosen by, from `optimism.pack_outputs`."""

@@ -15,7 +15,9 @@ from custom_aesthetic.base.database_urls import shown_url
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.text import printable
 from custom_aesthetic.settings.arguments_file import as_line, expand_files
-from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR, INTEGER_PARAMETERS, HiddenStates, Range
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import INTEGER_PARAMETERS
+from custom_aesthetic.settings.training import EXTRACTOR_SEPARATOR, HiddenStates
 
 log = logging.getLogger(__name__)
 

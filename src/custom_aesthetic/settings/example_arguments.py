@@ -8,7 +8,8 @@ import textwrap
 from typing import Any
 
 from custom_aesthetic.settings.arguments import as_text, options_of, setting_groups
-from custom_aesthetic.settings.training import Range, TrainingArguments
+from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.training import TrainingArguments
 
 HEAD = """\
 # Every argument of aesthetic_predictor_training.py, with its default and meaning.

@@ -2,14 +2,8 @@
 
 from dataclasses import dataclass
 
-from custom_aesthetic.settings.training import (
-    OFFLINE,
-    REQUIRED,
-    TABLE,
-    TABLE_OF_PICTURES,
-    DeviceSettings,
-    setting,
-)
+from custom_aesthetic.settings.declaration import setting
+from custom_aesthetic.settings.training import OFFLINE, REQUIRED, TABLE, TABLE_OF_PICTURES, DeviceSettings
 
 STRATEGIES = ("adaptive", "random")
 MODES = ("pair", "stars", "pick")

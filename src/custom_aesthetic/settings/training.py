@@ -1,51 +1,15 @@
-"""Every setting, declared once in frozen groups: name, default, meaning and bounds.
+"""Settings of the training, and the groups that it shares with other scripts."""
 
-The command line, `--help`, the checks and `arguments-example.txt` are derived from these declarations.
-"""
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Literal, TypeVar
+from custom_aesthetic.settings.declaration import setting
+from custom_aesthetic.settings.head_parameters import SearchSpace
 
 SPLITS = ("full", "train", "eval")
 METRICS = ("mse", "wmse", "nll", "ab", "spearman", "pearson", "accuracy")
 LOSSES = ("mse", "ab", "nll", "wmse")
 SAMPLERS = ("CmaEs", "random", "QMC", "TPE", "GP")
-
-
-@dataclass(frozen=True)
-class Range:
-    """Inclusive bounds of a searched parameter; equal bounds fix it and remove it from the search."""
-
-    low: float
-    high: float
-
-    @property
-    def is_fixed(self) -> bool:
-        return self.low == self.high
-
-    def clip(self, value: float) -> float:
-        """Return the value in the range that is nearest to the given one."""
-        return min(max(value, self.low), self.high)
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] = (),
-    low: float | None = None,
-    high: float | None = None,
-    short: str | None = None,
-    first: float | None = None,
-    yields_to: tuple[tuple[str, ...], Any] = ((), None),
-) -> Any:
-    """Return a dataclass field that carries its help text, choices, bounds (both included) and short option.
-
-    `first` is the value of a searched parameter in the first trial. `yields_to` names other settings and a value:
-    where one of them is given and this one is not, it has that value.
-    """
-    declared = {"help": help, "choices": choices, "low": low, "high": high, "short": short}
-    return field(default=default, metadata={**declared, "first": first, "yields_to": yields_to})
 
 
 EXTRACTOR_SEPARATOR = "__"
@@ -252,48 +216,6 @@ class SplitSettings:
         return self.folds
 
 
-Whole = TypeVar("Whole")
-Real = TypeVar("Real")
-
-
-@dataclass(frozen=True)
-class PerHeadParameter(Generic[Whole, Real]):
-    """One entry for each parameter of a head: a range in `SearchSpace`, a number in `HeadParameters`.
-
-    This is the only list of them: range, first trial, meaning and bounds stand here.
-    """
-
-    first_layer_size: Whole = setting(Range(10, 1000), "size of the first hidden layer", first=64, low=1)
-    second_layer_size: Whole = setting(Range(10, 1000), "size of the second hidden layer", first=24, low=1)
-    train_epochs: Whole = setting(Range(5, 50), "passes over the training images", first=40, low=1)
-    warmup_ratio: Real = setting(
-        Range(0.0, 0.2), "share of the steps of linear warm-up, then cosine to zero", first=0.1, low=0, high=1
-    )
-    log_lr: Real = setting(Range(-4.5, -2.5), "log10 of AdamW's learning rate", first=-2.6, low=-10, high=1)
-    log_weight_lr: Real = setting(
-        Range(-4.5, -2.5), "the same for the hidden-state weights, only in weight mode", first=-3.0, low=-10, high=1
-    )
-    batch_size: Whole = setting(
-        Range(1, 100), "images a step; for ab and nll an odd value is rounded up", first=16, low=1
-    )
-    input_dropout: Real = setting(
-        Range(0.0, 0.8), "dropout between features and first layer", first=0.4, low=0, high=0.99
-    )
-    dropout: Real = setting(Range(0.0, 0.8), "dropout between the two hidden layers", first=0.1, low=0, high=0.99)
-    output_dropout: Real = setting(
-        Range(0.0, 0.0), "dropout after the second hidden layer", first=0.0, low=0, high=0.99
-    )
-
-
-@dataclass(frozen=True)
-class SearchSpace(PerHeadParameter[Range, Range]):
-    """Metaparameters: equal --min_x and --max_x fix x and take it out of the search"""
-
-
-INTEGER_PARAMETERS = tuple(field.name for field in fields(SearchSpace) if isinstance(field.metadata["first"], int))
-"""The searched parameters that are whole numbers."""
-
-
 @dataclass(frozen=True)
 class SearchSettings:
     """Search"""
@@ -345,64 +267,3 @@ class TrainingArguments:
     split: SplitSettings
     space: SearchSpace
     search: SearchSettings
-
-
-@dataclass(frozen=True)
-class ModelScoreSettings:
-    """Model scores, from a model or a file"""
-
-    model: str | None = setting(
-        None, "a trained model to run on the images, relative to the directory or a path", short="-m"
-    )
-    model_scores: str | None = setting(
-        None, "a score file written by a model, or the savefile of a training; ignored if --model is given"
-    )
-
-
-@dataclass(frozen=True)
-class AnalysisSettings:
-    """What is reported and written"""
-
-    include_train_split: bool = setting(False, "use all images; otherwise only those that the model was not trained on")
-    regex: tuple[str, ...] = setting(
-        (), "also report the images whose relative path matches; may be given several times"
-    )
-    directories: bool = setting(False, "also report each sub-directory")
-    save_scores_and_errors: bool = setting(False, "write the two files below")
-    save_model_scorefile: str = setting("model_scores.json", "model scores")
-    save_error_scorefile: str = setting("error_scores.json", "absolute errors")
-    baselines: bool = setting(False, "also report the results of ridge, support-vector and kernel regression")
-    report: str | None = setting(None, "an HTML page of statistics, charts and thumbnails")
-    database: str | None = setting(None, "for the report: the Optuna storage of the training")
-    name: str | None = setting(None, "for the report: the name of its study")
-
-
-@dataclass(frozen=True)
-class AnalysisArguments:
-    """All settings of `aesthetic_data_analysis.py`."""
-
-    images: ImageSettings
-    model_scores: ModelScoreSettings
-    analysis: AnalysisSettings
-    features: FeatureSettings
-    device: DeviceSettings
-
-
-@dataclass(frozen=True)
-class ViewerSettings:
-    """What is shown and written"""
-
-    save: str | None = setting(None, "write the table as CSV")
-    no_browser: bool = setting(False, "do not open a browser; print the address only")
-    port: int | None = setting(None, "port to serve on; any free one if not given", low=1, high=65535)
-
-
-@dataclass(frozen=True)
-class ViewerArguments:
-    """All settings of `aesthetic_spotlight.py`."""
-
-    images: ImageSettings
-    model_scores: ModelScoreSettings
-    viewer: ViewerSettings
-    features: FeatureSettings
-    device: DeviceSettings
