@@ -15,12 +15,13 @@ from PIL import Image
 
 import aesthetic_data_analysis as script
 from custom_aesthetic.commands import view
-from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures
+from custom_aesthetic.commands.judging import load_judged_pictures
 from custom_aesthetic.commands.spotlight import make_frame
 from custom_aesthetic.heads import prediction
 from custom_aesthetic.heads.learnt_pictures import learnt_metadata
 from custom_aesthetic.heads.model_file import save_model
 from custom_aesthetic.quality.statistics_line import statistics_line
+from custom_aesthetic.report.judged_pictures import JudgedPictures
 from custom_aesthetic.scores.out_of_fold import FINGERPRINT, out_of_fold_file, write_out_of_fold
 from custom_aesthetic.scores.score_files import read_scores
 from custom_aesthetic.settings.analysis import ModelScoreSettings

@@ -15,7 +15,6 @@ import torch
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.commands import spotlight, view
-from custom_aesthetic.commands.judged_pictures import JudgedPictures
 from custom_aesthetic.commands.spotlight import (
     EXPECTED,
     MAP,
@@ -29,6 +28,7 @@ from custom_aesthetic.commands.spotlight import (
 )
 from custom_aesthetic.features.table import FeatureBlock, FeatureTable
 from custom_aesthetic.quality.suspects import find_suspects
+from custom_aesthetic.report.judged_pictures import JudgedPictures
 from custom_aesthetic.scores.score_files import ScoreTable
 from custom_aesthetic.settings.analysis import ModelScoreSettings, ViewerArguments, ViewerSettings
 from custom_aesthetic.settings.training import DeviceSettings, FeatureSettings, ImageSettings

@@ -11,17 +11,12 @@ import numpy as np
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.machine import choose_device
-from custom_aesthetic.commands.judged_pictures import (
-    JUDGED_BY,
-    LEARNT_COLUMN,
-    JudgedPictures,
-    load_judged_pictures,
-    standing_lines,
-)
+from custom_aesthetic.commands.judging import LEARNT_COLUMN, load_judged_pictures
 from custom_aesthetic.quality.answers import how_often
 from custom_aesthetic.quality.baselines import advice, fit_baselines, out_of_fold_baselines
 from custom_aesthetic.quality.closing import BY_ANSWERS, flattery_line
 from custom_aesthetic.quality.statistics_line import statistics_line
+from custom_aesthetic.report.judged_pictures import JUDGED_BY, JudgedPictures, standing_lines
 from custom_aesthetic.report.page import ReportData, write_report
 from custom_aesthetic.scores.duplicates import group_duplicates
 from custom_aesthetic.scores.folds import make_folds

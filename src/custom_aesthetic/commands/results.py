@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from custom_aesthetic.base.arrays import Array
-from custom_aesthetic.commands.judged_pictures import short_floats
+from custom_aesthetic.commands.judging import short_floats
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.commands.records import BLEND
 from custom_aesthetic.features.table import FeatureTable

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from custom_aesthetic.commands.analyse import report_data
-from custom_aesthetic.commands.judged_pictures import (
-    JudgedPictures,
-    chosen_by,
-    judged_sigmas,
-    learnt_by_split,
-    model_facts,
-)
+from custom_aesthetic.commands.judging import chosen_by, judged_sigmas, learnt_by_split, model_facts
 from custom_aesthetic.commands.preparation import ScoredImages
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.prediction import model_input, predict_features
+from custom_aesthetic.report.judged_pictures import JudgedPictures
 from custom_aesthetic.report.page import write_report
 from custom_aesthetic.scores.out_of_fold import read_out_of_fold
 

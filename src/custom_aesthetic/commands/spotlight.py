@@ -21,10 +21,10 @@ from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.base.text import csv_bytes
-from custom_aesthetic.commands.judged_pictures import JUDGED_BY, JudgedPictures
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.pictures.camera import NEEDED
 from custom_aesthetic.quality.suspects import find_suspects
+from custom_aesthetic.report.judged_pictures import JUDGED_BY, JudgedPictures
 from custom_aesthetic.report.picture_map import place_pictures
 from custom_aesthetic.report.thumbnails import jpeg_of
 

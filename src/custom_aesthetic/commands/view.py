@@ -9,11 +9,12 @@ from loguru import logger as spotlight_log
 
 from custom_aesthetic.base.machine import choose_device
 from custom_aesthetic.base.processes import folder_prefix, imports
-from custom_aesthetic.commands.judged_pictures import JudgedPictures, load_judged_pictures, standing_lines
+from custom_aesthetic.commands.judging import load_judged_pictures
 from custom_aesthetic.extractors import build_extractors
 from custom_aesthetic.features.precomputed import open_table, without_extractor
 from custom_aesthetic.features.table import FeatureTable
 from custom_aesthetic.features.views import load_asked_features
+from custom_aesthetic.report.judged_pictures import JudgedPictures, standing_lines
 from custom_aesthetic.settings.analysis import ViewerArguments
 from custom_aesthetic.settings.training import FeatureSettings
 
