@@ -31,6 +31,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.made_up_pictures import make_pictures
 from custom_aesthetic import Scorer
 from custom_aesthetic.base.machine import n_cores
 from custom_aesthetic.cluster.engine import BATCH_CPU, LOCAL, ClusterWork, connected, outcomes
@@ -211,16 +212,6 @@ def compare_memory(folder: Path, numbers: Sequence[int]) -> None:
         make_pictures(pictures, n_pictures)
         command = [sys.executable, "-m", "benchmarks.bench_cluster", "--one_run", str(pictures)]
         subprocess.run([*command, f"{pictures}-parts", str(model)], check=True, cwd=ROOT)
-
-
-def make_pictures(folder: Path, n_pictures: int) -> None:
-    """Make pictures of 8 x 8 pixels, a thousand in each sub-directory, where all are links to the first."""
-    for start in range(0, n_pictures, 1000):
-        first = folder / f"{start // 1000:04}" / "000.png"
-        first.parent.mkdir(parents=True)
-        Image.new("RGB", (8, 8), (start % 256, 0, 0)).save(first)
-        for number in range(1, min(1000, n_pictures - start)):
-            first.with_name(f"{number:03}.png").hardlink_to(first)
 
 
 def run_made_up(pictures: str, parts: str, model: str) -> None:

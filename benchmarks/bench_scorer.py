@@ -13,7 +13,6 @@ takes to read the shards and multiply them with the first layer.
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from torch import Tensor
 
 import custom_aesthetic.heads.prediction
 from benchmarks.bench_scores import made_up_features
+from benchmarks.made_up_pictures import make_pictures
 from custom_aesthetic.features.cache import FULL_SHARD_BYTES, open_feature_set
 from custom_aesthetic.features.cache_folders import cache_folders
 from custom_aesthetic.features.picture_keys import Pictures
@@ -185,16 +185,6 @@ def imports(arguments: argparse.Namespace) -> float:
 
 
 STEPS = {"build": build, "bound": bound, "score": score, "imports": imports}
-
-
-def make_pictures(folder: Path, n_pictures: int) -> None:
-    """Make `n_pictures` pictures, a thousand in each sub-directory, where all are links to the first."""
-    for start in range(0, n_pictures, 1000):
-        first = folder / f"{start // 1000:04}" / "000.png"
-        first.parent.mkdir(parents=True)
-        Image.new("RGB", (8, 8), (start % 256, 0, 0)).save(first)
-        for number in range(1, min(1000, n_pictures - start)):
-            os.link(first, first.with_name(f"{number:03}.png"))
 
 
 if __name__ == "__main__":
