@@ -257,12 +257,17 @@ def test_the_terminal_says_how_good_the_model_is_and_where_or_why_there_is_none(
     assert training.outcome() == ["76 times in 100.", f"the trained model is in {tmp_path / 'model.safetensors'}"]
 
 
+def begun(pictures: Path) -> Learner:
+    arguments, _ = parse_arguments(ABArguments, ["-d", str(pictures)], description="")
+    learner = Learner(open_session(arguments), FeatureSource(pictures))
+    learner.begin()
+    return learner
+
+
 def test_a_model_whose_process_dies_says_so_and_begins_again(monkeypatch, colour_pictures):
     monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
     monkeypatch.setattr(learner_module, "NAP_SECONDS", 0.01)
-    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
-    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
-    learner.begin()
+    learner = begun(colour_pictures)
     basis = np.random.default_rng(0).normal(size=(24, 3))
     np.savez(learner.folder / "basis.npz", paths=json.dumps(learner.session.plan.paths), basis=basis)
     learner._feature_job.on_line('{"basis": true}')
@@ -278,9 +283,7 @@ def test_a_model_whose_process_dies_says_so_and_begins_again(monkeypatch, colour
 
 def test_features_that_no_process_can_be_started_for_can_be_tried_again(monkeypatch, colour_pictures):
     monkeypatch.setattr(learner_module, "ChildJob", refuse)
-    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
-    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
-    learner.begin()
+    learner = begun(colour_pictures)
     assert (learner.status()["state"], "no process" in learner.status()["reason"]) == ("failed", True)
     monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
     learner.extract()
@@ -292,9 +295,7 @@ def test_a_look_for_features_that_breaks_down_does_not_ask_for_the_features_of_n
     monkeypatch, colour_pictures
 ):
     monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
-    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
-    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
-    learner.begin()
+    learner = begun(colour_pictures)
     learner._feature_job.on_end(1)
     told = learner.status()
     assert (told["state"], told["reason"]) == ("failed", "the process that computes features ended with status 1")
@@ -305,9 +306,7 @@ def test_features_that_are_stopped_and_begun_again_do_not_fail_by_the_end_of_the
     monkeypatch, colour_pictures
 ):
     monkeypatch.setattr(learner_module, "ChildJob", FakeJob)
-    arguments, _ = parse_arguments(ABArguments, ["-d", str(colour_pictures)], description="")
-    learner = Learner(open_session(arguments), FeatureSource(colour_pictures))
-    learner.begin()
+    learner = begun(colour_pictures)
     learner._feature_job.on_end(0)
     learner.extract()
     first = learner._feature_job
