@@ -9,8 +9,9 @@ import torch
 
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import standardise
+from custom_aesthetic.search.space import FIRST_TRIAL, is_wide
 from custom_aesthetic.search.study import Claims
-from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan, run_trials
+from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan, run_trials, trials_to_average
 from custom_aesthetic.settings.declaration import Range
 from tests.problems import RAW, SCORES, SPACE, small_problem
 
@@ -51,6 +52,40 @@ def test_stop_abandons_the_running_trials_within_an_epoch(n_at_once: int) -> Non
     ended, states = run(small_problem(), after(n_at_once + 2, Order.STOP), n_at_once)
     assert ended == []
     assert states == ["FAIL"] * n_at_once
+
+
+@pytest.mark.parametrize(
+    ("widths", "n_kept", "averaged"),
+    [
+        ((64, 300, 48, 64, 100), 3, [0, 2, 3]),
+        ((300, 64, 48, 300, 48), 4, [0, 1, 2, 4]),  # a wide one joins where there are too few others
+        ((300, 64, 48), 1, [0]),
+        ((300, 200, 400), 2, [0, 1]),
+    ],
+)
+def test_wide_heads_are_left_out_of_a_mean_where_there_are_others(
+    widths: tuple[int, ...], n_kept: int, averaged: list[int]
+) -> None:
+    study = optuna.create_study(direction="minimize")
+    for value, width in enumerate(widths):
+        parameters = vars(replace(FIRST_TRIAL, first_layer_size=width))
+        study.add_trial(optuna.trial.create_trial(value=value, user_attrs=parameters))
+    assert [trial.number for trial in trials_to_average(study, small_problem(), n_kept)] == averaged
+
+
+def test_the_file_of_the_default_ensemble_stays_below_25_megabytes() -> None:
+    n_features, n_heads = 2480, 4 * (4 + 1)
+    narrow = [
+        replace(FIRST_TRIAL, first_layer_size=first, second_layer_size=second)
+        for first in range(10, 300)
+        for second in range(10, 1000, 5)
+    ]
+    sizes = [
+        4 * n_heads * head.first_layer_size * (n_features + n_heads * head.second_layer_size)
+        for head in narrow
+        if not is_wide(head, n_features, n_heads)
+    ]
+    assert 20e6 < max(sizes) < 25e6
 
 
 @pytest.mark.parametrize("n_asked", [4, 9], ids=["in the first fold", "in the second fold"])

@@ -34,7 +34,15 @@ from custom_aesthetic.scores.out_of_fold import out_of_fold_file, read_out_of_fo
 from custom_aesthetic.search.optuna_private import storage_of
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, complete_trials
-from custom_aesthetic.search.trials import OUTPUTS, Ended, Problem, recorded_parameters, retrain, retrain_on_all
+from custom_aesthetic.search.trials import (
+    OUTPUTS,
+    Ended,
+    Problem,
+    recorded_parameters,
+    retrain,
+    retrain_on_all,
+    trials_to_average,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +107,14 @@ class BestModels:
         """Keep the head of a trial if it is among the best so far; write the model file if it is the best."""
         if ended.head is None:
             return
-        best = complete_trials(self.study)[: self.n_heads]
+        best = self._trials()
         self._heads[ended.number] = ended.head
         self._heads = {trial.number: self._heads[trial.number] for trial in best if trial.number in self._heads}
         if best and best[0].number == ended.number:
             self._write(self.make_files(self._combine([self._head(best[0])], best[:1])))
+
+    def _trials(self) -> list[FrozenTrial]:
+        return trials_to_average(self.study, self.problem, self.n_heads)
 
     def _write(self, files: ModelFiles) -> None:
         """Write both files, the model last. If only the first is written, the fingerprints reveal the mismatch."""
@@ -155,7 +166,7 @@ class BestModels:
 
         Raises UserError if no trial is complete.
         """
-        trials = complete_trials(self.study)[: self.n_heads]
+        trials = self._trials()
         if not trials:
             raise UserError(f"no trial of study {self.study.study_name} produced a model: {_failures(self.study)}")
         published = _published(self.study, trials) if self.shared else None
@@ -163,6 +174,11 @@ class BestModels:
             if not self._holds(published):
                 self._write(published)
             return tuple(trials)
+        best = complete_trials(self.study)[0]
+        if best.number not in {trial.number for trial in trials}:
+            log.info(
+                "trial %d is better still, but its head is wide, which only makes a file of several larger", best.number
+            )
         if not self._is_current(trials):
             model = self._combine(self._heads_of(trials), trials)
             files = self.make_files(replace(model, origin={**model.origin, **self._flattery()}))

@@ -25,9 +25,9 @@ from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import MOST_NUMBERS, pack_outputs
 from custom_aesthetic.search.optuna_private import trial_id
 from custom_aesthetic.search.sampling import report_at
-from custom_aesthetic.search.space import suggest
+from custom_aesthetic.search.space import is_wide, suggest
 from custom_aesthetic.search.storage import patiently
-from custom_aesthetic.search.study import FAILURE, Claims, complete_trials, heartbeats
+from custom_aesthetic.search.study import FAILURE, Claims, best_first, complete_trials, heartbeats
 from custom_aesthetic.settings.head_parameters import SearchSpace
 from custom_aesthetic.settings.training import ObjectiveSettings
 
@@ -283,7 +283,7 @@ class _Run:
                 self._record({**measured, "best_epoch": outcome.epoch})
                 self._keep_outputs(outcome)
                 patiently(study.tell, self.trial, outcome.score, skip_if_finished=True)
-                best = [trial.number for trial in complete_trials(study)[:n_kept]]
+                best = [trial.number for trial in trials_to_average(study, self.problem, n_kept)]
                 head = outcome if self.trial.number in best else None
                 return Ended(self.trial.number, TrialState.COMPLETE, outcome.score, head=head)
             case optuna.TrialPruned():
@@ -318,6 +318,20 @@ class _Run:
 def shortened(value: float) -> float:
     """Return a metric with the four significant digits that the dashboard is to show."""
     return float(f"{value:.4g}")
+
+
+def trials_to_average(study: optuna.Study, problem: Problem, n_kept: int) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials whose heads the model file averages, best first.
+
+    These are the best `n_kept` whose heads are not wide; wide ones join only where there are too few others, because in
+    a mean of many heads they are no better, and the file grows with them.
+    """
+    trials = complete_trials(study)
+    n_heads = n_kept * (len(problem.folds) + 1 if problem.folds else 1)
+    n_features = len(problem.data.feature_mean)
+    wide = [t.number for t in trials if n_kept > 1 and is_wide(recorded_parameters(t), n_features, n_heads)]
+    kept = sorted(trials, key=lambda trial: trial.number in wide)[:n_kept]
+    return best_first(study, kept)
 
 
 def recorded_parameters(trial: optuna.trial.FrozenTrial) -> HeadParameters:
