@@ -50,7 +50,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr, t
 
-from benchmarks.bench_raters import Task, shortest_call
+from benchmarks.bench_raters import Task, picture_name, shortest_call
 from benchmarks.choice_methods import (
     Answers,
     Ask,
@@ -71,7 +71,7 @@ from custom_aesthetic.labelling.plan import PairPlan
 from custom_aesthetic.labelling.score_files import open_score_files
 from custom_aesthetic.labelling.session import Session
 from custom_aesthetic.scores.bradley_terry import fit_scores, flat_prior
-from custom_aesthetic.scores.choice_log import ComparisonLog
+from custom_aesthetic.scores.choice_log import LOG_NAME, Comparison, ComparisonLog
 from custom_aesthetic.scores.evidence import evidence
 from custom_aesthetic.scores.prior import feature_prior
 from custom_aesthetic.scores.score_files import read_scores
@@ -120,11 +120,13 @@ class Moment(NamedTuple):
     """Rows of the pictures that were in a choice."""
     answers: Answers
     """The choices so far, without ties."""
+    log: list[Comparison]
+    """The rows of the log."""
 
 
 def moments_of_session(person: Person, pairs: str, folder: Path) -> list[Moment]:
     """Return what a session wrote at each checkpoint, answered by the person."""
-    names = tuple(f"{row:04}.jpg" for row in range(len(person.ratings)))
+    names = tuple(picture_name(row) for row in range(len(person.ratings)))
     row_of = {name: row for row, name in enumerate(names)}
     prior = feature_prior(person.features) if pairs == "features" else flat_prior(len(names))
     strategy = "random" if pairs == "random" else "adaptive"
@@ -147,7 +149,7 @@ def moments_of_session(person: Person, pairs: str, folder: Path) -> list[Moment]
             scores = np.zeros(len(names))
             scores[rows] = table.scores
             shown = rows[np.asarray(table.columns["comparisons"], dtype=float) > 0]
-            found.append(Moment(number, scores, shown, _answers(session, row_of)))
+            found.append(Moment(number, scores, shown, _answers(session, row_of), session.answers()))
     return found
 
 
@@ -205,6 +207,7 @@ def run_program(person: Person) -> list[Score]:
                 given = person.features.astype(np.float32)
                 task = Task("raters", person.name, person.seed, given, moment.scores, rows, rows[:0])
                 with tempfile.TemporaryDirectory() as folder:
+                    ComparisonLog(Path(folder) / LOG_NAME).append(moment.log)
                     model = load_model(shortest_call(task, Path(folder)))
                 new = torch.from_numpy(person.new_features.astype(np.float32))
                 predictions = predict(model.predictor, new)[:, 0].double().numpy()

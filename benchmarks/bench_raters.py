@@ -106,9 +106,14 @@ def run_task(task: Task) -> list[Result]:
     return results
 
 
+def picture_name(row: int) -> str:
+    """Return the name that a picture has in a training."""
+    return f"{row:05}.jpg"
+
+
 def shortest_call(task: Task, folder: Path, prior: LinearModel | None = None) -> Path:
     """Train on a table of the rated pictures alone, as the script does, and return the model file."""
-    paths = [f"{row:05d}.jpg" for row in task.rows]
+    paths = [picture_name(row) for row in task.rows]
     np.savez(folder / "table.npz", paths=np.array(paths), features=task.features[task.rows])
     lines = [f"{path},{score}" for path, score in zip(paths, task.scores[task.rows], strict=True)]
     (folder / "scores.csv").write_text("\n".join(["relative_path,score", *lines]) + "\n")

@@ -10,7 +10,7 @@ from scipy.special import expit
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.quality import answers as module
 from custom_aesthetic.quality import metrics
-from custom_aesthetic.quality.answers import Taste, find_taste, how_often
+from custom_aesthetic.quality.answers import Taste, answers_behind, find_taste, how_often
 from custom_aesthetic.quality.baselines import advice
 from custom_aesthetic.quality.closing import Judged, closing_lines, find_out
 from custom_aesthetic.quality.confidence import ab_interval
@@ -142,6 +142,20 @@ def test_only_scores_that_come_from_the_answers_are_judged_by_them() -> None:
     in_few = np.isin(rows_of(person), [person.paths.index(name) for row in few for name in (row.winner, row.loser)])
     assert found(few, np.where(in_few, person.written(few), np.nan)), "others have no score"
     assert not found([], written, is_made=True)
+
+
+def test_what_the_answers_say_has_the_rows_of_the_images_with_a_score() -> None:
+    person = Person(6, n_images=20)
+    answers = person.answer(60)
+    scores = np.where(rows_of(person) == 3, np.nan, person.written(answers))
+    table = person.table(scores, is_made=False)
+    found = answers_behind(answers, table, is_made=False)
+    assert found is not None
+    kept = [row for row in answers if "3.jpg" not in (row.winner, row.loser)]
+    assert [person.paths[row] for row in found.winners] == [row.winner for row in kept]
+    assert [person.paths[row] for row in found.losers] == [row.loser for row in kept]
+    others = [replace(row, winner="x" + row.winner, loser="x" + row.loser) for row in answers]
+    assert answers_behind(others, table, is_made=True) is None, "a log of other pictures"
 
 
 def test_stars_are_answers_too() -> None:

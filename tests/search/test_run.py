@@ -30,6 +30,7 @@ from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.optimism import unpack_outputs
+from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.folds import fold_levels
 from custom_aesthetic.search import space as space_module
 from custom_aesthetic.search import study as study_module
@@ -444,6 +445,23 @@ def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Pat
     assert np.corrcoef(first.outputs[:, 0], SCORES)[0, 1] > 0.75, "one of five features, by closed form"
     # Out of fold: an image's score does not touch what is said of it.
     assert not torch.allclose(first.outputs[:, 0].double(), said, atol=1e-3)
+
+
+def test_the_linear_models_are_fitted_to_the_answers_that_the_scores_come_from(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pairs = np.concatenate([generator.permutation(40).reshape(-1, 2) for _ in range(3)])
+    first_wins = SCORES.numpy()[pairs[:, 0]] > SCORES.numpy()[pairs[:, 1]]
+    winners, losers = np.where(first_wins, pairs.T, pairs[:, ::-1].T)
+    answers = Evidence(winners, losers, np.ones(60), np.arange(60), np.ones(60, bool))
+    problem = replace(folded_problem(), inputs=RAW)
+    made: list[BestModel] = []
+    for answered, workers in ((answers, "2"), (answers, "1"), (None, "1")):  # the first makes the study, all the model
+        (tmp_path / "model.safetensors").unlink(missing_ok=True)
+        find(tmp_path, 2, problem=replace(problem, answers=answered), ensemble=2, workers=workers, made=made)
+    by_answers, again, by_scores = (predict(model.predictor, RAW)[:, 0] for model in [made[-3], made[-2], made[-1]])
+    torch.testing.assert_close(by_answers, again, rtol=0, atol=0)
+    assert (by_answers - by_scores).abs().max() > 1e-3
+    assert np.corrcoef(made[-2].outputs[:, 0], SCORES)[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("n_heads", [1, 2])

@@ -30,8 +30,10 @@ from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import TrainingData, standardise
 from custom_aesthetic.pictures.folders import find_images
 from custom_aesthetic.priors.given import GivenPrior, check_features, prior_scores
+from custom_aesthetic.quality.answers import answers_behind
 from custom_aesthetic.quality.judge import Judge, check_scores
 from custom_aesthetic.scores.choice_log import Comparison, log_of_scores, read_answers
+from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.folds import make_folds
 from custom_aesthetic.scores.image_splits import (
     KnownSplit,
@@ -77,6 +79,11 @@ class ScoredImages:
     def answers(self) -> list[Comparison]:
         """The answers in the log."""
         return read_answers(self.log)
+
+    @property
+    def answers_behind(self) -> Evidence | None:
+        """What the answers say of the images, by their rows, if they alone give scores like these; else None."""
+        return answers_behind(self.answers, self.table, is_made=False)
 
     def record_split(self) -> None:
         """Write new assignments to the split file; call this only after all checks."""
@@ -236,6 +243,7 @@ def make_problem(
     split: SplitSettings,
     device: torch.device,
     prior: GivenPrior | None = None,
+    answers: Evidence | None = None,
 ) -> Problem:
     """Return the problem of the search; UserError if the loss or the metric cannot be computed from these scores."""
     judge = make_judge(table, objective, folded=split.n_folds > 1)
@@ -261,6 +269,7 @@ def make_problem(
         objective,
         folds=tuple(Fold(data_of(learnt), left_out) for learnt, left_out in folds),
         inputs=head_input.values,
+        answers=answers,
         prior=None if prior is None else prior_scores(prior, head_input.values, features.values.numpy(), table.paths),
         identity=identity,
     )

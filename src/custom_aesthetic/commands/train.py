@@ -66,7 +66,8 @@ def train_model(arguments: TrainingArguments) -> Callable[[], None] | None:
         return None
 
     with threads_for(len(scored.table)):
-        problem = make_problem(scored.table, features, head_input, arguments.objective, arguments.split, device, prior)
+        settings = arguments.objective, arguments.split, device, prior
+        problem = make_problem(scored.table, features, head_input, *settings, scored.answers_behind)
     target = Target(
         scored.directory / arguments.output.model,
         file_maker(arguments, scored, features, head_input),

@@ -16,6 +16,8 @@ from scipy.optimize import nnls
 from custom_aesthetic.base.arrays import Array
 from custom_aesthetic.heads.predictor import Predictor, from_layers, to_layers
 from custom_aesthetic.heads.training_data import scales_of
+from custom_aesthetic.scores.evidence import Evidence
+from custom_aesthetic.scores.prior import slope_of_answers
 
 Rows = NDArray[np.int64]
 
@@ -91,27 +93,37 @@ class Blend(NamedTuple):
         return sum((weight * members[name] for name, weight in self.weights.items()), np.float64(self.bias))
 
 
-def fit_linear_models(features: Array, scores: Array, rows: Rows) -> dict[str, LinearModel]:
+def fit_linear_models(
+    features: Array, scores: Array, rows: Rows, answers: Evidence | None = None
+) -> dict[str, LinearModel]:
     """Return linear models of the images `rows`, by name; an empty dictionary where nothing can be learnt.
 
     `features` are (n_images, n_features), `scores` (n_images,). Ridge regression is fitted to features on the scales
-    that heads learn from, `training_data.scales_of`; see `_likely_penalty`.
+    that heads learn from, `training_data.scales_of`; see `_likely_penalty`. Where the scores come from `answers`, those
+    among `rows` give the direction of its slope, and the scores its length; see `slope_of_answers`.
     """
     rows = np.random.default_rng(0).permutation(rows)[:MOST_ROWS]
     given, wanted = features[rows].astype(np.float64), scores[rows]
     mean, scale, middle = given.mean(0), scales_of(given.var(0)), float(wanted.mean())
     if len(rows) < 3 or not np.isfinite(scale).any() or np.ptp(wanted) == 0:
         return {}
-    slope = _ridge((given - mean) / scale, wanted - middle) / scale
+    scaled = (given - mean) / scale
+    slope = _ridge(scaled, wanted - middle)
+    if answers is not None:
+        slope = _turned(slope, slope_of_answers(scaled, rows, answers, n_images=len(features)), scaled)
+    slope = slope / scale
     return {"ridge": LinearModel(slope, middle - float(mean @ slope))}
 
 
-def out_of_fold(features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]]) -> dict[str, Array]:
+def out_of_fold(
+    features: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]], answers: Evidence | None = None
+) -> dict[str, Array]:
     """Return what each linear model says of the images that each fold leaves out, (n_images,); nan for other images.
 
-    `folds` are (rows that train, rows left out). Only models that every fold can fit.
+    `folds` are (rows that train, rows left out). Only models that every fold can fit. A fold's models know no answer
+    about an image that it leaves out.
     """
-    fitted = [fit_linear_models(features, scores, learnt) for learnt, _ in folds]
+    fitted = [fit_linear_models(features, scores, learnt, answers) for learnt, _ in folds]
     names = [name for name in fitted[0] if all(name in models for models in fitted)] if fitted else []
     found = {name: np.full(len(scores), np.nan) for name in names}
     for models, (_, left_out) in zip(fitted, folds, strict=True):
@@ -240,6 +252,12 @@ def _ridge(features: Array, scores: Array) -> Array:
     penalty = _likely_penalty(likeness[searched, searched], scores[searched])
     likeness[np.diag_indices_from(likeness)] += penalty
     return features.T @ np.linalg.solve(likeness, scores) / size
+
+
+def _turned(slope: Array, wanted: Array | None, features: Array) -> Array:
+    """Return the wanted slope with the spread of scores that the slope gives these features; the slope without one."""
+    spread = 0.0 if wanted is None else float((features @ wanted).std())
+    return slope if wanted is None or spread == 0 else wanted * float((features @ slope).std()) / spread
 
 
 def _likely_penalty(likeness: Array, scores: Array) -> float:

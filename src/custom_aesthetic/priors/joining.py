@@ -24,6 +24,7 @@ from custom_aesthetic.heads.predictor import Predictor, from_layers, to_layers
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.priors.difference import Difference, fit_difference, out_of_fold
 from custom_aesthetic.priors.given import PriorScores
+from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.scores.folds import fold_levels
 
 
@@ -36,16 +37,21 @@ class JudgedDifference(NamedTuple):
 
 
 def join_members(
-    heads: TrainedHead, inputs: Array, scores: Array, folds: Sequence[tuple[Rows, Rows]], prior: PriorScores | None
+    heads: TrainedHead,
+    inputs: Array,
+    scores: Array,
+    folds: Sequence[tuple[Rows, Rows]],
+    prior: PriorScores | None,
+    answers: Evidence | None = None,
 ) -> tuple[TrainedHead, dict[str, float]] | None:
     """Return the blend of heads, linear models and the difference from the prior, with its weights by name.
 
     `inputs` are (n_images, n_features), `scores` (n_images,), `folds` (rows that train, rows left out); the outputs of
-    `heads` are out of fold, (n_images, 1). None where nothing can join.
+    `heads` are out of fold, (n_images, 1). `answers` are those that the scores come from. None where nothing can join.
     """
     known = np.concatenate([left_out for _, left_out in folds])
-    models = fit_linear_models(inputs, scores, known)
-    unseen = linear_members.out_of_fold(inputs, scores, folds)
+    models = fit_linear_models(inputs, scores, known, answers)
+    unseen = linear_members.out_of_fold(inputs, scores, folds, answers)
     members = {HEADS: heads.outputs[:, 0].double().numpy(), **unseen}
     linear = {name: model.predict(inputs) for name, model in models.items()}
     difference = judged_difference(prior, inputs, scores, folds)

@@ -174,28 +174,39 @@ def find_taste(
     answers if at least SHARE_ANSWERED of the images with a score are in an answer and, unless the table says that they
     are made so, if they are like those that the answers give.
     """
-    scores = np.asarray(table.scores, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(scores))
-    row_of = {table.paths[row]: number for number, row in enumerate(known.tolist())}
-    lines = {line: len(known) + number for number, line in enumerate(LINES)}
-    found = evidence(answers, {**row_of, **lines})
-    seen = np.unique(np.concatenate([found.winners, found.losers]))
-    pictures = seen[seen < len(known)]
-    if len(pictures) < max(FEWEST_PICTURES, SHARE_ANSWERED * len(known)):
+    found = answers_behind(answers, table, is_made=table.is_made)
+    if found is None:
         return None
-    if not table.is_made:
-        fitted = fit_scores(found.winners, found.losers, flat_prior(len(known) + len(lines)), weights=found.weights)
-        if not metrics.pearson(scores[known[pictures]], fitted[pictures]).statistic >= LEAST_LIKENESS:
-            return None
-    rows = known[pictures]
+    seen = found.rows
+    rows = seen[seen < len(table)]
     explain = {CHANCE_OF_PREDICTIONS: _filled(predictions[rows])}
     if features is not None:
         explain[1 - CHANCE_OF_PREDICTIONS] = np.asarray(features[rows], dtype=np.float64)
-    n_lines = len(seen) - len(pictures)
+    n_lines = len(seen) - len(rows)
     priors = {chance: extended(feature_prior(given), n_lines, PRIOR_VARIANCE) for chance, given in explain.items()}
     here = found._replace(winners=np.searchsorted(seen, found.winners), losers=np.searchsorted(seen, found.losers))
-    taste = taste_under(priors, here, np.arange(len(seen)) < len(pictures))
+    taste = taste_under(priors, here, np.arange(len(seen)) < len(rows))
     return replace(taste, rows=rows[taste.rows])
+
+
+def answers_behind(answers: Sequence[Comparison], table: ScoreTable, *, is_made: bool) -> Evidence | None:
+    """Return what the answers say of the images with a score; None unless the scores come from them.
+
+    See `find_taste`. With `is_made`, it does not matter whether they are like those that the answers give. The rows are
+    those of the table, and behind them those of the lines between stars.
+    """
+    scores = np.asarray(table.scores, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(scores))
+    lines = {line: len(table) + number for number, line in enumerate(LINES)}
+    found = evidence(answers, {**{table.paths[row]: row for row in known.tolist()}, **lines})
+    pictures = found.rows[found.rows < len(table)]
+    if len(pictures) < max(FEWEST_PICTURES, SHARE_ANSWERED * len(known)):
+        return None
+    if not is_made:
+        fitted = fit_scores(found.winners, found.losers, flat_prior(len(table) + len(lines)), weights=found.weights)
+        if not metrics.pearson(scores[pictures], fitted[pictures]).statistic >= LEAST_LIKENESS:
+            return None
+    return found
 
 
 def _filled(predictions: Array) -> Array:
@@ -224,7 +235,7 @@ def taste_under(
 
 def _neighbours(found: Evidence, most: int) -> Rows:
     """Return up to `most` rows with answers, sorted: neighbours, because answers about other rows are left out."""
-    seen = np.unique(np.concatenate([found.winners, found.losers]))
+    seen = found.rows
     if len(seen) <= most:
         return seen
     winners, losers = np.searchsorted(seen, found.winners), np.searchsorted(seen, found.losers)
@@ -240,7 +251,7 @@ def _neighbours(found: Evidence, most: int) -> Rows:
 
 def _draw(priors: Mapping[float, Prior], found: Evidence, rows: Rows, generator: np.random.Generator) -> Array:
     """Return draws of the true scores of these rows given the answers among them, (n_draws, n_rows)."""
-    close = rows if len(rows) <= MOST_WEIGHED else _neighbours(_among(found, rows), MOST_WEIGHED)
+    close = rows if len(rows) <= MOST_WEIGHED else _neighbours(found.among(rows), MOST_WEIGHED)
     assumed = [
         (_assuming(prior, share, spread), np.log(chance) - 0.5 * (np.log(spread) / SPREAD_DEVIATION) ** 2)
         for chance, prior in priors.items()
@@ -268,11 +279,6 @@ def _assuming(prior: Prior, share: float, spread: float) -> Prior:
 
 def _given(found: Evidence, rows: Rows, prior: Prior) -> Posterior:
     """Return the posterior of these rows given the answers among them."""
-    inside = _among(found, rows)
+    inside = found.among(rows)
     places = np.searchsorted(rows, inside.winners), np.searchsorted(rows, inside.losers)
     return posterior(*places, prior.of_rows(rows), weights=inside.weights)
-
-
-def _among(found: Evidence, rows: Rows) -> Evidence:
-    inside = np.isin(found.winners, rows) & np.isin(found.losers, rows)
-    return Evidence(*(column[inside] for column in found))

@@ -56,6 +56,16 @@ class Evidence(NamedTuple):
     is_choice: np.ndarray
     """Whether the answer is a choice; others are not predicted one by one."""
 
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows that are compared, sorted."""
+        return np.unique(np.concatenate([self.winners, self.losers]))
+
+    def among(self, rows: np.ndarray) -> "Evidence":
+        """Return the comparisons of these rows with each other."""
+        inside = np.isin(self.winners, rows) & np.isin(self.losers, rows)
+        return Evidence(*(column[inside] for column in self))
+
 
 def evidence(rows: Sequence[Comparison], row_of: Mapping[str, int]) -> Evidence:
     """Return what the rows of a log say, in order of time; what is not in `row_of` is left out.

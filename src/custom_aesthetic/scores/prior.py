@@ -1,18 +1,38 @@
 """Priors on the scores before the first comparison, from features, earlier scores or the scores of a model.
 
+A prior that knows features is a ridge regression on them; `slope_of_answers` is its slope given answers.
+
 All are in logits, the unit of `bradley_terry`: earlier scores on any scale are standardised and scaled to the assumed
 spread of scores.
 """
 
 import numpy as np
 
-from custom_aesthetic.scores.bradley_terry import PRIOR_VARIANCE, Prior, feature_basis, flat_prior
+from custom_aesthetic.scores.bradley_terry import (
+    PRIOR_VARIANCE,
+    Prior,
+    feature_basis,
+    fit_scores,
+    flat_prior,
+    prior_precision,
+)
+from custom_aesthetic.scores.evidence import Evidence
 
 FEATURE_SHARE = 2 / 3
 """Share of the scores' variance that features are assumed to explain."""
 
 TRUSTED_SHARE = 0.7
 """Share of the scores' variance that earlier scores, or a model, are assumed to explain."""
+
+SLOPE_VARIANCE = 1.0
+"""Variance of what is linear in the features, logits squared, besides PRIOR_VARIANCE of each picture's own; see
+docs/log.md."""
+
+MOST_PICTURES = 500
+"""With more pictures in all answers there is no slope: time grows with the cube of their number."""
+
+MOST_ANSWERS = 1.5
+"""With more comparisons for each picture in them, by weight, there is no slope: the scores tell as much or more."""
 
 
 def feature_prior(features: np.ndarray) -> Prior:
@@ -67,6 +87,36 @@ def to_units(start: np.ndarray) -> tuple[float, float]:
     if len(known) < 2 or np.ptp(known) == 0:
         return 1.0, 0.0
     return float(known.std() / np.sqrt(PRIOR_VARIANCE * TRUSTED_SHARE)), float(known.mean())
+
+
+def slope_of_answers(features: np.ndarray, rows: np.ndarray, answers: Evidence, *, n_images: int) -> np.ndarray | None:
+    """Return the slope (n_features,), in logits, that the answers among some images give; None for none or too many.
+
+    `features` (n_rows, n_features), centred, are those of the images `rows`. Rows of the answers from `n_images` on are
+    the lines between stars.
+
+    A true score is linear in the features plus something of the picture's own, and the answers follow the Bradley-Terry
+    model: this is the most probable slope. From few answers it predicts new pictures better than ridge regression on
+    the scores made from them, which do not say how sure they are. From many it does not: the scores then show how much
+    the features explain, which is fixed here.
+    """
+    every = answers.rows
+    found = answers.among(np.concatenate([rows, every[every >= n_images]]))
+    seen = found.rows
+    pictures = seen[seen < n_images]
+    n_pictures = int((every < n_images).sum())
+    if len(pictures) == 0 or n_pictures > MOST_PICTURES or answers.weights.sum() > MOST_ANSWERS * n_pictures:
+        return None
+    order = np.argsort(rows)
+    given = features[order[np.searchsorted(rows, pictures, sorter=order)]]
+    size = np.square(features).sum() / len(features) / SLOPE_VARIANCE
+    values, vectors = np.linalg.eigh(given @ given.T / size)
+    own = Prior(np.zeros(len(pictures)), np.full(len(pictures), PRIOR_VARIANCE), vectors * np.sqrt(values.clip(0)))
+    prior = extended(own, len(seen) - len(pictures), PRIOR_VARIANCE)
+    places = np.searchsorted(seen, found.winners), np.searchsorted(seen, found.losers)
+    scores = fit_scores(*places, prior, weights=found.weights)[: len(pictures)]
+    slope: np.ndarray = (prior_precision(own) @ scores) @ given / size
+    return slope
 
 
 def _ridge(prior: Prior, values: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -277,8 +277,9 @@ def join_linear(problem: Problem, heads: TrainedHead) -> tuple[TrainedHead, dict
     """
     joined = None
     if problem.folds and len(problem.inputs) and problem.objective.loss_model == "mse":
+        folds = [fold.rows for fold in problem.folds]
         joined = join_members(
-            heads, problem.inputs.numpy(), problem.judge.scores, [fold.rows for fold in problem.folds], problem.prior
+            heads, problem.inputs.numpy(), problem.judge.scores, folds, problem.prior, problem.answers
         )
     return (_without_levels(problem, heads), {}) if joined is None else joined
 

@@ -73,6 +73,7 @@ def _with_features(problem: Problem, features: list[Tensor]) -> Problem:
         data=replace(problem.data, features=first),
         inputs=torch.empty(0),
         prior=None,
+        answers=None,
         folds=tuple(replace(fold, data=replace(fold.data, features=other)) for fold, other in folds),
     )
 

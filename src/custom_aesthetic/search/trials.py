@@ -23,6 +23,7 @@ from custom_aesthetic.priors.given import PriorScores
 from custom_aesthetic.quality.judge import Judge
 from custom_aesthetic.quality.metrics import HIGHER_IS_BETTER
 from custom_aesthetic.quality.optimism import MOST_NUMBERS, pack_outputs
+from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.search.optuna_private import trial_id
 from custom_aesthetic.search.sampling import report_at
 from custom_aesthetic.search.space import is_wide, suggest
@@ -51,6 +52,8 @@ class Problem:
     """(n_images, n_columns): what a predictor takes, for the linear models that join the heads; empty: none join."""
     prior: PriorScores | None = None
     """The prior model whose difference from the scores joins the heads too."""
+    answers: Evidence | None = None
+    """The answers that the scores come from, which the linear models are fitted to; None if they do not."""
     identity: dict[str, str] = field(default_factory=dict)
     """Everything that a study's scores depend on, by name; a study is continued only if all of it is the same."""
 
