@@ -17,6 +17,7 @@ from custom_aesthetic.heads.linear_members import (
     fit_linear_models,
     out_of_fold,
     share_explained,
+    share_of_all,
 )
 from custom_aesthetic.heads.predictor import Predictor, predict
 from custom_aesthetic.heads.training_data import DEGREE
@@ -170,3 +171,8 @@ def test_one_plain_network_holds_the_heads_and_the_linear_models() -> None:
     members |= {name: model.predict(FEATURES) for name, model in models.items()}
     found = predict(joined, torch.from_numpy(FEATURES))[:, 0].double().numpy()
     np.testing.assert_allclose(found, blend.of(members), atol=1e-4)
+
+
+@pytest.mark.parametrize(("explained", "share"), [(0.02, 0.0), (0.15, 0.0), (0.35, 0.4), (0.55, 0.8), (0.98, 0.8)])
+def test_heads_of_all_images_count_where_scores_can_be_predicted(explained: float, share: float) -> None:
+    assert share_of_all(explained) == pytest.approx(share)

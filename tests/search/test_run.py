@@ -23,8 +23,8 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from custom_aesthetic.base.errors import UserError
-from custom_aesthetic.heads.fold_training import Fold, train_folds
-from custom_aesthetic.heads.linear_members import fit_linear_models, share_explained
+from custom_aesthetic.heads.fold_training import Fold, train_folds, train_on_all
+from custom_aesthetic.heads.linear_members import fit_linear_models, share_explained, share_of_all
 from custom_aesthetic.heads.model_file import load_model
 from custom_aesthetic.heads.predictor import average, predict
 from custom_aesthetic.heads.training_data import standardise
@@ -38,11 +38,11 @@ from custom_aesthetic.search import succession
 from custom_aesthetic.search.best_models import BestModel
 from custom_aesthetic.search.cost import head_steps_a_second
 from custom_aesthetic.search.run import begin_note, divide_work
-from custom_aesthetic.search.space import FIRST_TRIAL, suggest
+from custom_aesthetic.search.space import FIRST_TRIAL, WIDE_HEAD, clipped_head, suggest
 from custom_aesthetic.search.storage import GRACE_SECONDS, close_storage, open_storage
 from custom_aesthetic.search.study import IDENTITY, Claims, kept_texts
 from custom_aesthetic.search.succession import Wanted, open_study
-from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain, retrain_on_all
+from custom_aesthetic.search.trials import OUTPUTS, Problem, recorded_parameters, retrain
 from custom_aesthetic.search.workers import Workers
 from custom_aesthetic.settings.declaration import Range
 from custom_aesthetic.settings.head_parameters import SearchSpace
@@ -417,7 +417,10 @@ def test_an_ensemble_is_the_mean_of_the_best_heads_even_in_a_resumed_study(tmp_p
     assert model.metadata["trial"] == ",".join(str(trial.number) for trial in best)
 
 
-def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Path) -> None:
+def test_linear_models_and_heads_of_all_images_join_an_ensemble_that_is_judged_out_of_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("custom_aesthetic.heads.linear_members.FEWEST_EXPLAINED", -0.1)
     problem = replace(folded_problem(), inputs=RAW)
     made: list[BestModel] = []
     for workers in ("2", "1"):  # the second finds the study complete, and makes the same model again
@@ -428,11 +431,15 @@ def test_linear_models_join_an_ensemble_that_is_judged_out_of_fold(tmp_path: Pat
     assert first.blend.keys() == {"heads", "ridge"}
     assert sum(first.blend.values()) > 0.5
     model = load_model(tmp_path / "model.safetensors")
-    known = [(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in first.trials]
-    heads, on_all = [retrain(*trial) for trial in known], [retrain_on_all(*trial) for trial in known]
+    seeds = [trial.user_attrs["seed"] for trial in first.trials]
+    heads = [retrain(problem, recorded_parameters(trial), trial.user_attrs["seed"]) for trial in first.trials]
+    n_folds, wide = len(problem.folds), clipped_head(WIDE_HEAD, SPACE)
+    on_all = [train_on_all(problem.data, wide, problem.goal, seed=seed + n_folds) for seed in seeds]
     out_of_fold = torch.stack([head.outputs[:, 0] for head in heads]).mean(0).double().numpy()
     folds = [fold.rows for fold in problem.folds]
-    share = share_explained(out_of_fold - fold_levels(problem.judge.scores, folds), problem.judge.scores)
+    scores = problem.judge.scores
+    share = share_of_all(share_explained(out_of_fold - fold_levels(scores, folds), scores))
+    assert 0 < share < 1
     linear = fit_linear_models(RAW.numpy(), problem.judge.scores, np.arange(40))
     weights = first.blend
     both = [predict(average([head.predictor for head in part]), RAW)[:, 0].double() for part in (heads, on_all)]

@@ -9,10 +9,11 @@ import torch
 
 from custom_aesthetic.heads.fold_training import Fold
 from custom_aesthetic.heads.training_data import standardise
-from custom_aesthetic.search.space import FIRST_TRIAL, is_wide
+from custom_aesthetic.search.space import FIRST_TRIAL, WIDE_HEAD, clipped_head
 from custom_aesthetic.search.study import Claims
-from custom_aesthetic.search.trials import Ended, Order, Problem, TrialPlan, run_trials, trials_to_average
+from custom_aesthetic.search.trials import LARGEST, Ended, Order, Problem, TrialPlan, run_trials, trials_to_average
 from custom_aesthetic.settings.declaration import Range
+from custom_aesthetic.settings.head_parameters import SearchSpace
 from tests.problems import RAW, SCORES, SPACE, small_problem
 
 SIX_EPOCHS = replace(SPACE, train_epochs=Range(6, 6))
@@ -58,12 +59,12 @@ def test_stop_abandons_the_running_trials_within_an_epoch(n_at_once: int) -> Non
     ("widths", "n_kept", "averaged"),
     [
         ((64, 300, 48, 64, 100), 3, [0, 2, 3]),
-        ((300, 64, 48, 300, 48), 4, [0, 1, 2, 4]),  # a wide one joins where there are too few others
+        ((300, 64, 48, 300, 48), 4, [0, 1, 2, 4]),  # a large one joins where there are too few others
         ((300, 64, 48), 1, [0]),
         ((300, 200, 400), 2, [0, 1]),
     ],
 )
-def test_wide_heads_are_left_out_of_a_mean_where_there_are_others(
+def test_large_heads_are_left_out_of_a_mean_where_there_are_others(
     widths: tuple[int, ...], n_kept: int, averaged: list[int]
 ) -> None:
     study = optuna.create_study(direction="minimize")
@@ -73,19 +74,18 @@ def test_wide_heads_are_left_out_of_a_mean_where_there_are_others(
     assert [trial.number for trial in trials_to_average(study, small_problem(), n_kept)] == averaged
 
 
+def test_a_head_that_is_not_searched_keeps_to_the_ranges() -> None:
+    space = replace(SearchSpace(), first_layer_size=Range(500, 900), dropout=Range(0.25, 0.25))
+    head = clipped_head(WIDE_HEAD, space)
+    assert (head.first_layer_size, head.dropout) == (500, 0.25)
+    assert head == replace(WIDE_HEAD, first_layer_size=500, dropout=0.25)
+
+
 def test_the_file_of_the_default_ensemble_stays_below_25_megabytes() -> None:
-    n_features, n_heads = 2480, 4 * (4 + 1)
-    narrow = [
-        replace(FIRST_TRIAL, first_layer_size=first, second_layer_size=second)
-        for first in range(10, 300)
-        for second in range(10, 1000, 5)
-    ]
-    sizes = [
-        4 * n_heads * head.first_layer_size * (n_features + n_heads * head.second_layer_size)
-        for head in narrow
-        if not is_wide(head, n_features, n_heads)
-    ]
-    assert 20e6 < max(sizes) < 25e6
+    n_features, n_fold_heads, n_kept = 2480, 16, 4
+    first = n_fold_heads * FIRST_TRIAL.first_layer_size + n_kept * WIDE_HEAD.first_layer_size
+    second = n_fold_heads * FIRST_TRIAL.second_layer_size + n_kept * WIDE_HEAD.second_layer_size
+    assert 20e6 < 4 * LARGEST * first * (n_features + second) < 25e6
 
 
 @pytest.mark.parametrize("n_asked", [4, 9], ids=["in the first fold", "in the second fold"])

@@ -102,21 +102,16 @@ def train_fold_jobs(
             queued.append(replace(part, seed=job.seed + len(heads), data=len(heads)))
 
 
-def train_on_all(
-    data: TrainingData, folds: Sequence[Fold], parameters: HeadParameters, goal: Goal, *, seed: int
-) -> TrainedHead:
-    """Return a head trained on all images of the folds, by about as many steps as the head of each fold.
+def train_on_all(data: TrainingData, parameters: HeadParameters, goal: Goal, *, seed: int) -> TrainedHead:
+    """Return a head trained on all training images of the data, as of its last epoch, like the folds' heads.
 
-    It is taken after its last epoch, like the folds' heads. `seed` is that of the folds' heads, whose seeds follow it.
     Raises DivergedError if the outputs are not finite.
     """
-    learnt = sum(len(fold.data.train_rows) for fold in folds) / len(folds)
-    n_epochs = max(1, round(parameters.train_epochs * learnt / len(data.train_rows)))
     head = train(
         data,
-        replace(parameters, train_epochs=n_epochs),
+        parameters,
         loss_model=goal.loss_model,
-        seed=seed + len(folds),
+        seed=seed,
         evaluate=lambda _: float("nan"),
         higher_is_better=goal.higher_is_better,
     )
@@ -124,8 +119,8 @@ def train_on_all(
     return head
 
 
-def with_head_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
-    """Return (1 - share) x the mean of the folds' heads + share x a head from `train_on_all`.
+def with_heads_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
+    """Return (1 - share) x the mean of the folds' heads + share x the mean of heads from `train_on_all`.
 
     Images that a fold leaves out keep their outputs out of fold.
     """

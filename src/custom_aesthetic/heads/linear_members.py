@@ -54,6 +54,11 @@ HALF_HEADS = 10.0
 """Number of images x signal-to-noise ratio of their scores at which the prior weight of the heads is one half. Heads
 have more freedom than linear models, so they need more information. The linear models share the rest equally."""
 
+FEWEST_EXPLAINED, MOST_OF_ALL = 0.15, 0.8
+"""Share of the scores' variance explained out of fold from which on heads of all images join those of the folds, and
+their largest weight, which they have from a share of 0.55 on. Chosen on single people's and on mean ratings; see
+docs/log.md."""
+
 LEAST_EXPLAINED = 0.02
 """The least share of the scores' variance that is taken as explained, and the least as noise."""
 
@@ -210,6 +215,11 @@ def share_explained(predictions: Array, scores: Array) -> float:
     fit = max(float(products / spread), 0.0) if spread > 0 else 0.0
     explained = (fit**2 * len(scores) - 1) / max(len(scores) - 1, 1)
     return min(max(explained, LEAST_EXPLAINED), 1 - LEAST_EXPLAINED)
+
+
+def share_of_all(explained: float) -> float:
+    """Return the weight of heads of all images beside the folds' heads, from the share of variance explained, 0...1."""
+    return min(max(2 * (explained - FEWEST_EXPLAINED), 0.0), MOST_OF_ALL)
 
 
 def left_out_errors(likeness: Array, scores: Array, penalties: Array) -> Array:

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.fold_training import with_head_of_all
-from custom_aesthetic.heads.linear_members import HEADS, share_explained
+from custom_aesthetic.heads.fold_training import train_on_all, with_heads_of_all
+from custom_aesthetic.heads.linear_members import HEADS, share_explained, share_of_all
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor
 from custom_aesthetic.heads.trained_head import TrainedHead, weighted_mean
-from custom_aesthetic.heads.training import DivergedError
+from custom_aesthetic.heads.training import DivergedError, HeadParameters
 from custom_aesthetic.priors.joining import join_members
 from custom_aesthetic.quality.optimism import Blended, Choice, Optimism, optimism, unpack_outputs
 from custom_aesthetic.scores.folds import fold_levels
@@ -40,7 +40,6 @@ from custom_aesthetic.search.trials import (
     Problem,
     recorded_parameters,
     retrain,
-    retrain_on_all,
     trials_to_average,
 )
 
@@ -92,9 +91,21 @@ class BestModels:
     """Keeps the heads of the best trials in memory and writes the model file."""
 
     def __init__(
-        self, study: optuna.Study, problem: Problem, *, n_heads: int, file: Path, make_files: MakeFiles, shared: bool
+        self,
+        study: optuna.Study,
+        problem: Problem,
+        *,
+        wide_head: HeadParameters,
+        n_heads: int,
+        file: Path,
+        make_files: MakeFiles,
+        shared: bool,
     ) -> None:
-        """`shared` tells whether other machines fill the same study, so that the files are published."""
+        """`wide_head` are the parameters of heads of all images, of which each of the best `n_heads` trials gets one.
+
+        `shared` tells whether other machines fill the same study, so that the files are published.
+        """
+        self.wide_head = wide_head
         self.study, self.problem, self.n_heads = study, problem, n_heads
         self.file, self.make_files, self.shared = file, make_files, shared
         self._heads: dict[int, TrainedHead] = {}
@@ -177,7 +188,8 @@ class BestModels:
         best = complete_trials(self.study)[0]
         if best.number not in {trial.number for trial in trials}:
             log.info(
-                "trial %d is better still, but its head is wide, which only makes a file of several larger", best.number
+                "trial %d is better still, but its head is large, which only makes a file of several larger",
+                best.number,
             )
         if not self._is_current(trials):
             model = self._combine(self._heads_of(trials), trials)
@@ -204,23 +216,26 @@ class BestModels:
     def _heads_of(self, trials: list[FrozenTrial]) -> list[TrainedHead]:
         """Return the heads that the final model averages: those of the trials, each joined by a head of all images.
 
-        The head of all images has learnt more, but the folds' heads differ, so their mean is less noisy. The weight of
-        the head of all images is the share of the scores' variance that the trials explain; see docs/log.md.
+        Heads of all images have learnt more and are wide, which is better where scores can be predicted well. The
+        folds' heads have learnt less of each score, which is better where scores are noisy; see docs/log.md.
         """
         folded, problem = [self._head(trial) for trial in trials], self.problem
         if not problem.folds:
             return folded
         said = _without_levels(problem, weighted_mean(folded)).outputs[:, 0].double().numpy()
         known = np.concatenate([fold.left_out for fold in problem.folds])
-        share = share_explained(said[known], problem.judge.scores[known])
+        share = share_of_all(share_explained(said[known], problem.judge.scores[known]))
         return [self._join_head_of_all(trial, head, share) for trial, head in zip(trials, folded, strict=True)]
 
     def _join_head_of_all(self, trial: FrozenTrial, head: TrainedHead, share: float) -> TrainedHead:
+        if share == 0:
+            return head
+        seed = _seed_of(trial) + len(self.problem.folds)  # that of no fold's head
         try:
-            on_all = retrain_on_all(self.problem, recorded_parameters(trial), _seed_of(trial))
+            on_all = train_on_all(self.problem.data, self.wide_head, self.problem.goal, seed=seed)
         except DivergedError:
             return head
-        return with_head_of_all(head, on_all, self.problem.folds, share)
+        return with_heads_of_all(head, on_all, self.problem.folds, share)
 
     def _combine(self, heads: list[TrainedHead], trials: list[FrozenTrial]) -> BestModel:
         """Return the model that averages these heads, which are those of the trials."""

@@ -22,7 +22,7 @@ from custom_aesthetic.search.best_models import BestModels, MakeFiles
 from custom_aesthetic.search.cost import costly_trial, cpu_is_faster, say_time
 from custom_aesthetic.search.optuna_private import storage_of, writable
 from custom_aesthetic.search.sampling import N_REPORTS, sampler_seed
-from custom_aesthetic.search.space import first_parameters, is_linear, starting_points
+from custom_aesthetic.search.space import WIDE_HEAD, clipped_head, first_parameters, is_linear, starting_points
 from custom_aesthetic.search.storage import close_storage, is_server, open_storage, patiently
 from custom_aesthetic.search.study import Claims, best_first, bury_silent, counts, kept_texts, n_finished, process_name
 from custom_aesthetic.search.succession import Wanted, open_study
@@ -101,6 +101,7 @@ def search(
             models = BestModels(
                 study,
                 problem,
+                wide_head=clipped_head(WIDE_HEAD, space),
                 n_heads=settings.ensemble,
                 file=target.file,
                 make_files=target.make_files,

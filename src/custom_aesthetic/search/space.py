@@ -18,9 +18,9 @@ FIRST_TRIAL = HeadParameters(**{field.name: field.metadata["first"] for field in
 GENTLE_TRIAL = replace(FIRST_TRIAL, first_layer_size=48, train_epochs=25, log_lr=-3.2, input_dropout=0.5, dropout=0.3)
 """The second trial: it learns less from each score, which is better where scores are noisy."""
 
-WIDE = 1.6
-"""A wide head takes more than this many times the room of FIRST_TRIAL's head in the model file. Without wide heads the
-file of the default ensemble has less than 25 MB with 2,480 features; see docs/log.md."""
+WIDE_HEAD = replace(FIRST_TRIAL, first_layer_size=192, second_layer_size=48)
+"""The heads of all images, which join the mean where the scores can be predicted well. They are not searched: heads of
+the folds say nothing about them, and smooth scores like them wide; see docs/log.md."""
 
 LOG_SCALED = ("first_layer_size", "second_layer_size", "batch_size")
 """Searched on a logarithmic scale: 1000 units differ from 900 as 20 do from 18."""
@@ -41,14 +41,12 @@ def distribution(name: str, bounds: Range) -> IntDistribution | FloatDistributio
     return FloatDistribution(bounds.low, bounds.high)
 
 
-def is_wide(parameters: HeadParameters, n_features: int, n_heads: int) -> bool:
-    """Return whether a head takes much room in the file of a model that averages `n_heads` heads."""
-
-    def room(head: HeadParameters) -> int:
-        """Return how many numbers the first two layers of the file have for each head, if all are like this one."""
-        return head.first_layer_size * (n_features + n_heads * head.second_layer_size)
-
-    return room(parameters) > WIDE * room(FIRST_TRIAL)
+def clipped_head(head: HeadParameters, space: SearchSpace) -> HeadParameters:
+    """Return the head with every parameter within its range, also those that are not searched."""
+    clipped = {name: getattr(space, name).clip(value) for name, value in vars(head).items()}
+    return HeadParameters(
+        **{name: int(clipped[name]) if name in INTEGER_PARAMETERS else clipped[name] for name in clipped}
+    )
 
 
 def is_linear(trials: Sequence[FrozenTrial]) -> bool:

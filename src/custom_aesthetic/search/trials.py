@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from custom_aesthetic.base.interrupts import obey_lost, uninterrupted
-from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds, train_on_all
+from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, HeadParameters, Job, train, train_jobs
 from custom_aesthetic.heads.training_data import TrainingData
@@ -26,7 +26,7 @@ from custom_aesthetic.quality.optimism import MOST_NUMBERS, pack_outputs
 from custom_aesthetic.scores.evidence import Evidence
 from custom_aesthetic.search.optuna_private import trial_id
 from custom_aesthetic.search.sampling import report_at
-from custom_aesthetic.search.space import is_wide, suggest
+from custom_aesthetic.search.space import FIRST_TRIAL, WIDE_HEAD, suggest
 from custom_aesthetic.search.storage import patiently
 from custom_aesthetic.search.study import FAILURE, Claims, best_first, complete_trials, heartbeats
 from custom_aesthetic.settings.head_parameters import SearchSpace
@@ -34,6 +34,10 @@ from custom_aesthetic.settings.training import ObjectiveSettings
 
 OUTPUTS = "aesthetic:outputs"
 """System attribute of a trial: its outputs for the images that trials are chosen by, from `optimism.pack_outputs`."""
+
+LARGEST = 1.1
+"""How many times the file of FIRST_TRIAL's heads a model file may be. So the file of the default ensemble has less than
+25 MB with 2,480 features; see docs/log.md."""
 
 WAIT_SECONDS = 0.3
 """Pause between two attempts to claim a trial."""
@@ -160,11 +164,6 @@ def retrain(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedH
         evaluate=goal.evaluate,
         higher_is_better=goal.higher_is_better,
     )
-
-
-def retrain_on_all(problem: Problem, parameters: HeadParameters, seed: int) -> TrainedHead:
-    """Train the head of a trial on the images of all folds, from its recorded parameters and seed."""
-    return train_on_all(problem.data, problem.folds, parameters, problem.goal, seed=seed)
 
 
 def run_trials(
@@ -326,15 +325,21 @@ def shortened(value: float) -> float:
 def trials_to_average(study: optuna.Study, problem: Problem, n_kept: int) -> list[optuna.trial.FrozenTrial]:
     """Return the trials whose heads the model file averages, best first.
 
-    These are the best `n_kept` whose heads are not wide; wide ones join only where there are too few others, because in
-    a mean of many heads they are no better, and the file grows with them.
+    These are the best `n_kept` whose heads are not large; large ones join only where there are too few others, because
+    in a mean of many heads they are no better, and the file grows with them.
     """
     trials = complete_trials(study)
-    n_heads = n_kept * (len(problem.folds) + 1 if problem.folds else 1)
+    n_heads, others = n_kept * max(len(problem.folds), 1), [WIDE_HEAD] * n_kept if problem.folds else []
     n_features = len(problem.data.feature_mean)
-    wide = [t.number for t in trials if n_kept > 1 and is_wide(recorded_parameters(t), n_features, n_heads)]
-    kept = sorted(trials, key=lambda trial: trial.number in wide)[:n_kept]
-    return best_first(study, kept)
+
+    def weights(head: HeadParameters) -> int:
+        """Return how many weights the first two layers of the file have if all heads of trials are like this one."""
+        heads = [head] * n_heads + others
+        return sum(one.first_layer_size for one in heads) * (n_features + sum(one.second_layer_size for one in heads))
+
+    most = LARGEST * weights(FIRST_TRIAL)
+    large = [trial.number for trial in trials if n_kept > 1 and weights(recorded_parameters(trial)) > most]
+    return best_first(study, sorted(trials, key=lambda trial: trial.number in large)[:n_kept])
 
 
 def recorded_parameters(trial: optuna.trial.FrozenTrial) -> HeadParameters:
