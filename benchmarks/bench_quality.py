@@ -1,6 +1,6 @@
 """How well simple methods and this program predict held-out pictures, on the same features and splits.
 
-    python -m benchmarks.bench_quality [--quick | --long] [--directory FOLDER] [--processes N]
+    python -m benchmarks.bench_quality [--quick | --long] [--first_split K] [--directory FOLDER] [--processes N]
 
 Each split holds out a random quarter of the pictures; nothing is chosen by them. Each method can use all other
 pictures. It prints means over the splits of both tastes, and the paired difference to support-vector regression on the
@@ -159,7 +159,7 @@ def run_program(program: Program, table: ScoreTable, task: Task) -> Array:
     return written[-1].outputs[:, 0].double().numpy()
 
 
-def make_tasks(directory: Path, n_splits: int, programs: Sequence[str]) -> list[Task]:
+def make_tasks(directory: Path, splits: range, programs: Sequence[str]) -> list[Task]:
     """Return the tasks of both tastes; the features are computed once."""
     tastes = {"valence": read_scores(directory / "scores.csv"), "arousal": read_scores(directory / "arousal.json")}
     paths = tastes["valence"].paths
@@ -171,7 +171,7 @@ def make_tasks(directory: Path, n_splits: int, programs: Sequence[str]) -> list[
     return [
         Task(taste, ScoreTable(paths, {"score": table.select(paths).scores}), plain, rich, seed, tuple(programs))
         for taste, table in tastes.items()
-        for seed in range(n_splits)
+        for seed in splits
     ]
 
 
@@ -222,13 +222,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the recommended call only, and two splits by default")
     parser.add_argument("--long", action="store_true", help="also 200 trials, which takes about as long as the rest")
     parser.add_argument("--splits", type=int, help="10 by default")
+    parser.add_argument("--first_split", type=int, default=0, help="another one gives fresh splits")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if not options.directory.is_dir():
         raise SystemExit(f"no photographs in {options.directory}; give their folder by --directory")
     names = QUICK if options.quick else tuple(PROGRAMS | LONG if options.long else PROGRAMS)
     n_splits = (2 if options.quick else 10) if options.splits is None else options.splits
-    tasks = make_tasks(options.directory, n_splits, names)
+    splits = range(options.first_split, options.first_split + n_splits)
+    tasks = make_tasks(options.directory, splits, names)
     start = time.perf_counter()
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         results = [result for found in pool.map(run_task, tasks) for result in found]
