@@ -188,7 +188,7 @@ class BestModels:
         best = complete_trials(self.study)[0]
         if best.number not in {trial.number for trial in trials}:
             log.info(
-                "trial %d is better still, but its head is large, which only makes a file of several larger",
+                "trial %d is better alone, but its head is large: in a mean of several it adds nothing but size",
                 best.number,
             )
         if not self._is_current(trials):
