@@ -35,7 +35,6 @@ From choices to a taste:
 """
 
 import argparse
-import logging
 import os
 import tempfile
 import time
@@ -50,7 +49,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr, t
 
-from benchmarks.bench_raters import Task, picture_name, shortest_call
+from benchmarks.bench_raters import Task, picture_name, quieten, shortest_call
 from benchmarks.choice_methods import (
     Answers,
     Ask,
@@ -220,11 +219,6 @@ def _judged(person: Person, pairs: str, learning: str, n_choices: int, predictio
     return Score(person.name, pairs, learning, n_choices, right)
 
 
-def _quiet() -> None:
-    torch.set_num_threads(1)
-    logging.disable(logging.CRITICAL)
-
-
 def _learn(person: Person, pairs: str, moment: Moment) -> dict[str, Array]:
     given, new = person.features, person.new_features
     found = {"scores": linear_from_scores(given, moment.scores, moment.shown, new)}
@@ -319,7 +313,7 @@ def main() -> None:
         checkpoints=checkpoints,
     )
     scores: list[Score] = []
-    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn"), initializer=quieten) as pool:
         for number, found in enumerate(pool.map(run, people), start=1):
             scores += found
             print(f"{number} of {len(people)} after {time.perf_counter() - begin:.0f} s", flush=True)

@@ -82,8 +82,6 @@ class Task(NamedTuple):
 
 def run_task(task: Task) -> list[Result]:
     """Return the results of every method on one task."""
-    torch.set_num_threads(1)
-    logging.disable(logging.CRITICAL)
     start = time.process_time()
     found = predict_simply(task.features.astype(np.float64), task.scores, task.rows)
     results = [_result(task, name, values[task.apart]) for name, values in found.items()]
@@ -109,6 +107,12 @@ def run_task(task: Task) -> list[Result]:
 def picture_name(row: int) -> str:
     """Return the name that a picture has in a training."""
     return f"{row:05}.jpg"
+
+
+def quieten() -> None:
+    """Make this process one of several that measure: one thread, and no log."""
+    torch.set_num_threads(1)
+    logging.disable(logging.CRITICAL)
 
 
 def shortest_call(task: Task, folder: Path, prior: LinearModel | None = None) -> Path:
@@ -241,7 +245,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}, {options.processes} processes")
     start = time.perf_counter()
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn"), initializer=quieten) as pool:
         for name, tasks in _tasks(options).items():
             if options.only in (None, name):
                 results = _run(pool, list(tasks), options.results)

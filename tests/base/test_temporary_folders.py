@@ -27,7 +27,7 @@ def test_only_folders_of_ended_processes_are_removed(tmp_path: Path) -> None:
     others = [tmp_path / name for name in ("aesthetic-notes", "aesthetic-pg-abc", "aesthetic-00000000-1-2-abc")]
     for folder in others:
         folder.mkdir()
-    linked = tmp_path / (left.name[:-1] + "_")
+    linked = tmp_path / (left.name[:-1] + ("a" if left.name.endswith("_") else "_"))
     linked.symlink_to(alive, target_is_directory=True)
     sweep_folders(tmp_path)
     assert not left.exists()
