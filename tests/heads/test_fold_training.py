@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds, train_on_all, with_heads_of_all
+from custom_aesthetic.heads.fold_training import Fold, train_fold_jobs, train_folds, train_on_all, with_head_of_all
 from custom_aesthetic.heads.predictor import predict
 from custom_aesthetic.heads.trained_head import TrainedHead
 from custom_aesthetic.heads.training import DivergedError, Goal, Job, train
@@ -77,7 +77,7 @@ def test_heads_of_all_images_join_the_model_but_not_what_is_said_out_of_fold() -
     data = standardise(features, scores, torch.arange(N_IMAGES - N_KEPT_APART), device=CPU)
     on_all = train_on_all(data, PARAMETERS, goal_for(scores), seed=1)
     assert on_all.epoch == PARAMETERS.train_epochs
-    joined = with_heads_of_all(folded, on_all, folds, 0.25)
+    joined = with_head_of_all(folded, on_all, folds, 0.25)
     expected = 0.75 * predict(folded.predictor, features) + 0.25 * predict(on_all.predictor, features)
     torch.testing.assert_close(predict(joined.predictor, features), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(joined.outputs[apart], expected[apart], atol=1e-4, rtol=1e-4)

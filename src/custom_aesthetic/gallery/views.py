@@ -82,7 +82,7 @@ class Gallery:
         self.session.restore(back)
 
     def scores(self, source: str | None = None) -> KnownScores:
-        """Return the scores of the best source that there is, or of the one that is named."""
+        """Return the scores of the named source, by default of the best that there is."""
         n_here = self.session.plan.n_here
         learnt = self.learner.learnt
         if self.trained is not None and source in (None, "trained"):

@@ -119,8 +119,8 @@ def train_on_all(data: TrainingData, parameters: HeadParameters, goal: Goal, *, 
     return head
 
 
-def with_heads_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
-    """Return (1 - share) x the mean of the folds' heads + share x the mean of heads from `train_on_all`.
+def with_head_of_all(folded: TrainedHead, on_all: TrainedHead, folds: Sequence[Fold], share: float) -> TrainedHead:
+    """Return (1 - share) x the mean of the folds' heads + share x a head from `train_on_all`.
 
     Images that a fold leaves out keep their outputs out of fold.
     """

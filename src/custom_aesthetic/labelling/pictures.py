@@ -10,7 +10,7 @@ from PIL import Image
 from custom_aesthetic.pictures.images import open_image
 
 SIZES = (320, 640, 1024, 1600, 2000, 2400, 3840)
-"""Longest sides of pictures in pixels; the page asks for one that fills its window."""
+"""Longest sides of pictures in pixels; the page asks for the size that fills its window."""
 
 WHOLE = 100_000
 """Asks for a picture in its full size."""

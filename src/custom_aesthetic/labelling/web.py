@@ -120,7 +120,7 @@ class Windows:
                 self._ends_at = self._clock() + GRACE_SECONDS
 
     def others(self, asked: Asked) -> int:
-        """Return the number of open windows other than the one that sent this request."""
+        """Return the number of open windows besides the window that sent this request."""
         return len([window for window in self.open() if window != asked.get("window")])
 
     def open(self) -> list[str]:

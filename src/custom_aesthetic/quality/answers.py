@@ -3,7 +3,7 @@
 Scores made from one or two answers a picture are mostly noise: compared with them, even a perfect model looks poor. And
 the pairs that were asked are not like others, because most were chosen for being close. So the true scores are drawn
 from their posterior given the answers (`scores.posterior`), which the choice of the pairs does not bias, and a model is
-compared with these draws on random pairs: is its pick the one that the person would choose if asked once?
+compared with these draws on random pairs: would the person, asked once, pick the same?
 
 What is known of the true scores before any answer is a ridge regression on the pictures' features or, less probably, on
 what the model says of pictures that it has not learnt from: it may know more of the taste than answers can teach, from

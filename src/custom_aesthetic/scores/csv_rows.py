@@ -73,7 +73,7 @@ def read_csv(file: Path, stream: TextIO, required: Sequence[str]) -> CsvRows:
 
 
 def _separator(header: str) -> str:
-    """Return the separator of the columns: the one that gives the most known column names."""
+    """Return the separator of the columns, by which most column names are known."""
 
     def n_found(separator: str) -> int:
         names = [name.strip().strip('"').strip() for name in header.split(separator)]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from custom_aesthetic.base.errors import UserError
 from custom_aesthetic.base.files import write_atomically
-from custom_aesthetic.heads.fold_training import train_on_all, with_heads_of_all
+from custom_aesthetic.heads.fold_training import train_on_all, with_head_of_all
 from custom_aesthetic.heads.linear_members import HEADS, share_explained, share_of_all
 from custom_aesthetic.heads.model_file import FLATTERY, load_model
 from custom_aesthetic.heads.predictor import Predictor
@@ -235,7 +235,7 @@ class BestModels:
             on_all = train_on_all(self.problem.data, self.wide_head, self.problem.goal, seed=seed)
         except DivergedError:
             return head
-        return with_heads_of_all(head, on_all, self.problem.folds, share)
+        return with_head_of_all(head, on_all, self.problem.folds, share)
 
     def _combine(self, heads: list[TrainedHead], trials: list[FrozenTrial]) -> BestModel:
         """Return the model that averages these heads, which are those of the trials."""
